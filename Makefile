@@ -1,0 +1,39 @@
+# Two commands: make book, make test. Each does all its own set-up in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+
+.DEFAULT_GOAL := help
+.PHONY: help book test notebooks lint clean
+
+help:
+	@echo "make book       build the site into _build/html, strictly"
+	@echo "make test       unit tests, then every notebook against its committed outputs"
+	@echo "make notebooks  execute the notebooks again and rewrite them"
+	@echo "make clean      remove what the others made (the environment stays)"
+
+$(READY): requirements.txt constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; name one with make PYTHON=/path/to/python3"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar off -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+book: $(READY)
+	$(BIN)/jupyter-book build . -W -n --keep-going
+	$(BIN)/python tools/check_site.py _build/html
+
+test: $(READY) lint
+	$(BIN)/python -m pytest --nbval --nbval-current-env
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+notebooks: $(READY)
+	$(BIN)/python tools/execute_notebooks.py
+
+clean:
+	rm -rf _build .pytest_cache .ruff_cache .hypothesis

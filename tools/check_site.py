@@ -1,0 +1,62 @@
+"""Check a built site: every internal link leads somewhere, and no page needs the network.
+
+python tools/check_site.py _build/html
+"""
+
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+LOADED = {"script": "src", "img": "src", "link": "href", "iframe": "src", "source": "src", "video": "src"}
+LINKED = {**LOADED, "a": "href"}
+PASSIVE = {"canonical", "prev", "next", "search", "index", "author"}  # <link>s that a browser does not load
+
+
+class Page(HTMLParser):
+    def __init__(self, path: Path):
+        super().__init__()
+        self.anchors, self.links, self.loads = {""}, [], []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        self.anchors.update(v for k in ("id", "name") if (v := values.get(k)))
+        target = values.get(LINKED.get(tag, ""))
+        if not target:
+            return
+        self.links.append(target)
+        if tag in LOADED and not PASSIVE & set((values.get("rel") or "").split()):
+            self.loads.append(target)
+
+
+def problems(site: Path) -> list[str]:
+    pages = {path.resolve(): Page(path) for path in sorted(site.rglob("*.html"))}
+    if not pages:
+        return [f"{site} holds no page"]
+    found = []
+    for path, page in pages.items():
+        where = path.relative_to(site.resolve())
+        found += [
+            f"{where}: loads {load} from the network"
+            for load in page.loads
+            if urlsplit(load).scheme in {"http", "https"} or load.startswith("//")
+        ]
+        for link in page.links:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            if target.is_dir():
+                target /= "index.html"
+            if not target.exists():
+                found.append(f"{where}: {link} leads to no file")
+            elif target in pages and unquote(parts.fragment) not in pages[target].anchors:
+                found.append(f"{where}: {link} leads to no anchor")
+    return found
+
+
+if __name__ == "__main__":
+    found = problems(Path(sys.argv[1]))
+    print("\n".join(found) or "every internal link leads somewhere; nothing is loaded from the network")
+    sys.exit(bool(found))
