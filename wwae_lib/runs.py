@@ -1,0 +1,250 @@
+"""Where does a run live on disk, what does it record, how is it read back?
+
+A finished run is a folder ``RESULTS/<dataset>/<method>/seed-<n>/``:
+
+* ``run.json``: format, configuration, environment, data, metrics, checksums of the other files;
+* ``metrics.jsonl``: one line an epoch;
+* ``weights.safetensors``: the weights, half precision;
+* ``codes.safetensors``: mean, standard deviation and label of some test images' codes;
+* ``samples.png``, ``reconstructions.png``, ``interpolations.png``: grids of images.
+
+While it trains, a run is a hidden draft beside that place, with a checkpoint. A draft becomes a run by
+renaming whole folders, so that a killed process leaves the old run or the new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .experiments import Experiment, experiment
+
+__all__ = ["FORMAT", "Draft", "Run", "RunError", "load", "results_root", "write_aside"]
+
+FORMAT = 1
+FILES = (
+    "metrics.jsonl",
+    "weights.safetensors",
+    "codes.safetensors",
+    "samples.png",
+    "reconstructions.png",
+    "interpolations.png",
+)
+
+
+class RunError(Exception):
+    """A run or checkpoint is missing, damaged or foreign; the message says which and what to do."""
+
+
+def results_root() -> Path:
+    """The folder that ``WWAE_RESULTS`` names, else the book's own ``book/results``."""
+    if named := os.environ.get("WWAE_RESULTS"):
+        return Path(named).expanduser()
+    return Path(__file__).resolve().parents[1] / "book" / "results"
+
+
+@contextlib.contextmanager
+def write_aside(path: Path) -> Iterator[Path]:
+    """Yield a temporary name to write to; rename it to ``path`` when all went well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part{os.getpid()}")
+    try:
+        yield part
+        with open(part, "rb") as f:
+            os.fsync(f.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    with write_aside(path) as part:
+        part.write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file.
+
+    Raises:
+        RunError: the file is missing, cut short or no safetensors file.
+    """
+    try:
+        with safe_open(path, "pt") as f:
+            return {key: f.get_tensor(key) for key in f.keys()}, f.metadata() or {}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise RunError(
+            f"{path} cannot be read as safetensors ({error}); delete it and train again"
+        ) from error
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run, read and checked by :func:`load`."""
+
+    path: Path
+    record: dict[str, Any]
+
+    @property
+    def experiment(self) -> Experiment:
+        return experiment(**self.record["config"])
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        return self.record["metrics"]
+
+    def history(self) -> list[dict[str, float]]:
+        """One dictionary an epoch: epoch, learning rate, mean of each term, seconds."""
+        return [json.loads(line) for line in (self.path / "metrics.jsonl").read_text().splitlines()]
+
+    def weights(self) -> dict[str, Tensor]:
+        """The method's state dictionary, in float32."""
+        return {k: v.float() for k, v in read_tensors(self.path / "weights.safetensors")[0].items()}
+
+    def codes(self) -> dict[str, Tensor]:
+        """``mean`` and ``std`` ``(n, latent)`` float32 and ``label`` ``(n,)`` of test images' codes."""
+        tensors, _ = read_tensors(self.path / "codes.safetensors")
+        return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
+
+    def grid(self, name: str) -> np.ndarray:
+        """``samples``, ``reconstructions`` or ``interpolations`` as uint8 ``(H, W[, 3])``."""
+        from PIL import Image
+
+        with Image.open(self.path / f"{name}.png") as image:
+            return np.asarray(image)
+
+    def add_metrics(self, metrics: dict[str, float], **more: Any) -> Run:
+        """The run with metrics added (and other entries replaced), written at once."""
+        record = self.record | more | {"metrics": self.metrics | metrics}
+        write_json(self.path / "run.json", record)
+        return Run(self.path, record)
+
+
+def load(path: Path | str) -> Run:
+    """Read a run: from its folder, or by its name ``mnist/wwae/seed-0`` below the results folder.
+
+    Raises:
+        RunError: there is none, it is damaged, of a newer format, or not one of ours.
+    """
+    folder = Path(path)
+    if not folder.is_absolute() and not (folder / "run.json").exists():
+        folder = results_root() / path
+    _settle(folder)
+    file = folder / "run.json"
+    if not file.exists():
+        raise RunError(f"there is no run in {folder}: {file.name} is missing; train it, or look at the name")
+    try:
+        record = json.loads(file.read_text())
+        version = record["format"]
+    except (ValueError, TypeError, KeyError, OSError) as error:
+        raise RunError(
+            f"{file} is damaged or not a run's record ({error!r}); restore it or train again"
+        ) from error
+    if version != FORMAT:
+        raise RunError(f"{file} has format {version!r}, this library reads {FORMAT}; update the library")
+    for key in ("config", "environment", "data", "metrics", "files"):
+        if not isinstance(record.get(key), dict):
+            raise RunError(f"{file} lacks {key!r}: it is damaged or not a run's record")
+    try:
+        experiment(**record["config"])
+    except (TypeError, ValueError) as error:
+        raise RunError(f"{file} describes no experiment of this library: {error}") from error
+    for name in FILES:
+        content = folder / name
+        if not content.exists():
+            raise RunError(f"{content} is missing; restore it or train again")
+        if _sha256(content) != record["files"].get(name):
+            raise RunError(f"{content} is not the file that {file.name} recorded; restore it or train again")
+    return Run(folder, record)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A run in the making: where it will live, and the hidden folder where it grows."""
+
+    path: Path
+
+    @property
+    def folder(self) -> Path:
+        return self.path.with_name(f".{self.path.name}.draft")
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "checkpoint.safetensors"
+
+    def save_checkpoint(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """Write a checkpoint aside and rename it; then the history in it, for people to follow."""
+        with write_aside(self.checkpoint) as part:
+            save_file({k: v.contiguous() for k, v in tensors.items()}, part, {"state": json.dumps(state)})
+        self.write_history(state["history"])
+
+    def write_history(self, history: list[dict[str, float]]) -> None:
+        with write_aside(self.folder / "metrics.jsonl") as part:
+            part.write_text("".join(json.dumps(line) + "\n" for line in history))
+
+    def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and state of the last checkpoint.
+
+        Raises:
+            RunError: it is damaged or of another format.
+        """
+        tensors, metadata = read_tensors(self.checkpoint)
+        try:
+            state = json.loads(metadata["state"])
+            version = state["format"]
+        except (KeyError, ValueError, TypeError) as error:
+            raise RunError(f"{self.checkpoint} is not a checkpoint of this library ({error!r})") from error
+        if version != FORMAT:
+            raise RunError(f"{self.checkpoint} has format {version!r}, this library reads {FORMAT}")
+        return tensors, state
+
+    def publish(self, record: dict[str, Any]) -> Run:
+        """Make the draft the run: complete its record, swap the folders, forget the checkpoint."""
+        new = _new(self.path)
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
+        for name in FILES:
+            shutil.copy2(self.folder / name, new / name)
+        files = {name: _sha256(new / name) for name in FILES}
+        write_json(new / "run.json", {"format": FORMAT, **record, "files": files})
+        _settle(self.path)
+        shutil.rmtree(self.folder)
+        return load(self.path)
+
+    def discard(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _new(path: Path) -> Path:
+    return path.with_name(f".{path.name}.new")
+
+
+def _settle(path: Path) -> None:
+    """Finish the swap of a run for a newer one, also where an earlier process was killed in it.
+
+    ``.new`` is complete once it holds run.json, which is written last.
+    """
+    new, old = _new(path), path.with_name(f".{path.name}.old")
+    if (new / "run.json").exists():
+        if path.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            path.rename(old)
+        new.rename(path)
+    elif old.exists() and not path.exists():
+        old.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
