@@ -36,7 +36,7 @@ FIELDS = {
 def parser() -> argparse.ArgumentParser:
     whole = argparse.ArgumentParser(
         prog="python -m wwae_lib",
-        description="Train and measure Wasserstein-Wasserstein auto-encoders and what they are compared with.",
+        description="Train and measure Wasserstein-Wasserstein auto-encoders and their competitors.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -78,8 +78,8 @@ def parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser(
         "evaluate",
         help="measure a recorded run, FID included",
-        description="Measure a recorded run from its stored weights: reconstruction, aggregated posterior, and "
-        "FID of 10,000 prior samples against the test images. The metrics are added to the run's record.",
+        description="Measure a recorded run from its stored weights: reconstruction, aggregated posterior, "
+        "and FID of 10,000 prior samples against the test images. The metrics are added to the run's record.",
     )
     evaluate.add_argument(
         "path", metavar="RUN", help="a run's folder, or its name, such as mnist/wwae/seed-0"

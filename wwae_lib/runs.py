@@ -64,6 +64,7 @@ def write_aside(path: Path) -> Iterator[Path]:
         yield part
         with open(part, "rb") as f:
             os.fsync(f.fileno())
+        part.chmod(0o644)  # safetensors makes its files readable by their owner alone
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ and a resumed run repeats what the uninterrupted one would have done, bit for bi
 
 from __future__ import annotations
 
+import logging
 import math
 import platform
 import subprocess
@@ -27,6 +28,9 @@ from .experiments import Experiment
 from .methods import AutoEncoder, Loss
 
 __all__ = ["TrainingDiverged", "choose_fabric", "fit", "train"]
+
+# A run's record says which precision was used; Fabric need not say it on stderr as well.
+logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
 
 LOOK_EVERY = 50  # steps between two looks at the running means, the only times the host waits
 
@@ -86,10 +90,13 @@ def train(
     elif draft.checkpoint.exists() and not resume:
         raise runs.RunError(f"{path} was interrupted: resume it, or restart to throw its checkpoint away")
     fabric = fabric or choose_fabric()
+    where = environment(fabric)  # before training, so that the commit is the one that trains
     method, history, seconds = fit(experiment, images, draft=draft, fabric=fabric, progress=progress)
 
     with runs.write_aside(draft.folder / "weights.safetensors") as part:
-        save_file({name: value.half().cpu() for name, value in method.state_dict().items()}, part)
+        save_file(
+            {name: value.half().cpu().contiguous() for name, value in method.state_dict().items()}, part
+        )
     # What is shown and measured is what is stored: the weights rounded to half precision.
     method.load_state_dict({name: value.half().float() for name, value in method.state_dict().items()})
     evaluation.write_pictures(method, test_images, draft.folder, experiment.seed)
@@ -97,7 +104,7 @@ def train(
     return draft.publish(
         {
             "config": experiment.as_dict(),
-            "environment": environment(fabric) | {"train_seconds": round(seconds, 1)},
+            "environment": where | {"train_seconds": round(seconds, 1)},
             "data": {"source": images.source, "train": _about(images), "test": _about(test_images)},
             "metrics": evaluation.measure(method, test_images),
         }
