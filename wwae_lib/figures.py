@@ -26,6 +26,7 @@ __all__ = [
     "pictures",
     "posterior",
     "reconstructions",
+    "settings",
     "table",
     "training_curves",
     "use_style",
@@ -186,6 +187,25 @@ def table(runs: Sequence[Run]) -> str:
     ]
     lines = [head, ["---", *["---:"] * len(shown)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def settings(runs: Sequence[Run]) -> str:
+    """Configuration and circumstances of recorded runs as a Markdown table, a run a column."""
+    columns = [_settings(run) for run in runs]
+    lines = [["", *map(_name, runs)], ["---"] * (len(runs) + 1)]
+    lines += [[f"`{key}`", *(column[key] for column in columns)] for key in columns[0]]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _settings(run: Run) -> dict[str, str]:
+    images, environment = run.record["data"], run.record["environment"]
+    machine = [environment["device"], f"{environment['threads']} threads", environment["precision"]]
+    return {
+        "data": f"{images['train']['images']:,} images, {images['source']}",
+        **{key: f"{value}" or "-" for key, value in run.record["config"].items() if key != "dataset"},
+        "computed on": ", ".join([*machine, f"torch {environment['torch']}"]),
+        "training time": f"{environment['train_seconds'] / 60:.0f} min",
+    }
 
 
 def _name(run: Run) -> str:
