@@ -157,9 +157,12 @@ def main(words: list[str] | None = None) -> int:
     arguments = parser().parse_args(words)
     try:
         arguments.run(arguments)
-    except (data.DataError, runs.RunError, ValueError) as error:
+    except (data.DataError, runs.RunError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted; what was finished is kept, and train --resume goes on from it", file=sys.stderr)
+        return 130
     return 0
 
 

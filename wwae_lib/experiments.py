@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -51,15 +52,11 @@ class Experiment:
         ):
             if getattr(self, field) not in known:
                 raise ValueError(f"there is no {field} {getattr(self, field)!r}; known: {', '.join(known)}")
-        for field, least in (
-            ("seed", 0),
-            ("latent", 1),
-            ("epochs", 1),
-            ("batch_size", 2),
-            ("penalty_weight", 0),
-        ):
-            if not getattr(self, field) >= least:
-                raise ValueError(f"{field} is {getattr(self, field)}; it must be at least {least}")
+        for field, least in (("seed", 0), ("latent", 1), ("epochs", 1), ("batch_size", 2)):
+            if type(value := getattr(self, field)) is not int or value < least:
+                raise ValueError(f"{field} is {value!r}; it must be a whole number of at least {least}")
+        if not 0 <= self.penalty_weight < math.inf:
+            raise ValueError(f"penalty_weight is {self.penalty_weight}; it must be finite and not negative")
         if not 0 < self.learning_rate < 1:
             raise ValueError(f"learning_rate is {self.learning_rate}; it must lie between 0 and 1")
         if not 0 < self.initial_std <= 10:
