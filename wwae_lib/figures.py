@@ -162,7 +162,9 @@ def overview(run: Run) -> Figure:
     _ellipses(axes[1], mean[:2], covariance[:2, :2], COLOURS["orange"], "aggregated posterior", "--")
     axes[1].set(title="codes $z$", aspect="equal", xlim=(-4, 4), ylim=(-3.2, 3.2), xticks=[], yticks=[])
     axes[1].grid(False)
-    axes[1].legend(loc="lower right", fontsize="small")
+    axes[1].legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=2, fontsize="small")
+    for spine in axes[1].spines.values():
+        spine.set_visible(False)
     for start, end, word in ((0, 1, "encoder"), (1, 2, "decoder $G$")):
         arrow = {"arrowstyle": "-|>", "lw": 1.8, "color": COLOURS["blue"]}
         ends = {"xycoords": axes[end].transAxes, "textcoords": axes[start].transAxes}
