@@ -9,7 +9,26 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["curve", "discriminator_js", "networks", "train", "trained_scale"]
+from .gaussian import moments, w2_squared_to_standard_normal
+
+__all__ = [
+    "DEPARTURES",
+    "AccumulatedW2",
+    "curve",
+    "departure",
+    "discriminator_js",
+    "networks",
+    "train",
+    "trained_scale",
+]
+
+# Laws of codes that depart from N(0, I) in one respect, in the first codes alone except for the scale.
+DEPARTURES = {
+    "mean": "mean 0.5",
+    "scale": "scale 0.9",
+    "correlation": "correlation 0.5",
+    "circle": "circle",
+}
 
 
 def curve(t: Tensor) -> Tensor:
@@ -68,6 +87,51 @@ def train(method: nn.Module, steps: int, keep, n: int = 256, learning_rate: floa
         optimiser.step()
         schedule.step()
     return kept
+
+
+class AccumulatedW2:
+    r"""Squared W2 to N(0, I) of moments averaged over past batches, with the current one's gradient.
+
+    With :math:`\bar m`, :math:`\bar S` the averages with weights :math:`(1 - \rho) \rho^k`, the value is
+    that of :math:`N(\bar m, \bar S)`; the gradient is :math:`2 \bar m` times the current mean's and
+    :math:`I - \bar S^{-1/2}` times the current covariance's, with weight 1 and not :math:`1 - \rho`.
+
+    Args:
+        decay: :math:`\rho` in [0, 1).
+    """
+
+    def __init__(self, decay: float):
+        self.decay, self.average = decay, None
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """Codes ``(n, d)`` to a scalar; the batch joins the average."""
+        current = moments(z)
+        before = self.average or current
+        self.average = tuple(
+            torch.lerp(new.detach(), old.detach(), self.decay)
+            for new, old in zip(current, before, strict=True)
+        )
+        average = [a.clone().requires_grad_() for a in self.average]
+        value = w2_squared_to_standard_normal(*average)
+        slopes = torch.autograd.grad(value, average)
+        linear = sum((slope * new).sum() for slope, new in zip(slopes, current, strict=True))
+        return value.detach() + linear - linear.detach()
+
+
+def departure(kind: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Draw codes ``(..., d)``, ``d >= 2``, from a law of ``DEPARTURES``, or from N(0, I) for ``"none"``."""
+    z = torch.randn(shape, generator=generator)
+    if kind == "mean":
+        z[..., 0] += 0.5
+    elif kind == "scale":
+        z *= 0.9
+    elif kind == "correlation":
+        z[..., 1] = 0.5 * z[..., 0] + 0.75**0.5 * z[..., 1]
+    elif kind == "circle":  # radius sqrt(2): mean 0 and covariance I
+        z[..., :2] *= 2**0.5 / z[..., :2].norm(dim=-1, keepdim=True)
+    elif kind != "none":
+        raise ValueError(f"there is no departure {kind!r}; known: {', '.join(DEPARTURES)}")
+    return z
 
 
 def trained_scale(penalty, d: int, n: int, steps: int = 400, rate: float = 0.025, seed: int = 0) -> float:
