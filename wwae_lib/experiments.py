@@ -23,7 +23,8 @@ class Experiment:
 
     The reconstruction term is the squared error summed over pixels in [0, 1], averaged over the
     batch; ``penalty_weight`` multiplies the method's penalty on that scale: lambda for the WWAE,
-    and for the VAE the weight of the KL term, which is twice the decoder's variance.
+    and for the VAE the weight of the KL term, which is twice the decoder's variance. ``initial_std``
+    is the standard deviation of the codes before training.
 
     Raises:
         ValueError: a field is out of range or names something unknown.
@@ -35,9 +36,10 @@ class Experiment:
     variant: str = ""
     network: str = "compact"
     latent: int = 8
+    initial_std: float = 0.05
     penalty_weight: float = 1.0
     estimator: str = "total"
-    epochs: int = 30
+    epochs: int = 20
     batch_size: int = 128
     learning_rate: float = 1e-3
 
@@ -57,6 +59,8 @@ class Experiment:
             raise ValueError(f"penalty_weight is {self.penalty_weight}; it must be finite and not negative")
         if not 0 < self.learning_rate < 1:
             raise ValueError(f"learning_rate is {self.learning_rate}; it must lie between 0 and 1")
+        if not 0 < self.initial_std <= 10:
+            raise ValueError(f"initial_std is {self.initial_std}; it must lie between 0 and 10")
         if not re.fullmatch(r"[a-z0-9_]*", self.variant):
             raise ValueError(f"variant {self.variant!r} may hold only lower-case letters, digits and _")
 
