@@ -109,8 +109,9 @@ def test_every_method_learns(method, digits, fabric):
 
 
 def test_a_large_lambda_brings_the_aggregated_posterior_to_the_prior(train):
-    experiment = small(epochs=6, penalty_weight=1000.0, learning_rate=5e-3, variant="large")
-    large, none = train(experiment), train(small(epochs=6, penalty_weight=0.0, learning_rate=5e-3))
+    options = {"epochs": 6, "learning_rate": 5e-3, "initial_std": 1.0}
+    large = train(small(penalty_weight=1000.0, variant="large", **options))
+    none = train(small(penalty_weight=0.0, **options))
     assert large.metrics["posterior_w2_squared"] < 0.2 < none.metrics["posterior_w2_squared"]
     assert none.metrics["squared_error"] < large.metrics["squared_error"]
 
