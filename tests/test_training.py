@@ -112,7 +112,7 @@ def test_a_large_lambda_brings_the_aggregated_posterior_to_the_prior(train):
     options = {"epochs": 6, "learning_rate": 5e-3, "initial_std": 1.0}
     large = train(small(penalty_weight=1000.0, variant="large", **options))
     none = train(small(penalty_weight=0.0, **options))
-    assert large.metrics["posterior_w2_squared"] < 0.2 < none.metrics["posterior_w2_squared"]
+    assert large.metrics["posterior_w2_squared"] < 0.3 * none.metrics["posterior_w2_squared"]
     assert none.metrics["squared_error"] < large.metrics["squared_error"]
 
 
@@ -310,13 +310,27 @@ def test_killed_at_random_moments(tmp_path, finished):
 # ---------------------------------------------------------------- in the way
 
 
-def test_a_finished_run_is_not_trained_over(train):
+def test_training_a_finished_run_again_replaces_it(train, finished):
+    old = train(small(epochs=1)).add_metrics({"generation": 1.0})
+    new = train(small())
+    assert new.path == old.path and "generation" not in new.metrics
+    assert_same_run(runs.load(old.path), finished)
+
+
+def test_resuming_a_finished_run_returns_it(train):
     run = train(small(epochs=1))
     before = (run.path / "run.json").read_bytes()
-    for resume in (False, True):
-        with pytest.raises(runs.RunError, match="is finished; restart to train it again"):
-            train(small(epochs=1), resume=resume)
+    assert train(small(epochs=1), resume=True).record == run.record
     assert (run.path / "run.json").read_bytes() == before
+
+
+def test_resuming_another_finished_run_is_an_error(train, digits):
+    train(small(epochs=1))
+    with pytest.raises(runs.RunError, match="is finished, with another configuration or other images"):
+        train(small(epochs=2), resume=True)
+    changed = dataclasses.replace(digits, pixels=255 - digits.pixels)
+    with pytest.raises(runs.RunError, match="is finished, with another configuration or other images"):
+        train(small(epochs=1), changed, resume=True)
 
 
 def test_restart_keeps_the_old_run_until_the_new_one_is_complete(train, monkeypatch):
@@ -347,8 +361,7 @@ def test_restart_throws_a_checkpoint_away(train, monkeypatch, finished):
 def test_a_run_killed_before_its_swap_counts_as_finished(train):
     run = train(small(epochs=1))
     run.path.rename(runs._new(run.path))
-    with pytest.raises(runs.RunError, match="is finished"):
-        train(small(epochs=1))
+    assert train(small(epochs=1), resume=True).record == run.record
     assert runs.load(run.path).record == run.record
 
 
