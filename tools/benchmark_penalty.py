@@ -3,10 +3,10 @@
     python tools/benchmark_penalty.py [--device cuda] [--threads 2] [--output FILE]
 
 Each competitor starts from the same batch of codes and ends with the gradient in the codes. The
-competitors take turns within each repeat, so that whatever else the machine does slows them all
-alike: read the ratios. With one CPU thread (the default) the time is the processor's, which other
-programs do not inflate; with more, or on a GPU, it is the clock's. A competitor that needs more
-than --limit seconds for one call is left out.
+competitors take turns within each repeat (the quick among themselves, then the slow), so that
+whatever else the machine does slows them all alike: read the ratios. With one CPU thread (the
+default) the time is the processor's, which other programs do not inflate; with more, or on a GPU,
+it is the clock's. A competitor that needs more than --limit seconds for one call is left out.
 """
 
 import argparse
@@ -70,15 +70,14 @@ def sinkhorn(z, prior):
     return entropic(z, prior) - (entropic(z, z) + entropic(prior, prior)) / 2
 
 
-COMPETITORS = {
+QUICK = {
     "w2_penalty": lambda z, prior: gaussian.w2_penalty(z),
     "w2_penalty_products": penalty_by_products,
     "w2_squared_to_standard_normal": two_steps,
     "plain_eigvalsh": plain_eigvalsh,
     "pythonot": pythonot,
-    "mmd": mmd,
-    "sinkhorn": sinkhorn,
 }
+SLOW = {"mmd": mmd, "sinkhorn": sinkhorn}
 
 
 def seconds(function, codes, prior) -> float:
@@ -97,18 +96,14 @@ def measure(n: int, d: int, device: str, repeats: int, limit: float) -> dict[str
     generator = torch.Generator().manual_seed(0)
     codes, prior = (torch.randn(n, d, generator=generator).to(device) for _ in range(2))
     codes = 1.1 * codes + 0.1
-    running = {}
-    for name, function in COMPETITORS.items():
-        if name in ("mmd", "sinkhorn") and n > 2048:  # n^2 pairs: seconds a call
-            continue
-        seconds(function, codes, prior)  # warm up
-        if seconds(function, codes, prior) < limit:
-            running[name] = function
-    times = {name: [] for name in running}
-    for repeat in range(repeats):
-        for name, function in running.items():
-            # the slow ones need fewer repeats
-            if repeat % 10 == 0 or name not in ("mmd", "sinkhorn"):
+    times = {}
+    for group in (QUICK, SLOW if n <= 2048 else {}):  # n^2 pairs: seconds a call beyond that
+        for function in group.values():
+            seconds(function, codes, prior)  # warm up
+        running = {name: f for name, f in group.items() if seconds(f, codes, prior) < limit}
+        times |= {name: [] for name in running}
+        for _ in range(repeats if group is QUICK else max(5, repeats // 20)):
+            for name, function in running.items():
                 times[name].append(seconds(function, codes, prior))
     return {name: statistics.median(t) for name, t in times.items()}
 
