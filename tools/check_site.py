@@ -31,7 +31,11 @@ class Page(HTMLParser):
 
 
 def problems(site: Path) -> list[str]:
-    pages = {path.resolve(): Page(path) for path in sorted(site.rglob("*.html"))}
+    pages = {
+        path.resolve(): Page(path)
+        for path in sorted(site.rglob("*.html"))
+        if "_static" not in path.parts  # the theme leaves templates there
+    }
     if not pages:
         return [f"{site} holds no page"]
     found = []

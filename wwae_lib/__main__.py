@@ -24,6 +24,7 @@ FIELDS = {
     "variant": "suffix of the run's folder, to keep it apart from the method's default run",
     "network": f"size of encoder and decoder: {', '.join(experiments.NETWORKS)}",
     "latent": "dimension of the codes",
+    "initial_std": "standard deviation of the codes before training",
     "penalty_weight": "weight of the penalty on the squared error summed over pixels: lambda of the WWAE, "
     "twice the decoder's variance for the VAE",
     "estimator": f"of the aggregated posterior's moments, WWAE only: {', '.join(experiments.ESTIMATORS)}",
@@ -36,7 +37,7 @@ FIELDS = {
 def parser() -> argparse.ArgumentParser:
     whole = argparse.ArgumentParser(
         prog="python -m wwae_lib",
-        description="Train and measure Wasserstein-Wasserstein auto-encoders and what they are compared with.",
+        description="Train and measure Wasserstein-Wasserstein auto-encoders and their competitors.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -78,8 +79,8 @@ def parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser(
         "evaluate",
         help="measure a recorded run, FID included",
-        description="Measure a recorded run from its stored weights: reconstruction, aggregated posterior, and "
-        "FID of 10,000 prior samples against the test images. The metrics are added to the run's record.",
+        description="Measure a recorded run from its stored weights: reconstruction, aggregated posterior, "
+        "and FID of 10,000 prior samples against the test images. The metrics are added to the run's record.",
     )
     evaluate.add_argument(
         "path", metavar="RUN", help="a run's folder, or its name, such as mnist/wwae/seed-0"
@@ -156,9 +157,12 @@ def main(words: list[str] | None = None) -> int:
     arguments = parser().parse_args(words)
     try:
         arguments.run(arguments)
-    except (data.DataError, runs.RunError, ValueError) as error:
+    except (data.DataError, runs.RunError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted; what was finished is kept, and train --resume goes on from it", file=sys.stderr)
+        return 130
     return 0
 
 

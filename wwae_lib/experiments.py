@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,8 @@ class Experiment:
 
     The reconstruction term is the squared error summed over pixels in [0, 1], averaged over the
     batch; ``penalty_weight`` multiplies the method's penalty on that scale: lambda for the WWAE,
-    and for the VAE the weight of the KL term, which is twice the decoder's variance.
+    and for the VAE the weight of the KL term, which is twice the decoder's variance. ``initial_std``
+    is the standard deviation of the codes before training.
 
     Raises:
         ValueError: a field is out of range or names something unknown.
@@ -34,9 +36,10 @@ class Experiment:
     variant: str = ""
     network: str = "compact"
     latent: int = 8
+    initial_std: float = 0.05
     penalty_weight: float = 1.0
     estimator: str = "total"
-    epochs: int = 30
+    epochs: int = 20
     batch_size: int = 128
     learning_rate: float = 1e-3
 
@@ -49,17 +52,15 @@ class Experiment:
         ):
             if getattr(self, field) not in known:
                 raise ValueError(f"there is no {field} {getattr(self, field)!r}; known: {', '.join(known)}")
-        for field, least in (
-            ("seed", 0),
-            ("latent", 1),
-            ("epochs", 1),
-            ("batch_size", 2),
-            ("penalty_weight", 0),
-        ):
-            if not getattr(self, field) >= least:
-                raise ValueError(f"{field} is {getattr(self, field)}; it must be at least {least}")
+        for field, least in (("seed", 0), ("latent", 1), ("epochs", 1), ("batch_size", 2)):
+            if type(value := getattr(self, field)) is not int or value < least:
+                raise ValueError(f"{field} is {value!r}; it must be a whole number of at least {least}")
+        if not 0 <= self.penalty_weight < math.inf:
+            raise ValueError(f"penalty_weight is {self.penalty_weight}; it must be finite and not negative")
         if not 0 < self.learning_rate < 1:
             raise ValueError(f"learning_rate is {self.learning_rate}; it must lie between 0 and 1")
+        if not 0 < self.initial_std <= 10:
+            raise ValueError(f"initial_std is {self.initial_std}; it must lie between 0 and 10")
         if not re.fullmatch(r"[a-z0-9_]*", self.variant):
             raise ValueError(f"variant {self.variant!r} may hold only lower-case letters, digits and _")
 

@@ -29,6 +29,9 @@ name the term that broke; an indefinite matrix is an error where looking costs n
 
 from __future__ import annotations
 
+import math
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -47,6 +50,7 @@ __all__ = [
     "total_moments",
     "transport_map",
     "w2",
+    "w2_penalty",
     "w2_squared",
     "w2_squared_diagonal",
     "w2_squared_to_standard_normal",
@@ -222,7 +226,7 @@ def w2_squared(mean1, cov1, mean2, cov2) -> Tensor:
 def w2(mean1, cov1, mean2, cov2) -> Tensor:
     r"""Wasserstein-2 distance between two Gaussians: the root of :func:`w2_squared`, a metric.
 
-    A distance below the rounding of its own terms, :math:`d \epsilon
+    A distance below the rounding of its own terms, :math:`10 d \epsilon
     \sqrt{\operatorname{tr} S_1 + \operatorname{tr} S_2}`, counts as 0. There, where a distance
     has no derivative, the gradient is 0.
 
@@ -234,7 +238,7 @@ def w2(mean1, cov1, mean2, cov2) -> Tensor:
     squared = w2_squared(mean1, cov1, mean2, cov2)
     cov1, cov2 = _floating(cov1, cov2)
     trace = (cov1.detach().diagonal(dim1=-2, dim2=-1) + cov2.detach().diagonal(dim1=-2, dim2=-1)).sum(-1)
-    rounding = (cov1.shape[-1] * torch.finfo(squared.dtype).eps) ** 2 * trace
+    rounding = (10 * cov1.shape[-1] * torch.finfo(squared.dtype).eps) ** 2 * trace
     return _root(squared, squared <= rounding)
 
 
@@ -279,6 +283,45 @@ def w2_squared_to_standard_normal(mean, cov) -> Tensor:
     _check_shapes(mean, cov, "mean", "cov")
     with _full_precision(mean):
         return mean.square().sum(-1) + _BuresSquaredToIdentity.apply(_symmetric(cov))
+
+
+def w2_penalty(z, *, eigensolver: bool | None = None) -> Tensor:
+    r"""Squared W2 to :math:`N(0, I)` of a batch's moments, in one step: the fast WWAE penalty.
+
+    The value of ``w2_squared_to_standard_normal(*moments(z))``. With
+    :math:`X = (z - \mathbf{1} \bar z^\top) / \sqrt{n - 1}`, singular values `s` of `X` and its
+    polar factor :math:`P = X (X^\top X)^{-1/2}` (0 on the null space),
+
+    .. math::
+
+        W_2^2 = |\bar z|^2 + \sum_{i=1}^{d} (s_i - 1)^2, \qquad
+        \frac{\partial W_2^2}{\partial z} = \frac{2}{n} \mathbf{1} \bar z^\top
+            + \frac{2}{\sqrt{n - 1}} (X - P).
+
+    There are two ways to `P`. One is an eigendecomposition of the smaller of
+    :math:`X^\top X` and :math:`X X^\top`. The other is the iteration :math:`X \leftarrow
+    X (15 I - 10 G + 3 G^2) / 8`, :math:`G = X^\top X` (Bjorck & Bowie 1971), a fixed number
+    of matrix products: nothing waits for the device. Singular values below about a
+    thousandth of the largest (float32; a millionth in float64) are then partly counted as 0. Its
+    accuracy is tested on the CPU; its speed on a GPU is not yet measured.
+
+    Args:
+        z: points, ``(..., n, d)`` with ``n >= 2``.
+        eigensolver: which way; by default the eigendecomposition except on CUDA devices.
+
+    Returns:
+        ``(...)``, differentiable once; never negative; NaN for points that are not finite.
+
+    Raises:
+        ValueError: fewer than two points, or no dimension.
+    """
+    (z,) = _floating(z)
+    if z.ndim < 2 or z.shape[-2] < 2 or z.shape[-1] < 1:
+        raise ValueError(f"w2_penalty needs points of shape (..., n >= 2, d >= 1), got {tuple(z.shape)}")
+    if eigensolver is None:
+        eigensolver = z.device.type != "cuda"
+    with _full_precision(z):
+        return _Penalty.apply(z, eigensolver)
 
 
 def w2_squared_diagonal(mean1, variance1, mean2=0.0, variance2=1.0) -> Tensor:
@@ -548,7 +591,7 @@ class _BuresSquared(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, cov1: Tensor, cov2: Tensor) -> Tensor:
-        bad = ~(torch.isfinite(cov1).all((-1, -2)) & torch.isfinite(cov2).all((-1, -2)))
+        bad = ~(cov1.sum((-1, -2)) + cov2.sum((-1, -2))).isfinite()
         values1, vectors1 = _eigh(cov1, bad)
         values2, vectors2 = _eigh(cov2, bad)
         root1, inverse1 = _powers(values1, vectors1)
@@ -600,7 +643,7 @@ class _BuresSquaredToIdentity(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, cov: Tensor) -> Tensor:
-        bad = ~torch.isfinite(cov).all((-1, -2))
+        bad = ~cov.sum((-1, -2)).isfinite()
         values, vectors = _eigh(cov, bad)
         ctx.save_for_backward(values, vectors, bad)
         return (values.sqrt() - 1).square().sum(-1).masked_fill(bad, torch.nan)
@@ -614,25 +657,81 @@ class _BuresSquaredToIdentity(torch.autograd.Function):
         return grad.masked_fill(bad, torch.nan)[..., None, None] * gradient
 
 
+class _Penalty(torch.autograd.Function):
+    """w2_penalty; the gradient is finished in forward, which passes over the batch fewer times."""
+
+    @staticmethod
+    def forward(ctx, z: Tensor, eigensolver: bool) -> Tensor:
+        mean = z.mean(-2, keepdim=True)
+        value, gradient = (_bures_by_eigenvalues if eigensolver else _bures_by_products)(z - mean)
+        if ctx.needs_input_grad[0]:
+            ctx.save_for_backward(gradient.add_(mean, alpha=2 / z.shape[-2]))
+        return value + mean.square().sum((-1, -2))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor):
+        (gradient,) = ctx.saved_tensors
+        return gradient * grad[..., None, None], None
+
+
+def _bures_by_eigenvalues(centred: Tensor) -> tuple[Tensor, Tensor]:
+    """sum (s - 1)^2 for the d singular values s of X = centred / sqrt(n - 1), and its gradient."""
+    n, d = centred.shape[-2:]
+    gram = (centred.mT @ centred if n > d else centred @ centred.mT) / (n - 1)
+    if not math.isfinite(gram.sum().item()):  # the solver refuses NaN: set such batches aside
+        bad = ~gram.sum((-1, -2), keepdim=True).isfinite()
+        value, gradient = _bures_by_eigenvalues(centred.masked_fill(bad, 0))
+        return value.masked_fill(bad[..., 0, 0], torch.nan), gradient.masked_fill(bad, torch.nan)
+    values, vectors = torch.linalg.eigh(gram)
+    values = values.clamp_min(0)
+    value = (values.sqrt() - 1).square().sum(-1)
+    if d > n:
+        value += d - n  # the eigenvalues that the smaller Gram matrix lacks are 0
+    slope = (1 - _inverse_root(values)) * (2 / (n - 1))
+    weight = vectors * slope.unsqueeze(-2) @ vectors.mT
+    return value, centred @ weight if n > d else weight @ centred
+
+
+def _bures_by_products(centred: Tensor) -> tuple[Tensor, Tensor]:
+    """The same from matrix products alone."""
+    n, d = centred.shape[-2:]
+    x = (centred if n > d else centred.mT) * (n - 1) ** -0.5
+    tiny, eps = torch.finfo(x.dtype).tiny, torch.finfo(x.dtype).eps
+    size = x.square().sum((-1, -2), keepdim=True).clamp_min(tiny)
+    gram = x.mT @ x / size
+    # (sum s^8)^(1/8) is above the largest singular value s, as the iteration needs, and close to it
+    polar = x / (size * torch.linalg.matrix_norm(gram @ gram, keepdim=True).sqrt()).sqrt().clamp_min(tiny)
+    eye = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
+    for _ in range(16 if x.dtype == torch.float32 else 28):
+        gram = polar.mT @ polar
+        polar = polar @ (1.875 * eye - 1.25 * gram + 0.375 * gram @ gram)
+    # a direction that the polar factor misses counts 1; below rounding it misses none
+    missed = d - polar.square().sum((-1, -2))
+    missed = missed * (missed > 16 * eps * d)
+    residual = x - polar
+    gradient = (residual if n > d else residual.mT) * (2 * (n - 1) ** -0.5)
+    return residual.square().sum((-1, -2)) + missed, gradient
+
+
 def _eigh(cov: Tensor, bad: Tensor) -> tuple[Tensor, Tensor]:
     """Eigenvalues (negative rounding removed) and eigenvectors; the identity's where ``bad``."""
     eye = torch.eye(cov.shape[-1], dtype=cov.dtype, device=cov.device)
     values, vectors = torch.linalg.eigh(torch.where(bad[..., None, None], eye, cov))
     if cov.device.type == "cpu":  # elsewhere looking at the values would wait for the device
-        lowest, largest = values.amin(-1), values.abs().amax(-1)
-        if (lowest < -(torch.finfo(cov.dtype).eps ** 0.5) * largest).any():
+        lowest, largest = values[..., 0], values[..., -1]
+        if (lowest < -(torch.finfo(cov.dtype).eps ** 0.5) * largest.abs()).any():
             raise ValueError(
                 f"not a covariance: its eigenvalues reach from {lowest.min().item():.3g} to "
-                f"{values.max().item():.3g}, and a covariance has none below 0"
+                f"{largest.max().item():.3g}, and a covariance has none below 0"
             )
     return values.clamp_min(0), vectors
 
 
 def _inverse_root(values: Tensor) -> Tensor:
     """lambda^{-1/2}, and 0 where lambda is 0 up to the rounding of an eigensolver."""
-    cut = torch.finfo(values.dtype).eps * values.shape[-1] * values.amax(-1, keepdim=True)
-    kept = values > cut
-    return torch.where(kept, values, 1).rsqrt() * kept
+    cut = values[..., -1:] * (torch.finfo(values.dtype).eps * values.shape[-1])
+    return values.masked_fill(values <= cut, torch.inf).rsqrt()
 
 
 def _powers(values: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
@@ -647,7 +746,7 @@ def _matched_roots(cov1: Tensor, cov2: Tensor) -> tuple[Tensor, ...]:
 
     left @ right turns root2 into the best match of root1. NaN where an input is not finite.
     """
-    bad = ~(torch.isfinite(cov1).all((-1, -2)) & torch.isfinite(cov2).all((-1, -2)))
+    bad = ~(cov1.sum((-1, -2)) + cov2.sum((-1, -2))).isfinite()
     root1, inverse1 = _powers(*_eigh(cov1, bad))
     root2, _ = _powers(*_eigh(cov2, bad))
     left, values, right = torch.linalg.svd(root1 @ root2)
@@ -679,6 +778,12 @@ def _symmetric(matrix: Tensor) -> Tensor:
 
 def _floating(*values) -> tuple[Tensor, ...]:
     """Tensors of one dtype, the widest given and at least float32, on one device."""
+    if (
+        len(values) == 1
+        and isinstance(values[0], Tensor)
+        and values[0].dtype in (torch.float32, torch.float64)
+    ):
+        return values
     tensors = [torch.as_tensor(v) for v in values]
     dtype = torch.float32
     for t, v in zip(tensors, values, strict=True):
@@ -701,7 +806,8 @@ def _gaussian_pair(mean1, cov1, mean2, cov2) -> tuple[Tensor, ...]:
 
 def _full_precision(like: Tensor):
     """Autocast off: in bfloat16 a covariance keeps two digits."""
-    return torch.autocast(like.device.type, enabled=False)
+    kind = like.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
 def _check_shapes(mean: Tensor, cov: Tensor, mean_name: str, cov_name: str) -> None:

@@ -116,7 +116,7 @@ def build(experiment: Experiment) -> AutoEncoder:
     if shape[-1] not in sizes:
         raise ValueError(f"network {experiment.network!r} has no size for {shape[-1]} x {shape[-1]} images")
     size, latent = sizes[shape[-1]], experiment.latent
-    networks = Encoder(shape, size, latent), Decoder(shape, size, latent)
+    networks = Encoder(shape, size, latent, experiment.initial_std), Decoder(shape, size, latent)
     if experiment.method == "wwae":
         return WWAE(*networks, latent, experiment.penalty_weight, experiment.estimator)
     if experiment.method == "vae":

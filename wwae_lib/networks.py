@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -30,10 +31,11 @@ class Encoder(nn.Module):
 
     ``(n, C, side, side)`` in [0, 1] to a pair of ``(n, latent)``: each strided convolution halves
     the side; one more looks around at the smallest; two dense layers. No batch normalisation, so
-    that a code depends on its own image alone, in training as in evaluation.
+    that a code depends on its own image alone, in training as in evaluation. Before training every
+    standard deviation is about ``initial_std``.
     """
 
-    def __init__(self, shape: tuple[int, int, int], size: Size, latent: int):
+    def __init__(self, shape: tuple[int, int, int], size: Size, latent: int, initial_std: float = 1.0):
         super().__init__()
         channels, side = (shape[0], *size.channels), _smallest(shape, size)
         layers: list[nn.Module] = []
@@ -46,6 +48,7 @@ class Encoder(nn.Module):
             nn.Linear(size.dense, 2 * latent),
         ]
         self.layers = nn.Sequential(*layers)
+        nn.init.constant_(layers[-1].bias[latent:], 2 * math.log(initial_std))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         mean, log_variance = self.layers(images).float().chunk(2, dim=1)

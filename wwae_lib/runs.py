@@ -31,7 +31,7 @@ from torch import Tensor
 
 from .experiments import Experiment, experiment
 
-__all__ = ["FORMAT", "Draft", "Run", "RunError", "load", "results_root", "write_aside"]
+__all__ = ["FORMAT", "Draft", "Run", "RunError", "load", "results_root", "settle", "write_aside"]
 
 FORMAT = 1
 FILES = (
@@ -57,16 +57,24 @@ def results_root() -> Path:
 
 @contextlib.contextmanager
 def write_aside(path: Path) -> Iterator[Path]:
-    """Yield a temporary name to write to; rename it to ``path`` when all went well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Yield a temporary name to write to; rename it to ``path`` when all went well.
+
+    Raises:
+        RunError: it cannot be written: the disk is full, or the folder not ours.
+    """
     part = path.with_name(f"{path.name}.part{os.getpid()}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield part
         with open(part, "rb") as f:
             os.fsync(f.fileno())
+        part.chmod(0o644)  # safetensors makes its files readable by their owner alone
         part.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"{path} cannot be written ({error}); what was there before is kept") from error
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -137,10 +145,11 @@ def load(path: Path | str) -> Run:
     Raises:
         RunError: there is none, it is damaged, of a newer format, or not one of ours.
     """
-    folder = Path(path)
-    if not folder.is_absolute() and not (folder / "run.json").exists():
-        folder = results_root() / path
-    _settle(folder)
+    folder = Path(path).absolute()
+    settle(folder)
+    if not (folder / "run.json").exists():
+        folder = results_root() / path  # which an absolute path replaces
+    settle(folder)
     file = folder / "run.json"
     if not file.exists():
         raise RunError(f"there is no run in {folder}: {file.name} is missing; train it, or look at the name")
@@ -162,7 +171,7 @@ def load(path: Path | str) -> Run:
         raise RunError(f"{file} describes no experiment of this library: {error}") from error
     for name in FILES:
         content = folder / name
-        if not content.exists():
+        if not content.is_file():
             raise RunError(f"{content} is missing; restore it or train again")
         if _sha256(content) != record["files"].get(name):
             raise RunError(f"{content} is not the file that {file.name} recorded; restore it or train again")
@@ -207,18 +216,23 @@ class Draft:
             raise RunError(f"{self.checkpoint} is not a checkpoint of this library ({error!r})") from error
         if version != FORMAT:
             raise RunError(f"{self.checkpoint} has format {version!r}, this library reads {FORMAT}")
+        if missing := {"epoch", "history", "experiment", "images"} - state.keys():
+            raise RunError(
+                f"{self.checkpoint} lacks {', '.join(sorted(missing))}: it is no checkpoint of ours"
+            )
         return tensors, state
 
     def publish(self, record: dict[str, Any]) -> Run:
         """Make the draft the run: complete its record, swap the folders, forget the checkpoint."""
         new = _new(self.path)
+        (new / "run.json").unlink(missing_ok=True)  # first, or a half-deleted folder would count as complete
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
         for name in FILES:
             shutil.copy2(self.folder / name, new / name)
         files = {name: _sha256(new / name) for name in FILES}
         write_json(new / "run.json", {"format": FORMAT, **record, "files": files})
-        _settle(self.path)
+        settle(self.path)
         shutil.rmtree(self.folder)
         return load(self.path)
 
@@ -230,7 +244,7 @@ def _new(path: Path) -> Path:
     return path.with_name(f".{path.name}.new")
 
 
-def _settle(path: Path) -> None:
+def settle(path: Path) -> None:
     """Finish the swap of a run for a newer one, also where an earlier process was killed in it.
 
     ``.new`` is complete once it holds run.json, which is written last.

@@ -7,6 +7,7 @@ and a resumed run repeats what the uninterrupted one would have done, bit for bi
 
 from __future__ import annotations
 
+import logging
 import math
 import platform
 import subprocess
@@ -22,11 +23,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from . import evaluation, methods, runs
-from .data import Images, to_unit
+from .data import SHAPES, Images, to_unit
 from .experiments import Experiment
 from .methods import AutoEncoder, Loss
 
 __all__ = ["TrainingDiverged", "choose_fabric", "fit", "train"]
+
+# A run's record says which precision was used; Fabric need not say it on stderr as well.
+logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
 
 LOOK_EVERY = 50  # steps between two looks at the running means, the only times the host waits
 
@@ -41,8 +45,14 @@ def choose_fabric(accelerator: str = "auto", precision: str = "auto") -> Fabric:
     Args:
         accelerator: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         precision: ``auto``, ``32-true`` or ``bf16-mixed``.
+
+    Raises:
+        ValueError: there is no such accelerator, or not on this machine.
     """
-    fabric = Fabric(accelerator=accelerator, devices=1)
+    try:
+        fabric = Fabric(accelerator=accelerator, devices=1)
+    except RuntimeError as error:
+        raise ValueError(f"there is no accelerator {accelerator!r} here ({error})") from error
     if precision == "auto":
         precision = "bf16-mixed" if _computes_bf16(fabric.device) else "32-true"
     return Fabric(accelerator=accelerator, devices=1, precision=precision)
@@ -73,23 +83,31 @@ def train(
     Raises:
         RunError: a run or checkpoint is in the way, damaged, or of another experiment or other images.
         TrainingDiverged: a term of the loss became NaN or infinite.
-        ValueError: the data set is smaller than a batch.
+        ValueError: these images cannot train the experiment: another data set's, test images, or too few.
     """
+    _check_images(experiment, images)
+    if len(test_images) < (shown := evaluation.GRID**2 // 2):
+        raise ValueError(f"the pictures of a run show {shown} test images, there are {len(test_images)}")
     path = (results or runs.results_root()) / experiment.name
     draft = runs.Draft(path)
+    runs.settle(path)  # an earlier process may have been killed while it published
     if restart:
         draft.discard()
+    elif draft.checkpoint.exists():  # also beside a finished run, which a killed restart leaves alone
+        if not resume:
+            raise runs.RunError(f"{path} was interrupted: resume it, or restart to throw its checkpoint away")
     elif (path / "run.json").exists():
         raise runs.RunError(
             f"{path} is finished; restart to train it again, or give it another variant or seed"
         )
-    elif draft.checkpoint.exists() and not resume:
-        raise runs.RunError(f"{path} was interrupted: resume it, or restart to throw its checkpoint away")
     fabric = fabric or choose_fabric()
+    where = environment(fabric)  # before training, so that the commit is the one that trains
     method, history, seconds = fit(experiment, images, draft=draft, fabric=fabric, progress=progress)
 
     with runs.write_aside(draft.folder / "weights.safetensors") as part:
-        save_file({name: value.half().cpu() for name, value in method.state_dict().items()}, part)
+        save_file(
+            {name: value.half().cpu().contiguous() for name, value in method.state_dict().items()}, part
+        )
     # What is shown and measured is what is stored: the weights rounded to half precision.
     method.load_state_dict({name: value.half().float() for name, value in method.state_dict().items()})
     evaluation.write_pictures(method, test_images, draft.folder, experiment.seed)
@@ -97,11 +115,25 @@ def train(
     return draft.publish(
         {
             "config": experiment.as_dict(),
-            "environment": environment(fabric) | {"train_seconds": round(seconds, 1)},
+            "environment": where | {"train_seconds": round(seconds, 1)},
             "data": {"source": images.source, "train": _about(images), "test": _about(test_images)},
             "metrics": evaluation.measure(method, test_images),
         }
     )
+
+
+def _check_images(experiment: Experiment, images: Images) -> None:
+    if (found := (images.dataset, *images.pixels.shape[1:])) != (
+        expected := (experiment.dataset, *SHAPES[experiment.dataset])
+    ):
+        raise ValueError(f"the experiment is about {expected}, the images are {found}")
+    if images.split == "test":
+        raise ValueError("test images never train: use the split 'train'")
+    if len(images) < experiment.batch_size:
+        raise ValueError(
+            f"a batch of {experiment.batch_size} is larger than the {len(images)} images; "
+            "choose a smaller batch_size"
+        )
 
 
 def _about(images: Images) -> dict[str, Any]:
@@ -123,10 +155,9 @@ def fit(
 
     Raises: as :func:`train`.
     """
+    _check_images(experiment, images)
     fabric = fabric or choose_fabric()
     size, count = experiment.batch_size, len(images)
-    if count < size:
-        raise ValueError(f"a batch of {size} is larger than the {count} images; choose a smaller batch_size")
     steps = count // size  # a last, smaller batch is left out: its moments would be noisier than the rest
 
     with torch.random.fork_rng(_cuda_devices(fabric)):
@@ -171,6 +202,9 @@ def fit(
                     bar.update(size)
                 line = {"epoch": epoch, "learning_rate": group["lr"], **watch.means(epoch, draft)}
                 history.append(line | {"seconds": round(time.perf_counter() - start, 3)})
+                # A loss can be finite and its gradient not: such weights must not replace good ones.
+                if not torch.stack([weight.isfinite().all() for weight in method.parameters()]).all():
+                    raise _diverged(f"epoch {epoch}: the weights", epoch, draft)
                 if draft:
                     state = {"format": runs.FORMAT, "epoch": epoch, "history": history, **identity}
                     draft.save_checkpoint(_tensors(method.module, optimizer), state)
@@ -208,14 +242,18 @@ class _Watch:
         if (first := self.first_bad.min().item()) < math.inf:
             guilty = [n for n, step in zip(names, self.first_bad.tolist(), strict=True) if step == first]
             guilty = [n for n in guilty if n != "loss"] or guilty
-            kept = "no epoch was finished, so there is no checkpoint"
-            if draft and draft.checkpoint.exists():
-                kept = f"the checkpoint of epoch {epoch - 1} is kept in {draft.folder}"
-            raise TrainingDiverged(
-                f"epoch {epoch}, step {first:.0f}: {' and '.join(guilty)} stopped being finite; {kept}. "
-                "A smaller learning_rate or penalty_weight, or precision 32-true, usually helps."
-            )
+            raise _diverged(f"epoch {epoch}, step {first:.0f}: {' and '.join(guilty)}", epoch, draft)
         return dict(zip(names, (self.sums / self.steps).tolist(), strict=True))
+
+
+def _diverged(what: str, epoch: int, draft: runs.Draft | None) -> TrainingDiverged:
+    kept = "no epoch was finished, so there is no checkpoint"
+    if draft and draft.checkpoint.exists():
+        kept = f"the checkpoint of epoch {epoch - 1} is kept in {draft.folder}"
+    return TrainingDiverged(
+        f"{what} stopped being finite; {kept}. "
+        "A smaller learning_rate or penalty_weight, or precision 32-true, usually helps."
+    )
 
 
 def _seed(*entropy: int) -> None:
@@ -238,25 +276,31 @@ def _restore(
     tensors, state = draft.load_checkpoint()
     for key, expected in identity.items():
         if (found := state[key]) != expected:
+            what = "the training images are not those it began with"
             if key == "experiment":
+                found = found if isinstance(found, dict) else {}
                 changed = [k for k in expected if found.get(k) != expected[k]]
                 what = "; ".join(f"{k} was {found.get(k)!r}, is now {expected[k]!r}" for k in changed)
-            else:
-                what = "the training images are not those it began with"
             raise runs.RunError(
                 f"{draft.checkpoint} belongs to another training: {what}. Restart to throw it away."
             )
     own: dict[str, Tensor] = {}
     moments: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        kind, rest = name.split(".", 1)
-        if kind == "method":
-            own[rest] = value
-        else:
-            number, entry = rest.split(".", 1)
-            moments.setdefault(int(number), {})[entry] = value
-    method.load_state_dict(own)
-    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+    try:
+        for name, value in tensors.items():
+            kind, rest = name.split(".", 1)
+            if kind == "method":
+                own[rest] = value
+            else:
+                number, entry = rest.split(".", 1)
+                moments.setdefault(int(number), {})[entry] = value
+        method.load_state_dict(own)
+        optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+    except (RuntimeError, ValueError) as error:
+        raise runs.RunError(
+            f"{draft.checkpoint} does not fit the method ({' '.join(str(error).split())}). "
+            "Restart to throw it away."
+        ) from error
     return state["epoch"], state["history"]
 
 

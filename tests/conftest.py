@@ -1,0 +1,105 @@
+"""What the tests share: no network, folders of their own, a few embedded digits and one trained run."""
+
+from __future__ import annotations
+
+import os
+import urllib.request
+from pathlib import Path
+from urllib.error import URLError
+
+import pytest
+import torch
+
+from wwae_lib import data, training
+from wwae_lib.experiments import Experiment, experiment
+
+torch.set_num_threads(1)  # small batches gain nothing from more, and sums keep one order
+
+REAL_DATA = data.data_root()  # the user's: read where it is there, never written to
+NOWHERE = "http://127.0.0.1:9"  # a proxy that refuses: no test, nor a process it starts, reaches the network
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_network():
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+            patch.setenv(name, NOWHERE)
+        patch.delenv("no_proxy", raising=False)
+        patch.delenv("NO_PROXY", raising=False)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path, monkeypatch):
+    """No test writes into the user's data or results."""
+    monkeypatch.setenv("WWAE_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("WWAE_RESULTS", str(tmp_path / "results"))
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """Every download of torchvision's fails, at once, as it does without a network."""
+
+    def refuse(*args, **kwargs):
+        raise URLError("no network in this test")
+
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+
+
+@pytest.fixture(scope="session")
+def digits() -> data.Images:
+    """The first 40 embedded training digits of each class."""
+    return first_of_each_class(data.embedded_digits("train"), 40)
+
+
+@pytest.fixture(scope="session")
+def test_digits() -> data.Images:
+    return first_of_each_class(data.embedded_digits("test"), 10)
+
+
+def first_of_each_class(images: data.Images, n: int) -> data.Images:
+    kept = torch.cat([(images.labels == label).nonzero()[:n, 0] for label in range(10)])
+    return data.Images(images.pixels[kept], images.labels[kept], images.dataset, images.split, images.source)
+
+
+def small(method: str = "wwae", **changes) -> Experiment:
+    """An experiment of a fraction of a second on ``digits``."""
+    chosen = {"network": "tiny", "latent": 3, "epochs": 3, "batch_size": 64} | changes
+    return experiment("mnist", method, **chosen)
+
+
+def cpu_fabric():
+    return training.choose_fabric("cpu", "32-true")
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, digits, test_digits):
+    """A finished run of :func:`small`; tests that change it copy its folder first."""
+    results = tmp_path_factory.mktemp("finished")
+    return training.train(small(), digits, test_digits, results=results, fabric=cpu_fabric(), progress=False)
+
+
+def real_data(dataset: str) -> Path:
+    """The user's data folder, or a skip that says what it lacks."""
+    if dataset == "celeba":
+        wanted = [REAL_DATA / "celeba" / name for name in ("celeba_64.npy", "celeba_64.csv")]
+    else:
+        folder = REAL_DATA / data.TORCHVISION_NAME[dataset] / "raw"
+        wanted = [folder / name for name in data.IDX_FILES[dataset]]
+    if missing := [path for path in wanted if not path.exists()]:
+        pytest.skip(f"needs the real {dataset}, and {missing[0]} is not there (WWAE_DATA names the folder)")
+    return REAL_DATA
+
+
+def inception_file() -> Path:
+    """pytorch-fid's network in torch.hub's cache, or a skip: tests do not download it."""
+    path = Path(torch.hub.get_dir()) / "checkpoints" / "pt_inception-2015-12-05-6726825d.pth"
+    if not path.exists():
+        pytest.skip(f"needs pytorch-fid's network, and {path} is not there (TORCH_HOME names the folder)")
+    return path
+
+
+def subprocess_environment(**changes: str) -> dict[str, str]:
+    """For a process that a test starts: this checkout's library, few threads."""
+    root = str(Path(__file__).resolve().parents[1])
+    return os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"} | changes

@@ -1,0 +1,144 @@
+"""The book's notebooks and assets: executed, clean, in order, complete."""
+
+import ast
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
+
+
+def cells(path: Path) -> list[dict]:
+    return json.loads(path.read_text(encoding="utf-8"))["cells"]
+
+
+def code_cells(path: Path) -> list[dict]:
+    return [c for c in cells(path) if c["cell_type"] == "code" and "".join(c["source"]).strip()]
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def notebook(request) -> Path:
+    return request.param
+
+
+def test_every_cell_was_executed_once_in_order(notebook):
+    # nbval passes a cell that was never executed: it has no output to compare.
+    counts = [cell["execution_count"] for cell in code_cells(notebook)]
+    assert counts == list(range(1, len(counts) + 1))
+
+
+def test_no_cell_failed_or_wrote_to_stderr(notebook):
+    for cell in code_cells(notebook):
+        for output in cell["outputs"]:
+            assert output["output_type"] != "error", "".join(cell["source"])
+            assert output.get("name") != "stderr", "".join(output.get("text", ""))
+
+
+def test_every_drawing_cell_holds_its_picture(notebook):
+    # nbval does not compare images, so at least each must be there.
+    for cell in code_cells(notebook):
+        source = "".join(cell["source"])
+        draws = source.rstrip().endswith(";") or "plt.show()" in source
+        if draws:
+            kinds = {kind for output in cell["outputs"] for kind in output.get("data", {})}
+            assert "image/png" in kinds, source
+
+
+def test_it_opens_with_its_takeaway(notebook):
+    first = "".join(cells(notebook)[0]["source"])
+    assert first.startswith("# ")
+    assert "{admonition} Takeaway" in "".join("".join(cell["source"]) for cell in cells(notebook)[:2])
+
+
+def test_it_holds_no_trace_of_the_machine(notebook):
+    text = notebook.read_text(encoding="utf-8")
+    assert str(ROOT) not in text
+    assert str(Path.home()) + "/" not in text
+    assert set(json.loads(text)["metadata"]) == {"kernelspec", "language_info"}
+
+
+def test_every_notebook_is_in_the_table_of_contents_and_the_other_way_round():
+    contents = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    listed = {contents["root"]}
+    listed |= {chapter["file"] for part in contents["parts"] for chapter in part["chapters"]}
+    there = {f"book/{path.stem}" for path in [*NOTEBOOKS, *(ROOT / "book").glob("*.md")]}
+    assert listed == there
+
+
+def test_vendored_files_are_those_that_were_vendored():
+    folder = ROOT / "book" / "_static" / "mathjax"
+    sums = dict(reversed(line.split()) for line in (folder / "SHA256SUMS").read_text().splitlines())
+    found = {
+        f"./{path.relative_to(folder)}": hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name not in ("SHA256SUMS", "VENDORED.md")
+    }
+    assert found == sums
+
+
+# From the ground floor up: a module imports only what stands before it.
+FLOORS = [
+    "gaussian",
+    "networks",
+    "data",
+    "penalties",
+    "experiments",
+    "runs",
+    "methods",
+    "figures",
+    "evaluation",
+    "training",
+    "__main__",
+]
+
+
+def test_imports_lead_only_downwards():
+    library = ROOT / "wwae_lib"
+    assert {path.stem for path in library.glob("*.py")} == {*FLOORS, "__init__"}
+    for floor, name in enumerate(FLOORS):
+        for node in ast.walk(ast.parse((library / f"{name}.py").read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                imported = {node.module} if node.module else {alias.name for alias in node.names}
+                assert imported <= set(FLOORS[:floor]), f"{name} imports {imported}"
+
+
+class TestSiteCheck:
+    """tools/check_site.py finds what it is there to find."""
+
+    def check(self, folder: Path) -> subprocess.CompletedProcess:
+        command = [sys.executable, ROOT / "tools" / "check_site.py", folder]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    def write(self, folder: Path, body: str) -> None:
+        (folder / "other.html").write_text("<h1 id='there'>Other</h1>")
+        (folder / "index.html").write_text(f"<html><body>{body}</body></html>")
+
+    def test_a_sound_site_passes(self, tmp_path):
+        self.write(tmp_path, "<a href='other.html#there'>x</a> <a href='https://example.org'>out</a>")
+        assert self.check(tmp_path).returncode == 0
+
+    @pytest.mark.parametrize(
+        ("body", "complaint"),
+        [
+            ("<a href='missing.html'>x</a>", "leads to no file"),
+            ("<a href='other.html#missing'>x</a>", "leads to no anchor"),
+            ("<a href='#missing'>x</a>", "leads to no anchor"),
+            ("<img src='missing.png'>", "leads to no file"),
+            ("<script src='https://example.org/x.js'></script>", "from the network"),
+            ("<link rel='stylesheet' href='//example.org/x.css'>", "from the network"),
+        ],
+    )
+    def test_a_broken_site_fails(self, tmp_path, body, complaint):
+        self.write(tmp_path, body)
+        found = self.check(tmp_path)
+        assert found.returncode == 1
+        assert complaint in found.stdout
+
+    def test_an_empty_site_fails(self, tmp_path):
+        assert self.check(tmp_path).returncode == 1

@@ -1,0 +1,256 @@
+"""Each loss is checked against its formula in NumPy, written out here a second time, in float64."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from conftest import small
+from torch import nn
+
+from wwae_lib import methods
+from wwae_lib.methods import VAE, WWAE, squared_error
+from wwae_lib.penalties import ESTIMATORS, kl_to_standard_normal, w2_penalty
+
+
+@pytest.fixture
+def posterior():
+    """Means, log-variances and codes of a batch of 7 in 3 dimensions: correlated, off centre."""
+    rng = np.random.default_rng(0)
+    mean = rng.normal(size=(7, 3)) @ np.array([[1.0, 0.8, 0], [0, 0.5, 0.3], [0, 0, 2.0]]) + [0.5, -1, 0.2]
+    log_variance = rng.normal(size=(7, 3)) - 1
+    codes = mean + np.exp(log_variance / 2) * rng.normal(size=(7, 3))
+    return mean, log_variance, codes
+
+
+def w2_by_hand(mean: np.ndarray, covariance: np.ndarray) -> float:
+    """|m|^2 + tr S + d - 2 tr S^{1/2}"""
+    roots = np.sqrt(np.linalg.eigvalsh(covariance))
+    return mean @ mean + np.trace(covariance) + len(mean) - 2 * roots.sum()
+
+
+def penalty_by_hand(mean, log_variance, codes, estimator: str) -> float:
+    if estimator == "sampled":
+        return w2_by_hand(codes.mean(0), np.cov(codes, rowvar=False))  # divisor n - 1
+    covariance = np.cov(mean, rowvar=False) + np.diag(np.exp(log_variance).mean(0))
+    return w2_by_hand(mean.mean(0), covariance if estimator == "total" else np.diag(np.diag(covariance)))
+
+
+def tensors(*arrays, dtype=torch.float64):
+    return tuple(torch.tensor(array, dtype=dtype) for array in arrays)
+
+
+# ---------------------------------------------------------------- penalties
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_w2_penalty_is_its_formula(posterior, estimator):
+    found = w2_penalty(*tensors(*posterior), estimator)
+    assert found.shape == ()
+    assert found.item() == pytest.approx(penalty_by_hand(*posterior, estimator), rel=1e-12)
+
+
+def test_w2_penalty_of_two_codes_worked_out_by_hand():
+    """Codes -3 and 1: mean -1, variance 8 with divisor n - 1, so 1 + (sqrt 8 - 1)^2."""
+    codes = torch.tensor([[-3.0], [1.0]], dtype=torch.float64)
+    nothing = torch.full_like(codes, -torch.inf)  # no variance of its own: the code is the mean
+    for estimator in ESTIMATORS:
+        found = w2_penalty(codes, nothing, codes, estimator).item()
+        assert found == pytest.approx(1 + (math.sqrt(8) - 1) ** 2, rel=1e-12)
+
+
+def test_total_reads_variances_not_standard_deviations():
+    """Equal means, variance 4: the aggregated posterior is N(0, 4), at squared distance (2 - 1)^2."""
+    mean = torch.zeros(5, 1, dtype=torch.float64)
+    log_variance = torch.full_like(mean, math.log(4))
+    for estimator in ("total", "diagonal"):
+        assert w2_penalty(mean, log_variance, mean, estimator).item() == pytest.approx(1, rel=1e-12)
+
+
+def test_diagonal_ignores_correlations_and_total_does_not():
+    """Two codes on a line through the origin, rotated: the marginals stay, the penalty does not."""
+    line = torch.tensor([[1.0, 1], [-1, -1], [1, 1], [-1, -1]], dtype=torch.float64)
+    cross = torch.tensor([[1.0, 1], [-1, -1], [1, -1], [-1, 1]], dtype=torch.float64)
+    small_variance = torch.full_like(line, -9.0)
+    of = {
+        (name, estimator): w2_penalty(codes, small_variance, codes, estimator).item()
+        for name, codes in (("line", line), ("cross", cross))
+        for estimator in ESTIMATORS
+    }
+    assert of["line", "diagonal"] == pytest.approx(of["cross", "diagonal"], rel=1e-12)
+    assert of["line", "total"] > of["cross", "total"] + 0.5
+    assert of["line", "sampled"] > of["cross", "sampled"] + 0.5
+
+
+def test_total_is_the_expectation_of_sampled():
+    """E[moments of codes] are the total moments; W2^2 of a large batch is nearly linear around them."""
+    generator = torch.Generator().manual_seed(0)
+    n, d = 20_000, 3
+    mean = torch.randn(n, d, generator=generator, dtype=torch.float64) * 0.7 + 0.3
+    log_variance = torch.randn(n, d, generator=generator, dtype=torch.float64) * 0.5 - 1
+    total = w2_penalty(mean, log_variance, mean, "total").item()
+    sampled = []
+    for _ in range(30):
+        noise = torch.randn(n, d, generator=generator, dtype=torch.float64)
+        sampled.append(w2_penalty(mean, log_variance, mean + (log_variance / 2).exp() * noise, "sampled"))
+    sampled = torch.stack(sampled)
+    error = (sampled.std() / 30**0.5).item()  # of the mean of 30 batches
+    assert error < 0.01 * total  # tight enough to mean something
+    assert sampled.mean().item() == pytest.approx(total, abs=4 * error)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_penalty_is_zero_only_at_the_prior_and_its_gradient_is_finite_there(estimator):
+    # Codes whose moments are exactly 0 and I, divisor n - 1 = 3.
+    codes = torch.tensor([[1.0, 1], [1, -1], [-1, 1], [-1, -1]], dtype=torch.float64) * math.sqrt(0.75)
+    codes.requires_grad_()
+    log_variance = torch.full((4, 2), -80.0, dtype=torch.float64, requires_grad=True)
+    penalty = w2_penalty(codes, log_variance, codes, estimator)
+    penalty.backward()
+    assert penalty.item() == pytest.approx(0, abs=1e-14)
+    assert codes.grad.abs().max() < 1e-7
+    assert log_variance.grad is None or log_variance.grad.isfinite().all()
+    assert w2_penalty(codes.detach() + 0.1, log_variance.detach(), codes.detach() + 0.1, estimator) > 0.01
+
+
+@pytest.mark.parametrize("estimator", ["Total", "", "full", None])
+def test_unknown_estimator(posterior, estimator):
+    with pytest.raises(ValueError, match=r"no estimator .*known: total, sampled, diagonal"):
+        w2_penalty(*tensors(*posterior), estimator)
+
+
+def test_kl_is_its_formula(posterior):
+    mean, log_variance, _ = posterior
+    expected = 0.5 * (mean**2 + np.exp(log_variance) - log_variance - 1).sum(1).mean()
+    found = kl_to_standard_normal(*tensors(mean, log_variance))
+    assert found.shape == () and found.item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_kl_worked_out_by_hand_and_by_torch(posterior):
+    one = torch.tensor([[1.0]], dtype=torch.float64)
+    assert kl_to_standard_normal(one, 0 * one).item() == 0.5  # |mu|^2 / 2
+    assert kl_to_standard_normal(0 * one, one).item() == pytest.approx((math.e - 2) / 2, rel=1e-14)
+    mean, log_variance, _ = tensors(*posterior)
+    normal = torch.distributions.Normal
+    each = torch.distributions.kl_divergence(
+        normal(mean, (log_variance / 2).exp()), normal(torch.zeros_like(mean), torch.ones_like(mean))
+    )
+    assert kl_to_standard_normal(mean, log_variance).item() == pytest.approx(
+        each.sum(1).mean().item(), rel=1e-12
+    )
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_autocast_does_not_touch_the_penalty(posterior, estimator):
+    arguments = tensors(*posterior, dtype=torch.float32)
+    plain = w2_penalty(*arguments, estimator), kl_to_standard_normal(*arguments[:2])
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = w2_penalty(*arguments, estimator), kl_to_standard_normal(*arguments[:2])
+    for a, b in zip(plain, cast, strict=True):
+        assert a.dtype == b.dtype == torch.float32 and a.item() == b.item()
+
+
+# ---------------------------------------------------------------- losses
+
+
+class Table(nn.Module):
+    """An encoder that answers what it was told to."""
+
+    def __init__(self, mean, log_variance):
+        super().__init__()
+        self.answer = tensors(mean, log_variance)
+
+    def forward(self, images):
+        return self.answer
+
+
+class Linear(nn.Module):
+    def __init__(self, weight):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(weight))
+
+    def forward(self, codes):
+        return (codes @ self.weight).unflatten(1, (1, 2, 2))
+
+
+def test_squared_error_sums_over_pixels_and_keeps_images():
+    images = torch.zeros(3, 1, 2, 2)
+    other = torch.tensor([0.0, 0.5, 1.0]).view(3, 1, 1, 1).expand(3, 1, 2, 2)
+    assert squared_error(images, other).tolist() == [0.0, 1.0, 4.0]
+    assert torch.equal(squared_error(images, other), squared_error(other, images))
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0, 2.5])
+@pytest.mark.parametrize("method", ["vae", *ESTIMATORS])
+def test_loss_is_its_formula(posterior, method, weight):
+    mean, log_variance, _ = posterior
+    rng = np.random.default_rng(1)
+    images, decoder = rng.uniform(size=(7, 1, 2, 2)), rng.normal(size=(3, 4))
+    parts = Table(mean, log_variance), Linear(decoder), 3, weight
+    found = (VAE(*parts) if method == "vae" else WWAE(*parts, method)).double()
+    torch.manual_seed(3)
+    loss = found.loss(torch.tensor(images))
+    torch.manual_seed(3)
+    noise = torch.randn(7, 3, dtype=torch.float64).numpy()
+
+    codes = mean + np.exp(log_variance / 2) * noise
+    reconstruction = ((images.reshape(7, 4) - codes @ decoder) ** 2).sum(1).mean()
+    if method == "vae":
+        penalty = (0.5 * (mean**2 + np.exp(log_variance) - log_variance - 1)).sum(1).mean()
+    else:
+        penalty = penalty_by_hand(mean, log_variance, codes, method)
+    assert loss.reconstruction.item() == pytest.approx(reconstruction, rel=1e-12)
+    assert loss.penalty.item() == pytest.approx(penalty, rel=1e-12)
+    assert loss.total.item() == pytest.approx(reconstruction + weight * penalty, rel=1e-12)
+    torch.manual_seed(3)
+    assert torch.equal(found(torch.tensor(images)).total, loss.total)  # what training calls
+
+
+@pytest.mark.parametrize("method", ["wwae", "vae"])
+def test_gradient_of_the_loss_is_that_of_finite_differences(method):
+    """Also where it reaches the encoder by two ways: through the codes and through the penalty."""
+    rng = np.random.default_rng(2)
+    images = torch.tensor(rng.uniform(size=(6, 1, 2, 2)))
+    mean = torch.tensor(rng.normal(size=(6, 2)), requires_grad=True)
+    log_variance = torch.tensor(rng.normal(size=(6, 2)), requires_grad=True)
+    decoder = Linear(rng.normal(size=(2, 4)))
+
+    def total(mean, log_variance):
+        encoder = Table(np.zeros((6, 2)), np.zeros((6, 2)))
+        encoder.answer = mean, log_variance
+        chosen = WWAE(encoder, decoder, 2, 3.0) if method == "wwae" else VAE(encoder, decoder, 2, 3.0)
+        torch.manual_seed(0)
+        return chosen.loss(images).total
+
+    assert torch.autograd.gradcheck(total, (mean, log_variance))
+
+
+def test_sample_is_the_prior_decoded_and_leaves_the_generator_alone():
+    method = methods.build(small()).eval()
+    state = torch.get_rng_state()
+    samples = method.sample(5, seed=4)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert samples.shape == (5, 1, 28, 28)
+    assert torch.equal(samples, method.sample(5, seed=4))
+    assert not torch.equal(samples, method.sample(5, seed=5))
+    codes = torch.randn(5, 3, generator=torch.Generator().manual_seed(4))
+    assert torch.equal(samples, method.decode(codes))
+
+
+def test_reconstruct_decodes_the_mean_code(digits):
+    method = methods.build(small()).eval()
+    images = digits.pixels[:4] / 255
+    assert torch.equal(method.reconstruct(images), method.decode(method.encode(images)[0]))
+    assert torch.equal(method.reconstruct(images), method.reconstruct(images))  # no noise
+
+
+def test_build_gives_what_the_experiment_names():
+    wwae = methods.build(small(estimator="diagonal", penalty_weight=3.0, latent=4))
+    assert type(wwae) is WWAE
+    assert (wwae.estimator, wwae.penalty_weight, wwae.latent) == ("diagonal", 3.0, 4)
+    vae = methods.build(small("vae", penalty_weight=0.5))
+    assert type(vae) is VAE and vae.penalty_weight == 0.5
+    with pytest.raises(ValueError, match="no estimator 'full'"):
+        WWAE(wwae.encoder, wwae.decoder, 3, estimator="full")

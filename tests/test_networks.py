@@ -1,0 +1,83 @@
+"""Networks have the shapes and sizes they claim, and a code depends on its own image alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from wwae_lib.data import SHAPES
+from wwae_lib.networks import NETWORKS, Decoder, Encoder, Size
+
+
+@pytest.mark.parametrize("dataset", SHAPES)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_shapes(dataset, network):
+    shape, latent = SHAPES[dataset], 5
+    size = NETWORKS[network][shape[-1]]
+    encoder, decoder = Encoder(shape, size, latent), Decoder(shape, size, latent)
+    mean, log_variance = encoder(torch.rand(2, *shape))
+    assert mean.shape == log_variance.shape == (2, latent)
+    images = decoder(mean)
+    assert images.shape == (2, *shape)
+    assert images.min() >= 0 and images.max() <= 1
+
+
+def count(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_parameters_of_compact_are_about_a_million():
+    shape, size = (1, 28, 28), NETWORKS["compact"][28]
+    total = count(Encoder(shape, size, 8)) + count(Decoder(shape, size, 8))
+    assert 0.9e6 < total < 1.1e6
+
+
+def test_parameters_counted_by_hand():
+    encoder = Encoder((1, 28, 28), Size((8, 16), 32), 3)
+    convolutions = (1 * 16 + 1) * 8 + (8 * 16 + 1) * 16 + (16 * 9 + 1) * 16
+    assert count(encoder) == convolutions + (16 * 49 + 1) * 32 + (32 + 1) * 2 * 3
+    decoder = Decoder((1, 28, 28), Size((8, 16), 32), 3)
+    dense = (3 + 1) * 32 + (32 + 1) * 16 * 49
+    assert count(decoder) == dense + (16 * 9 + 1) * 16 + (16 * 16 + 0) * 8 + 8 + 8 * 16 * 1 + 1
+
+
+def test_every_parameter_gets_a_gradient():
+    torch.manual_seed(0)
+    shape, size = (1, 28, 28), NETWORKS["tiny"][28]
+    encoder, decoder = Encoder(shape, size, 3), Decoder(shape, size, 3)
+    mean, log_variance = encoder(torch.rand(8, *shape))
+    decoder(mean + log_variance).sum().backward()
+    for name, parameter in [*encoder.named_parameters(), *decoder.named_parameters()]:
+        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+
+
+def test_a_code_does_not_depend_on_the_rest_of_the_batch():
+    torch.manual_seed(0)
+    shape, size = (1, 28, 28), NETWORKS["tiny"][28]
+    encoder, decoder = Encoder(shape, size, 3), Decoder(shape, size, 3)
+    images = torch.rand(6, *shape)
+    for module in (encoder.train(), encoder.eval()):
+        together = module(images)
+        alone = [module(image[None]) for image in images]
+        for term in (0, 1):
+            single = torch.cat([pair[term] for pair in alone])
+            torch.testing.assert_close(together[term], single, rtol=1e-5, atol=1e-6)
+    codes = together[0]
+    torch.testing.assert_close(
+        decoder(codes), torch.cat([decoder(code[None]) for code in codes]), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_mean_and_log_variance_are_float32_and_images_too_under_autocast():
+    shape, size = (1, 28, 28), NETWORKS["tiny"][28]
+    with torch.autocast("cpu", torch.bfloat16):
+        mean, log_variance = Encoder(shape, size, 3)(torch.rand(4, *shape))
+        images = Decoder(shape, size, 3)(mean)
+    assert mean.dtype == log_variance.dtype == images.dtype == torch.float32
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 30), (1, 30, 30), (3, 27, 27)])
+def test_images_that_cannot_be_halved(shape):
+    for network in (Encoder, Decoder):
+        with pytest.raises(ValueError, match=f"{shape[1]} x {shape[2]} pixels cannot be halved 2 times"):
+            network(shape, Size((8, 16), 32), 3)
