@@ -226,7 +226,7 @@ def w2_squared(mean1, cov1, mean2, cov2) -> Tensor:
 def w2(mean1, cov1, mean2, cov2) -> Tensor:
     r"""Wasserstein-2 distance between two Gaussians: the root of :func:`w2_squared`, a metric.
 
-    A distance below the rounding of its own terms, :math:`d \epsilon
+    A distance below the rounding of its own terms, :math:`10 d \epsilon
     \sqrt{\operatorname{tr} S_1 + \operatorname{tr} S_2}`, counts as 0. There, where a distance
     has no derivative, the gradient is 0.
 
@@ -238,7 +238,7 @@ def w2(mean1, cov1, mean2, cov2) -> Tensor:
     squared = w2_squared(mean1, cov1, mean2, cov2)
     cov1, cov2 = _floating(cov1, cov2)
     trace = (cov1.detach().diagonal(dim1=-2, dim2=-1) + cov2.detach().diagonal(dim1=-2, dim2=-1)).sum(-1)
-    rounding = (cov1.shape[-1] * torch.finfo(squared.dtype).eps) ** 2 * trace
+    rounding = (10 * cov1.shape[-1] * torch.finfo(squared.dtype).eps) ** 2 * trace
     return _root(squared, squared <= rounding)
 
 
@@ -685,7 +685,9 @@ def _bures_by_eigenvalues(centred: Tensor) -> tuple[Tensor, Tensor]:
         return value.masked_fill(bad[..., 0, 0], torch.nan), gradient.masked_fill(bad, torch.nan)
     values, vectors = torch.linalg.eigh(gram)
     values = values.clamp_min(0)
-    value = (values.sqrt() - 1).square().sum(-1) + max(0, d - n)
+    value = (values.sqrt() - 1).square().sum(-1)
+    if d > n:
+        value += d - n  # the eigenvalues that the smaller Gram matrix lacks are 0
     slope = (1 - _inverse_root(values)) * (2 / (n - 1))
     weight = vectors * slope.unsqueeze(-2) @ vectors.mT
     return value, centred @ weight if n > d else weight @ centred
@@ -728,8 +730,8 @@ def _eigh(cov: Tensor, bad: Tensor) -> tuple[Tensor, Tensor]:
 
 def _inverse_root(values: Tensor) -> Tensor:
     """lambda^{-1/2}, and 0 where lambda is 0 up to the rounding of an eigensolver."""
-    cut = torch.finfo(values.dtype).eps * values.shape[-1] * values[..., -1:]
-    return torch.where(values > cut, values, torch.inf).rsqrt()
+    cut = values[..., -1:] * (torch.finfo(values.dtype).eps * values.shape[-1])
+    return values.masked_fill(values <= cut, torch.inf).rsqrt()
 
 
 def _powers(values: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:

@@ -298,7 +298,8 @@ def _restore(
         optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
     except (RuntimeError, ValueError) as error:
         raise runs.RunError(
-            f"{draft.checkpoint} does not fit the method ({error}). Restart to throw it away."
+            f"{draft.checkpoint} does not fit the method ({' '.join(str(error).split())}). "
+            "Restart to throw it away."
         ) from error
     return state["epoch"], state["history"]
 
