@@ -33,7 +33,19 @@ __all__ = [
 ]
 
 # How methods and metrics are called in figures and tables.
-NAMES = {"wwae": "WWAE", "vae": "VAE"}
+NAMES = {
+    "wwae": "WWAE",
+    "vae": "VAE",
+    "vae_learned": "VAE, learned variance",
+    "vae_bernoulli": "VAE, Bernoulli",
+    "ae": "AE",
+    "wae_mmd": "WAE-MMD",
+    "wae_gan": "WAE-GAN",
+    "swae": "SWAE",
+    "cwae": "CWAE",
+    "gan": "DCGAN",
+    "wgan_gp": "WGAN-GP",
+}
 METRICS = {
     "fid": ("FID of prior samples", "{:.1f}"),
     "squared_error": ("squared error an image", "{:.2f}"),
