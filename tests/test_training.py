@@ -109,9 +109,10 @@ def test_every_method_learns(method, digits, fabric):
 
 
 def test_a_large_lambda_brings_the_aggregated_posterior_to_the_prior(train):
-    experiment = small(epochs=6, penalty_weight=1000.0, learning_rate=5e-3, variant="large")
-    large, none = train(experiment), train(small(epochs=6, penalty_weight=0.0, learning_rate=5e-3))
-    assert large.metrics["posterior_w2_squared"] < 0.2 < none.metrics["posterior_w2_squared"]
+    options = {"epochs": 6, "learning_rate": 5e-3, "initial_std": 1.0}
+    large = train(small(penalty_weight=1000.0, variant="large", **options))
+    none = train(small(penalty_weight=0.0, **options))
+    assert large.metrics["posterior_w2_squared"] < 0.3 * none.metrics["posterior_w2_squared"]
     assert none.metrics["squared_error"] < large.metrics["squared_error"]
 
 
@@ -256,11 +257,11 @@ def test_resuming_at_each_epoch_gives_the_same_run_bit_for_bit(method, epochs, t
 def test_interrupted_in_the_middle_of_an_epoch(train, finished, monkeypatch):
     loss, calls = methods.WWAE.forward, []
 
-    def interrupted(self, images):
+    def interrupted(self, *arguments):
         calls.append(1)
         if len(calls) == 10:  # the fourth step of the second epoch
             raise KeyboardInterrupt
-        return loss(self, images)
+        return loss(self, *arguments)
 
     monkeypatch.setattr(methods.WWAE, "forward", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -309,13 +310,27 @@ def test_killed_at_random_moments(tmp_path, finished):
 # ---------------------------------------------------------------- in the way
 
 
-def test_a_finished_run_is_not_trained_over(train):
+def test_training_a_finished_run_again_replaces_it(train, finished):
+    old = train(small(epochs=1)).add_metrics({"generation": 1.0})
+    new = train(small())
+    assert new.path == old.path and "generation" not in new.metrics
+    assert_same_run(runs.load(old.path), finished)
+
+
+def test_resuming_a_finished_run_returns_it(train):
     run = train(small(epochs=1))
     before = (run.path / "run.json").read_bytes()
-    for resume in (False, True):
-        with pytest.raises(runs.RunError, match="is finished; restart to train it again"):
-            train(small(epochs=1), resume=resume)
+    assert train(small(epochs=1), resume=True).record == run.record
     assert (run.path / "run.json").read_bytes() == before
+
+
+def test_resuming_another_finished_run_is_an_error(train, digits):
+    train(small(epochs=1))
+    with pytest.raises(runs.RunError, match="is finished, with another configuration or other images"):
+        train(small(epochs=2), resume=True)
+    changed = dataclasses.replace(digits, pixels=255 - digits.pixels)
+    with pytest.raises(runs.RunError, match="is finished, with another configuration or other images"):
+        train(small(epochs=1), changed, resume=True)
 
 
 def test_restart_keeps_the_old_run_until_the_new_one_is_complete(train, monkeypatch):
@@ -346,8 +361,7 @@ def test_restart_throws_a_checkpoint_away(train, monkeypatch, finished):
 def test_a_run_killed_before_its_swap_counts_as_finished(train):
     run = train(small(epochs=1))
     run.path.rename(runs._new(run.path))
-    with pytest.raises(runs.RunError, match="is finished"):
-        train(small(epochs=1))
+    assert train(small(epochs=1), resume=True).record == run.record
     assert runs.load(run.path).record == run.record
 
 

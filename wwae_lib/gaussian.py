@@ -597,9 +597,15 @@ class _BuresSquared(torch.autograd.Function):
         root1, inverse1 = _powers(values1, vectors1)
         root2, inverse2 = _powers(values2, vectors2)
         left, _, right = torch.linalg.svd(root1 @ root2)
-        polar = left @ right  # root1 ~ polar root2 is the best match
+        polar = (
+            left @ right
+        )  # root1 ~ polar root2 is the best match, but for rounding where roots are near 0:
+        value = (root1 - polar @ root2).square().sum((-1, -2))
+        direct = (root1 - root2).square().sum((-1, -2))  # the identity can be better, for equal S it is exact
+        eye = torch.eye(root1.shape[-1], dtype=root1.dtype, device=root1.device)
+        polar = torch.where((direct < value)[..., None, None], eye, polar)
         ctx.save_for_backward(root1, inverse1, root2, inverse2, polar, bad)
-        return (root1 - polar @ root2).square().sum((-1, -2)).masked_fill(bad, torch.nan)
+        return torch.minimum(value, direct).masked_fill(bad, torch.nan)
 
     @staticmethod
     @once_differentiable

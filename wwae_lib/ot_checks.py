@@ -322,7 +322,6 @@ def interleaved_medians(
     seconds: dict[str, list[float]] = {name: [] for name in tasks}
     for _ in range(rounds):
         for name, task in tasks.items():
-            task()
             calls, start = 0, time.perf_counter()
             while calls == 0 or time.perf_counter() - start < spell:
                 task()
