@@ -97,6 +97,7 @@ FLOORS = [
     "figures",
     "evaluation",
     "training",
+    "reproduce",
     "__main__",
 ]
 

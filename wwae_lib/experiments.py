@@ -103,7 +103,13 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "wae_gan": {"penalty_weight": 200.0},
     "swae": {"penalty_weight": 100.0},
     "gan": {"latent": 64, "learning_rate": 2e-4},
-    "wgan_gp": {"latent": 64, "learning_rate": 1e-4, "penalty_weight": 10.0},
+    "wgan_gp": {
+        "latent": 64,
+        "learning_rate": 1e-4,
+        "penalty_weight": 10.0,
+        "batch_size": 64,
+        "epochs": 60,  # its generator moves at every fifth batch
+    },
     "celeba/wae_mmd": {"penalty_weight": 50.0},
     "celeba/wae_gan": {"penalty_weight": 50.0},
 }

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from . import processes
-from .data import SHAPES
+from .data import SHAPES, to_unit
 from .experiments import Experiment
 from .networks import NETWORKS, Decoder, Discriminator, Encoder, LatentDiscriminator
 from .penalties import (
@@ -106,7 +106,13 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def forward(self, images: Tensor, player: str = "model") -> Loss:
-        """The loss, so that what wraps a module (autocast, data parallelism) wraps the loss."""
+        """The loss, so that what wraps a module (autocast, data parallelism) wraps the loss.
+
+        Training passes uint8 pixels: Fabric rounds other inputs to bfloat16, which cannot tell 253 of 255
+        from 254.
+        """
+        if images.dtype == torch.uint8:
+            images = to_unit(images).contiguous(memory_format=torch.channels_last)
         return self.loss(images, player)
 
 

@@ -104,7 +104,7 @@ class Discriminator(nn.Module):
 
 
 class LatentDiscriminator(nn.Module):
-    """Codes ``(n, latent)`` to one number each, ``(n,)``: four dense layers of 512 (Tolstikhin et al. 2018)."""
+    """Codes ``(n, latent)`` to one number each, ``(n,)``, as Tolstikhin et al. (2018, appendix C)."""
 
     def __init__(self, latent: int, width: int = 512, depth: int = 4):
         super().__init__()

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from . import evaluation, methods, processes, runs
-from .data import SHAPES, Images, to_unit
+from .data import SHAPES, Images
 from .experiments import Experiment
 from .methods import Loss, Method
 
@@ -237,8 +237,7 @@ def fit(
                 order = torch.randperm(count)[: steps * size].to(fabric.device)
                 watch = _Watch(fabric)
                 for step, chosen in enumerate(order.view(steps, size)):
-                    batch = to_unit(pixels[processes.share(chosen)])
-                    batch = batch.contiguous(memory_format=torch.channels_last)
+                    batch = pixels[processes.share(chosen)]
                     rate = cosine(experiment, (epoch - 1 + step / steps) / experiment.epochs)
                     for player in method.module.turns((epoch - 1) * steps + step):
                         optimizer = optimizers[player]
