@@ -199,6 +199,8 @@ def test_write_aside_leaves_the_old_file_and_no_other_when_it_fails(tmp_path):
     path = tmp_path / "deep" / "file.txt"
     with runs.write_aside(path) as part:
         part.write_text("old")
+        written = part.stat().st_ino
+    assert path.stat().st_ino == written  # renamed, not copied: no moment at which it is half there
     with pytest.raises(KeyboardInterrupt), runs.write_aside(path) as part:
         part.write_text("half of the n")
         raise KeyboardInterrupt

@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from scipy.linalg import toeplitz
 from scipy.special import gammaln, kl_div
 
-from wwae_lib import gaussian
+from . import gaussian
 
 __all__ = [
     "Estimates",

@@ -24,7 +24,6 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.strategies import DDPStrategy
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -62,7 +61,7 @@ def choose_fabric(accelerator: str = "auto", precision: str = "auto") -> Fabric:
     if "TORCHELASTIC_RUN_ID" in os.environ:
         local = int(os.environ["LOCAL_WORLD_SIZE"])
         # Where two players take turns, one's weights have no gradient in the other's turn.
-        strategy = DDPStrategy(find_unused_parameters=True)
+        strategy = "ddp_find_unused_parameters_true"
         places = {"devices": local, "num_nodes": int(os.environ["WORLD_SIZE"]) // local, "strategy": strategy}
     try:
         fabric = Fabric(accelerator=accelerator, **places)
