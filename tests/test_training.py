@@ -257,11 +257,11 @@ def test_resuming_at_each_epoch_gives_the_same_run_bit_for_bit(method, epochs, t
 def test_interrupted_in_the_middle_of_an_epoch(train, finished, monkeypatch):
     loss, calls = methods.WWAE.forward, []
 
-    def interrupted(self, images):
+    def interrupted(self, *arguments):
         calls.append(1)
         if len(calls) == 10:  # the fourth step of the second epoch
             raise KeyboardInterrupt
-        return loss(self, images)
+        return loss(self, *arguments)
 
     monkeypatch.setattr(methods.WWAE, "forward", interrupted)
     with pytest.raises(KeyboardInterrupt):
