@@ -42,7 +42,7 @@ def load_method(run: runs.Run) -> Method:
         method.load_state_dict(run.weights())
     except RuntimeError as error:
         raise runs.RunError(
-            f"{run.path}: the weights are not those of its configuration ({error})"
+            f"{run.path}: the weights are not those of its configuration ({' '.join(str(error).split())})"
         ) from error
     return method.eval()
 
@@ -260,7 +260,7 @@ def _reference_moments(
     path = data_root() / "fid" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
     if path.exists():
         tensors, metadata = runs.read_tensors(path)
-        if metadata.get("key") != key:
+        if metadata.get("key") != key or tensors.keys() != {"mean", "covariance"}:
             raise runs.RunError(f"{path} holds the moments of other images or another network; delete it")
         return tensors["mean"], tensors["covariance"]
     mean, covariance = moments(inception_features(reference, network, device, progress).double())

@@ -101,7 +101,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             return {key: f.get_tensor(key) for key in f.keys()}, f.metadata() or {}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise RunError(
-            f"{path} cannot be read as safetensors ({error}); delete it and train again"
+            f"{path} cannot be read as safetensors ({error}); restore it, or delete it and make it again"
         ) from error
 
 
