@@ -1,4 +1,4 @@
-"""The matrix of runs: what is finished is skipped, what was killed resumed, and one failure stops no other."""
+"""The matrix of runs: the finished are skipped, the killed resumed, and one failure stops no other."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import time
 import pytest
 from conftest import small, subprocess_environment
 
-from wwae_lib import data, reproduce, runs
+from wwae_lib import data, reproduce, runs, training
 from wwae_lib.__main__ import main
 from wwae_lib.experiments import METHODS
 from wwae_lib.reproduce import PROFILES, Profile
@@ -69,7 +69,10 @@ def test_runs_are_made_once_and_one_failure_stops_no_other(tmp_path, capfd):
     broken.mkdir(parents=True)
     (broken / "run.json").write_text("no record")
     failures = run(profile, tmp_path, jobs=2, progress=True)
-    assert failures.keys() == {profile.experiments[1].name} and "damaged" in failures[broken_name(profile)]
+    assert (
+        failures.keys() == {profile.experiments[1].name}
+        and "damaged" in failures[profile.experiments[1].name]
+    )
     assert "2 of 2 runs" in capfd.readouterr().err
     made = [tmp_path / one.name / "run.json" for one in (profile.experiments[0], profile.experiments[2])]
     times = [path.stat().st_mtime_ns for path in made]
@@ -77,10 +80,6 @@ def test_runs_are_made_once_and_one_failure_stops_no_other(tmp_path, capfd):
     assert run(profile, tmp_path) == {}
     assert [path.stat().st_mtime_ns for path in made] == times
     assert runs.load(broken).experiment == profile.experiments[1]
-
-
-def broken_name(profile: Profile) -> str:
-    return profile.experiments[1].name
 
 
 def test_states_as_they_are_read_from_the_folder(tmp_path, finished):
@@ -94,11 +93,8 @@ def test_states_as_they_are_read_from_the_folder(tmp_path, finished):
     assert reproduce.state(chosen, tmp_path, True).name == "finished"
     other = reproduce.state(small(latent=4), tmp_path, False)
     assert other.name == "differs" and "latent was 3, is now 4" in other.words
-    assert (
-        run(few("wwae", latent=4), tmp_path)[chosen.name]
-        == other.words.replace("latent was 3", "latent was 3")
-        or "epochs was 3" in run(few("wwae", latent=4), tmp_path)[chosen.name]
-    )
+    assert "latent was 3, is now 4" in run(few("wwae", latent=4), tmp_path)[chosen.name]
+    assert runs.load(path).experiment == chosen  # left as it was
 
 
 def test_a_run_that_raises_is_reported_with_what_it_said(tmp_path):
@@ -125,16 +121,20 @@ COMMAND = [sys.executable, "-m", "wwae_lib", "reproduce", "--profile", "quick", 
 
 
 def start(results, *more: str) -> subprocess.Popen:
-    command = [*COMMAND, "--only", "mnist/*gan", "--results", str(results), *more]
+    command = [*COMMAND, "--only", "mnist/[gs]", "--results", str(results), *more]
     return subprocess.Popen(
-        command, env=subprocess_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        env=subprocess_environment(PYTHONUNBUFFERED="1"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
 def test_killed_and_restarted_three_times(tmp_path):
     """The parent alone is killed; its children must not go on beside those of the next."""
     generator = random.Random()
-    delays = [generator.uniform(4, 15) for _ in range(3)]
+    delays = [generator.uniform(3, 10) for _ in range(3)]
     print("killed after", delays)  # shown where the test fails
     for delay in delays:
         process = start(tmp_path)
@@ -144,23 +144,21 @@ def test_killed_and_restarted_three_times(tmp_path):
     process = start(tmp_path)
     out, err = process.communicate(timeout=500)
     assert process.returncode == 0, err
-    assert out.rstrip().endswith("3 finished, 0 failed")
-    for name in ("wae_gan", "gan", "wgan_gp"):
+    assert out.rstrip().endswith("2 finished, 0 failed")
+    for name in ("gan", "swae"):
         found = runs.load(tmp_path / f"mnist/{name}/seed-0")
         assert len(found.history()) == found.experiment.epochs
     hidden = [path.name for path in tmp_path.rglob(".*")]
     assert hidden == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_asked_to_end(tmp_path, number):
+def test_asked_to_end(tmp_path):
     process = start(tmp_path)
-    while process.stdout.readline() == "":
-        pass
+    assert process.stdout.readline()  # it has begun
     time.sleep(1)
-    process.send_signal(number)
+    process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 128 + number
+    assert process.returncode == 128 + signal.SIGINT
     assert "interrupted; what was finished is kept" in err and "Traceback" not in err
 
 
@@ -200,8 +198,7 @@ TRAIN = [sys.executable, "-m", "wwae_lib", "train", "mnist", "--embedded", "--ne
 TRAIN += ["--accelerator", "cpu", "--epochs", "50", "--batch-size", "500", "--results"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_train_asked_to_end_keeps_its_checkpoint(tmp_path, number):
+def test_train_asked_to_end_keeps_its_checkpoint(tmp_path):
     process = subprocess.Popen(
         [*TRAIN, tmp_path], env=subprocess_environment(), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
     )
@@ -209,9 +206,9 @@ def test_train_asked_to_end_keeps_its_checkpoint(tmp_path, number):
     while not draft.checkpoint.exists():
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.05)
-    process.send_signal(number)
+    process.send_signal(signal.SIGTERM)
     err = process.communicate(timeout=60)[1].decode()
-    assert process.returncode == 128 + number
+    assert process.returncode == 128 + signal.SIGTERM
     assert "interrupted; what was finished is kept" in err and "Traceback" not in err
     assert draft.load_checkpoint()[1]["epoch"] >= 1
     assert not list(draft.folder.glob("*.part*"))
@@ -253,8 +250,6 @@ def test_other_data_than_a_finished_run_was_trained_on(tmp_path, monkeypatch):
     record["data"]["train"]["sha256"] = "0" * 64
     runs.write_json(path / "run.json", record)
     recorded = runs.load(path)
-    from wwae_lib import training
-
     digits = data.embedded_digits("train")
     with pytest.raises(runs.RunError, match="finished, with another configuration or other images"):
         training.train(
