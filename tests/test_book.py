@@ -93,6 +93,7 @@ FLOORS = [
     "methods",
     "figures",
     "evaluation",
+    "export",
     "training",
     "__main__",
 ]
