@@ -36,6 +36,8 @@ from wwae_lib.experiments import BOOK, Experiment, experiment
         ({"learning_rate": 0.0}, "learning_rate is 0.0"),
         ({"learning_rate": 1.0}, "learning_rate is 1.0"),
         ({"learning_rate": math.nan}, "learning_rate is nan"),
+        ({"initial_std": 0.0}, "initial_std is 0.0"),
+        ({"initial_std": math.nan}, "initial_std is nan"),
         ({"variant": "../escape"}, "variant '../escape' may hold only"),
         ({"variant": "a b"}, "variant 'a b'"),
         ({"variant": "trailing\n"}, "variant"),

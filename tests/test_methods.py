@@ -247,9 +247,10 @@ def test_reconstruct_decodes_the_mean_code(digits):
 
 
 def test_build_gives_what_the_experiment_names():
-    wwae = methods.build(small(estimator="diagonal", penalty_weight=3.0, latent=4))
+    wwae = methods.build(small(estimator="diagonal", penalty_weight=3.0, latent=4, initial_std=0.5))
     assert type(wwae) is WWAE
     assert (wwae.estimator, wwae.penalty_weight, wwae.latent) == ("diagonal", 3.0, 4)
+    assert wwae.encoder.layers[-1].bias[4:].exp().tolist() == pytest.approx([0.25] * 4)  # 0.5 squared
     vae = methods.build(small("vae", penalty_weight=0.5))
     assert type(vae) is VAE and vae.penalty_weight == 0.5
     with pytest.raises(ValueError, match="no estimator 'full'"):

@@ -76,6 +76,15 @@ def test_mean_and_log_variance_are_float32_and_images_too_under_autocast():
     assert mean.dtype == log_variance.dtype == images.dtype == torch.float32
 
 
+@pytest.mark.parametrize("initial_std", [0.05, 1.0, 2.0])
+def test_standard_deviations_begin_near_initial_std(initial_std):
+    torch.manual_seed(0)
+    encoder = Encoder((1, 28, 28), NETWORKS["tiny"][28], 3, initial_std)
+    mean, log_variance = encoder(torch.rand(50, 1, 28, 28))
+    std = (log_variance / 2).exp() / initial_std
+    assert std.min() > 0.7 and std.max() < 1.4 and mean.abs().max() < 1
+
+
 @pytest.mark.parametrize("shape", [(1, 28, 30), (1, 30, 30), (3, 27, 27)])
 def test_images_that_cannot_be_halved(shape):
     for network in (Encoder, Decoder):

@@ -47,7 +47,8 @@ def parser() -> argparse.ArgumentParser:
         "train",
         help="train one experiment and record it as a run",
         description="Train one experiment and record it as a run: weights, history, pictures, cheap metrics. "
-        "A checkpoint is written after every epoch; --resume goes on from the last.",
+        "A checkpoint is written after every epoch; --resume goes on from the last. A finished run of the "
+        "same name is replaced once the new one is complete; --variant keeps both.",
     )
     train.add_argument("dataset", choices=data.DATASETS, help="which images")
     train.add_argument("--method", choices=experiments.METHODS, default="wwae", help="default: %(default)s")
@@ -72,7 +73,9 @@ def parser() -> argparse.ArgumentParser:
     again.add_argument(
         "--resume", action="store_true", help="go on from the last checkpoint, if there is one"
     )
-    again.add_argument("--restart", action="store_true", help="train again, replacing what is there")
+    again.add_argument(
+        "--restart", action="store_true", help="throw away the checkpoint of an interrupted run"
+    )
     train.add_argument("--results", type=Path, help="results folder (default: the book's)")
     train.set_defaults(run=run_train)
 

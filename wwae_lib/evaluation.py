@@ -102,7 +102,8 @@ def prior_samples(method: AutoEncoder, n: int, seed: int) -> Tensor:
     """`n` images decoded from the prior, as the uint8 pixels a PNG would hold, on the CPU."""
     return torch.cat(
         [
-            to_pixels(method.sample(min(CHUNK, n - start), _sample_seed(seed, start)))
+            # Always a whole chunk: the first numbers that torch draws depend on how many are asked for.
+            to_pixels(method.sample(CHUNK, _sample_seed(seed, start))[: n - start])
             for start in range(0, n, CHUNK)
         ]
     )

