@@ -16,7 +16,10 @@
     };
     const faults = [];
     const need = (e, property, least) => {
-        const found = contrast(parse(getComputedStyle(e)[property]), ground(e));
+        const style = getComputedStyle(e);
+        const [under, share] = [ground(e), property === "stroke" ? Number(style.strokeOpacity) : 1];
+        const colour = parse(style[property]).slice(0, 3).map((v, i) => share * v + (1 - share) * under[i]);
+        const found = contrast(colour, under);
         if (found < least) faults.push(`${e.outerHTML.slice(0, 80)}: ${property} ${found.toFixed(2)}`);
     };
     const visible = (e) => e.getClientRects().length && !e.closest(".ex-hidden");
@@ -25,7 +28,7 @@
         const own = [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
         if (own) need(e, e instanceof SVGElement ? "fill" : "color", 4.5);
         if (e.matches(".ex-knob")) need(e, "fill", 3);
-        if (e.matches("ellipse, .ex-dots, .ex-prior, .ex-line")) need(e, "stroke", 3);
+        if (e.matches("ellipse, .ex-arrows, .ex-particles, .ex-dots, .ex-prior, .ex-line")) need(e, "stroke", 3);
         if (e.matches("button, select")) need(e, "borderTopColor", 3);
         if (e.matches("button, select, input, .ex-handle")) {
             const { width, height } = (e.querySelector(".ex-hit") || e).getBoundingClientRect();

@@ -368,6 +368,8 @@
       own.node.addEventListener("pointermove", move);
       own.node.addEventListener("lostpointercapture", stop, { once: true });
     });
+    // touch-action says the same, but not every browser heeds it inside a drawing.
+    own.node.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
     own.node.addEventListener("keydown", (event) => {
       const [x, y] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key] || [0, 0];
       if ((!x && !y) || event.ctrlKey || event.altKey || event.metaKey) return;

@@ -336,7 +336,7 @@
   }
 
   function paint(canvas, pixels, channels) {
-    const context = canvas.getContext("2d");
+    const context = canvas.getContext("2d", { willReadFrequently: true }); // kept in memory, where it is written
     const image = context.createImageData(canvas.width, canvas.height);
     for (let p = 0; p < pixels.length / channels; p++) {
       for (let c = 0; c < 3; c++) {
@@ -460,6 +460,8 @@
     map.addEventListener("click", (event) => {
       if (event.pointerType === "touch" && !ring.contains(event.target)) soon(at(event));
     });
+    // touch-action says the same, but not every browser heeds it inside a drawing.
+    ring.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
     ring.addEventListener("keydown", (event) => {
       const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
       if (!way || event.ctrlKey || event.altKey || event.metaKey) return;
