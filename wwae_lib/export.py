@@ -98,14 +98,12 @@ def record(run: runs.Run) -> dict[str, Any]:
     """
     decoder = load_method(run).decoder
     kept, chosen = run.codes(), run.experiment
-    title, classes = SHOWN[chosen.dataset]
     return {
         "dataset": chosen.dataset,
-        "title": title,
         "method": chosen.method,
         "latent": chosen.latent,
         "shape": list(decoder(torch.zeros(1, chosen.latent)).shape[1:]),
-        "classes": classes,
+        "classes": SHOWN[chosen.dataset][1],
         "layers": _layers(decoder.layers),
         "planes": planes(kept["mean"], kept["label"]),
         "labels": "".join(str(label) for label in kept["label"].tolist()),
@@ -258,10 +256,12 @@ def _ellipse(mean: np.ndarray, cov: np.ndarray, name: str) -> str:
 def latent_still(found: dict[str, list[runs.Run]]) -> str:
     """The first state of the latent explorer: the maps, and a test image decoded by each run."""
     present = {dataset: [run.experiment.method for run in some] for dataset, some in found.items()}
+    titles = {dataset: SHOWN[dataset][0] for dataset in found}
     shown = next(iter(found.values()))
     columns = "".join(_column(run) for run in shown)
     return f"""\
-<div class="explorer" id="latent-explorer" data-runs='{json.dumps(present)}' data-pair='{json.dumps(PAIR)}'>
+<div class="explorer" id="latent-explorer" data-runs='{json.dumps(present)}'
+data-titles='{json.dumps(titles)}' data-pair='{json.dumps(PAIR)}'>
 <div class="ex-columns">{columns}</div>
 <p class="ex-message"><noscript>With JavaScript the decoders run wherever the map is touched.</noscript></p>
 </div>

@@ -140,6 +140,7 @@
   // ---------------------------------------------------------------- the page
   const box = document.getElementById("latent-explorer");
   const runs = box ? JSON.parse(box.dataset.runs) : {};
+  const titles = box ? JSON.parse(box.dataset.titles) : {};
   if (!box) return;
 
   const EXTENT = 3.4; // the map reaches this many standard deviations of the prior from its mean
@@ -214,7 +215,7 @@
     const pick = (id) => `<select id="${id}">${classes.map((name, k) => option(k, name)).join("")}</select>`;
     box.innerHTML = `
       <div class="ex-row">
-        <label class="ex-choice" ${Object.keys(runs).length > 1 ? "" : "hidden"}>Data set <select id="ex-dataset">${Object.keys(runs).map((name) => option(name, models[`${name}-${runs[name][0]}`]?.title ?? name.replace("_", "-"), name === state.dataset)).join("")}</select></label>
+        <label class="ex-choice" ${Object.keys(runs).length > 1 ? "" : "hidden"}>Data set <select id="ex-dataset">${Object.keys(runs).map((name) => option(name, titles[name], name === state.dataset)).join("")}</select></label>
         <label class="ex-choice">Plane <select id="ex-map-plane">${model(methods()[0]).planes.map((plane, k) => option(k, PLANES[plane.name], k === state.plane)).join("")}</select></label>
         <label class="ex-choice"><span>Other ${latent - 2} coordinates</span> <select id="ex-others">${option("nearest", "the nearest image’s", state.others === "nearest")}${option("zero", "0, the prior’s mean", state.others === "zero")}</select></label>
       </div>
@@ -318,7 +319,7 @@
     });
     part.dots.replaceChildren(...paths.map((d, k) => svg("path", { class: `ex-dots ex-class${k}`, d })));
     part.names.replaceChildren(...sums.map(([x, y, n], k) => {
-      const text = svg("text", { class: `ex-name ex-class${k}`, x: (x / n).toFixed(0), y: (y / n).toFixed(0) });
+      const text = svg("text", { class: `ex-name ex-class${k}${classes[k].length > 2 ? " ex-long" : ""}`, x: (x / n).toFixed(0), y: (y / n).toFixed(0) });
       text.textContent = classes[k];
       return text;
     }));
@@ -473,7 +474,7 @@
 
   function listen() {
     const on = (selector, kind, action) => box.querySelector(selector).addEventListener(kind, (event) => action(event.target));
-    on("#ex-dataset", "change", (select) => show(select.value));
+    on("#ex-dataset", "change", (select) => show(select.value).then(() => box.querySelector("#ex-dataset").focus()));
     on("#ex-map-plane", "change", (select) => {
       state.plane = Number(select.value);
       for (const method of methods()) {
