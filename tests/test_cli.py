@@ -116,7 +116,7 @@ def test_options_that_cannot_be(words, said, capsys, tmp_path):
         ["dance"],
         ["train"],
         ["train", "cifar"],
-        ["train", "mnist", "--method", "gan"],
+        ["train", "mnist", "--method", "flow"],
         ["train", "mnist", "--latent", "many"],
         ["train", "mnist", "--resume", "--restart"],
         ["train", "mnist", "--precision", "4"],

@@ -17,7 +17,7 @@ from wwae_lib.experiments import BOOK, Experiment, experiment
     ("changes", "said"),
     [
         ({"dataset": "cifar"}, "no dataset 'cifar'; known: mnist"),
-        ({"method": "gan"}, "no method 'gan'; known: wwae, vae"),
+        ({"method": "flow"}, "no method 'flow'; known: wwae, vae"),
         ({"network": "huge"}, "no network 'huge'; known: tiny, compact"),
         ({"estimator": "full"}, "no estimator 'full'; known: total"),
         ({"penalty_weight": -1.0}, "penalty_weight is -1.0"),

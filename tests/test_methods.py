@@ -201,8 +201,8 @@ def test_loss_is_its_formula(posterior, method, weight):
         penalty = (0.5 * (mean**2 + np.exp(log_variance) - log_variance - 1)).sum(1).mean()
     else:
         penalty = penalty_by_hand(mean, log_variance, codes, method)
-    assert loss.reconstruction.item() == pytest.approx(reconstruction, rel=1e-12)
-    assert loss.penalty.item() == pytest.approx(penalty, rel=1e-12)
+    assert loss.terms["reconstruction"].item() == pytest.approx(reconstruction, rel=1e-12)
+    assert loss.terms["penalty"].item() == pytest.approx(penalty, rel=1e-12)
     assert loss.total.item() == pytest.approx(reconstruction + weight * penalty, rel=1e-12)
     torch.manual_seed(3)
     assert torch.equal(found(torch.tensor(images)).total, loss.total)  # what training calls

@@ -1,10 +1,14 @@
-"""The command line: ``python -m wwae_lib {train,evaluate,export,data} ...``."""
+"""The command line: ``python -m wwae_lib {train,evaluate,reproduce,export,data} ...``."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from . import data, experiments, runs
@@ -15,6 +19,9 @@ examples:
   python -m wwae_lib train mnist --method wwae       train on all 60,000 (minutes on a GPU or a fast CPU)
   python -m wwae_lib train mnist --method wwae --embedded --epochs 2 --variant try
                                                      the same in seconds, on digits that need no download
+  torchrun --nproc-per-node 2 -m wwae_lib train mnist
+                                                     the same as one process, on two GPUs or processors
+  python -m wwae_lib reproduce --profile quick       every method in minutes, on the embedded digits
   python -m wwae_lib evaluate mnist/wwae/seed-0      measure a recorded run, FID included
 
 WWAE_DATA names the data folder, WWAE_RESULTS the results folder."""
@@ -93,6 +100,30 @@ def parser() -> argparse.ArgumentParser:
     )
     evaluate.set_defaults(run=run_evaluate)
 
+    matrix = commands.add_parser(
+        "reproduce",
+        help="train and measure the whole comparison",
+        description="Make all runs of a profile, each in a process of its own. What is finished is skipped, "
+        "what was interrupted is resumed; failures are listed at the end and stop nothing else.",
+    )
+    matrix.add_argument(
+        "--profile",
+        choices=("quick", "cpu", "full"),
+        default="quick",
+        help="quick: every method, embedded digits, minutes; cpu: MNIST and Fashion-MNIST, compact networks, "
+        "hours; full: all data sets, reference networks, several seeds, on a GPU (default: %(default)s)",
+    )
+    matrix.add_argument(
+        "--only", default="", metavar="PATTERN", help="runs whose name holds this, such as vae"
+    )
+    matrix.add_argument("--dry-run", action="store_true", help="list the runs and how far each is")
+    matrix.add_argument("--jobs", type=int, default=1, help="runs at a time (default: %(default)s)")
+    matrix.add_argument("--accelerator", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)")
+    matrix.add_argument(
+        "--results", type=Path, help="results folder (default: the book's; for quick one in the data folder)"
+    )
+    matrix.set_defaults(run=run_reproduce)
+
     export = commands.add_parser(
         "export",
         help="write what the book's explorers show of the recorded runs",
@@ -150,6 +181,27 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
     show(evaluation.evaluate(run, test_images, device=device))
 
 
+def run_reproduce(arguments: argparse.Namespace) -> int:
+    from . import reproduce
+
+    if arguments.jobs < 1:
+        raise ValueError(f"--jobs is {arguments.jobs}; it must be at least 1")
+    profile = reproduce.PROFILES[arguments.profile]
+    results = arguments.results or reproduce.results_of(arguments.profile)
+    chosen = reproduce.select(profile, arguments.only)
+    print(f"{len(chosen)} runs in {results}")
+    if arguments.dry_run:
+        for one in chosen:
+            print(f"  {one.name:40} {reproduce.state(one, results, profile.fid).words}")
+        return 0
+    options = {"jobs": arguments.jobs, "accelerator": arguments.accelerator}
+    failures = reproduce.reproduce(profile, chosen, results, **options)
+    print(f"{len(chosen) - len(failures)} finished, {len(failures)} failed")
+    for name, why in failures.items():
+        print(f"failed: {name}: {why}", file=sys.stderr)
+    return 1 if failures else 0
+
+
 def run_export(arguments: argparse.Namespace) -> None:
     from . import export
 
@@ -176,14 +228,34 @@ def show(run: runs.Run) -> None:
 def main(words: list[str] | None = None) -> int:
     arguments = parser().parse_args(words)
     try:
-        arguments.run(arguments)
+        with _terminable():
+            return arguments.run(arguments) or 0
     except (data.DataError, runs.RunError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("interrupted; what was finished is kept, and train --resume goes on from it", file=sys.stderr)
-        return 130
-    return 0
+    except KeyboardInterrupt as stopped:
+        said = "what was finished is kept, and train --resume or reproduce goes on from it"
+        print(f"interrupted; {said}", file=sys.stderr)
+        return 128 + (signal.SIGTERM if isinstance(stopped, _Terminated) else signal.SIGINT)
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which schedulers send before they kill, ends a command as Ctrl-C does."""
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    def stop(number: int, frame: object) -> None:
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread():  # where signals cannot be received
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from . import methods, runs
 from .data import Images, data_root, to_unit
 from .gaussian import moments, total_moments, w2_squared, w2_squared_to_standard_normal
-from .methods import AutoEncoder
+from .methods import AutoEncoder, Method
 
 __all__ = [
     "MINIMUM_FID_IMAGES",
@@ -35,14 +35,14 @@ KEPT_CODES = 2000  # test images whose codes a run keeps
 GRID = 10  # images a row and a column of a grid
 
 
-def load_method(run: runs.Run) -> AutoEncoder:
+def load_method(run: runs.Run) -> Method:
     """The trained method of a run, in evaluation mode, on the CPU."""
     method = methods.build(run.experiment)
     try:
         method.load_state_dict(run.weights())
     except RuntimeError as error:
         raise runs.RunError(
-            f"{run.path}: the weights are not those of its configuration ({error})"
+            f"{run.path}: the weights are not those of its configuration ({' '.join(str(error).split())})"
         ) from error
     return method.eval()
 
@@ -73,14 +73,16 @@ def evaluate(
 
 
 @torch.inference_mode()
-def measure(method: AutoEncoder, test_images: Images) -> dict[str, float]:
-    """The cheap metrics, all on test images.
+def measure(method: Method, test_images: Images) -> dict[str, float]:
+    """The cheap metrics, all on test images; none for a method without an encoder.
 
     Returns:
         ``squared_error``: squared error an image of decoding the mean code, summed over pixels in [0, 1];
         ``posterior_w2_squared``: squared W2 of the aggregated posterior, by its total moments, to N(0, I);
         ``posterior_variance``: the encoder's variance, averaged over images and dimensions.
     """
+    if not isinstance(method, AutoEncoder):
+        return {}
     device = next(method.parameters()).device
     errors, means, variances = [], [], []
     for pixels in test_images.pixels.split(CHUNK):
@@ -98,7 +100,7 @@ def measure(method: AutoEncoder, test_images: Images) -> dict[str, float]:
 
 
 @torch.inference_mode()
-def prior_samples(method: AutoEncoder, n: int, seed: int) -> Tensor:
+def prior_samples(method: Method, n: int, seed: int) -> Tensor:
     """`n` images decoded from the prior, as the uint8 pixels a PNG would hold, on the CPU."""
     return torch.cat(
         [
@@ -122,24 +124,36 @@ def _sample_seed(seed: int, start: int) -> int:
 
 
 @torch.inference_mode()
-def write_pictures(method: AutoEncoder, test_images: Images, folder: Path, seed: int) -> None:
+def write_pictures(method: Method, test_images: Images, folder: Path, seed: int) -> None:
     """Write a run's grids of images, and codes of its first test images.
 
     * ``samples.png``: 10 x 10 from the prior, the first of those that the FID sees;
     * ``reconstructions.png``: rows of originals, each above its row of reconstructions, 50 test images;
     * ``interpolations.png``: a row leads from one test image to another along the straight line of codes;
     * ``codes.safetensors``: mean, std (half precision) and label of the first 2,000 test images' codes.
+
+    A method without an encoder interpolates between draws of the prior, and has the first and third alone.
     """
+    device = next(method.parameters()).device
+    _write_grid(folder / "samples.png", prior_samples(method, GRID * GRID, seed))
+    if isinstance(method, AutoEncoder):
+        _write_reconstructions(method, test_images, folder)
+        ends = method.encode(to_unit(test_images.pixels[: 2 * GRID].to(device)))[0]
+    else:
+        generator = torch.Generator().manual_seed(_sample_seed(seed, FID_IMAGES))
+        ends = torch.randn(2 * GRID, method.latent, generator=generator).to(device)
+    share = torch.linspace(0, 1, GRID, device=device)[:, None]
+    lines = [method.decode(torch.lerp(a, b, share)) for a, b in zip(ends[:GRID], ends[GRID:], strict=True)]
+    _write_grid(folder / "interpolations.png", to_pixels(torch.cat(lines)))
+
+
+def _write_reconstructions(method: AutoEncoder, test_images: Images, folder: Path) -> None:
+    """What of a run's pictures needs an encoder."""
     device = next(method.parameters()).device
     originals = to_unit(test_images.pixels[: GRID * GRID // 2].to(device))
     rebuilt = method.reconstruct(originals)
     rows = [row for pair in zip(originals.split(GRID), rebuilt.split(GRID), strict=True) for row in pair]
-    mean, _ = method.encode(to_unit(test_images.pixels[: 2 * GRID].to(device)))
-    share = torch.linspace(0, 1, GRID, device=device)[:, None]
-    lines = [method.decode(torch.lerp(a, b, share)) for a, b in zip(mean[:GRID], mean[GRID:], strict=True)]
-    _write_grid(folder / "samples.png", prior_samples(method, GRID * GRID, seed))
     _write_grid(folder / "reconstructions.png", to_pixels(torch.cat(rows)))
-    _write_grid(folder / "interpolations.png", to_pixels(torch.cat(lines)))
 
     mean, log_variance = method.encode(to_unit(test_images.pixels[:KEPT_CODES].to(device)))
     codes = {
@@ -246,7 +260,7 @@ def _reference_moments(
     path = data_root() / "fid" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
     if path.exists():
         tensors, metadata = runs.read_tensors(path)
-        if metadata.get("key") != key:
+        if metadata.get("key") != key or tensors.keys() != {"mean", "covariance"}:
             raise runs.RunError(f"{path} holds the moments of other images or another network; delete it")
         return tensors["mean"], tensors["covariance"]
     mean, covariance = moments(inception_features(reference, network, device, progress).double())

@@ -14,7 +14,20 @@ from .penalties import ESTIMATORS
 
 __all__ = ["BOOK", "METHODS", "Experiment", "experiment"]
 
-METHODS = ("wwae", "vae")
+METHODS = (
+    "wwae",
+    "vae",
+    "vae_learned",
+    "vae_bernoulli",
+    "ae",
+    "wae_mmd",
+    "wae_gan",
+    "swae",
+    "cwae",
+    "gan",
+    "wgan_gp",
+)
+WITHOUT_ENCODER = ("gan", "wgan_gp")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,9 +35,10 @@ class Experiment:
     """Everything that decides a run's result, but for the data and the machine.
 
     The reconstruction term is the squared error summed over pixels in [0, 1], averaged over the
-    batch; ``penalty_weight`` multiplies the method's penalty on that scale: lambda for the WWAE,
-    and for the VAE the weight of the KL term, which is twice the decoder's variance. ``initial_std``
-    is the standard deviation of the codes before training.
+    batch; ``penalty_weight`` multiplies the method's penalty on that scale (:mod:`wwae_lib.methods`
+    says what it is for each): lambda for the WWAE, and for the VAE the weight of the KL term, which is
+    twice the decoder's variance. ``initial_std`` is the standard deviation of the codes before
+    training, where the encoder has one.
 
     Raises:
         ValueError: a field is out of range or names something unknown.
@@ -69,15 +83,35 @@ class Experiment:
         """Where its run lives below the results folder: ``dataset/method[-variant]/seed-n``."""
         return f"{self.dataset}/{self.method}{'-' * bool(self.variant)}{self.variant}/seed-{self.seed}"
 
+    @property
+    def has_encoder(self) -> bool:
+        return self.method not in WITHOUT_ENCODER
+
     def as_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
 
-# What we chose, per data set and per method; lambda is on the scale described above.
+# What we chose, per data set, per method, and per both; lambda is on the scale described above. The
+# weights of WAE-MMD and WAE-GAN are those of the authors' code (wwae_lib.methods.WAEMMD converts them),
+# CWAE's is its authors'. Codes of GANs: 64, as Lucic et al. (2018) chose.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "celeba": {"latent": 64},
     "wwae": {"penalty_weight": 10.0},
     "vae": {"penalty_weight": 1.0},
+    "ae": {"penalty_weight": 0.0},
+    "wae_mmd": {"penalty_weight": 200.0},
+    "wae_gan": {"penalty_weight": 200.0},
+    "swae": {"penalty_weight": 100.0},
+    "gan": {"latent": 64, "learning_rate": 2e-4},
+    "wgan_gp": {
+        "latent": 64,
+        "learning_rate": 1e-4,
+        "penalty_weight": 10.0,
+        "batch_size": 64,
+        "epochs": 60,  # its generator moves at every fifth batch
+    },
+    "celeba/wae_mmd": {"penalty_weight": 50.0},
+    "celeba/wae_gan": {"penalty_weight": 50.0},
 }
 
 
@@ -92,8 +126,10 @@ def experiment(dataset: str, method: str, **changes: Any) -> Experiment:
         raise ValueError(
             f"an experiment has no field {', '.join(unknown)}; known: {', '.join(sorted(known))}"
         )
-    chosen = DEFAULTS.get(dataset, {}) | DEFAULTS.get(method, {})
+    chosen = {}
+    for key in (dataset, method, f"{dataset}/{method}"):
+        chosen |= DEFAULTS.get(key, {})
     return Experiment(**{"dataset": dataset, "method": method} | chosen | changes)
 
 
-BOOK = tuple(experiment("mnist", method) for method in METHODS)
+BOOK = tuple(experiment("mnist", method) for method in ("wwae", "vae"))

@@ -33,7 +33,19 @@ __all__ = [
 ]
 
 # How methods and metrics are called in figures and tables.
-NAMES = {"wwae": "WWAE", "vae": "VAE"}
+NAMES = {
+    "wwae": "WWAE",
+    "vae": "VAE",
+    "vae_learned": "VAE, learned variance",
+    "vae_bernoulli": "VAE, Bernoulli",
+    "ae": "AE",
+    "wae_mmd": "WAE-MMD",
+    "wae_gan": "WAE-GAN",
+    "swae": "SWAE",
+    "cwae": "CWAE",
+    "gan": "DCGAN",
+    "wgan_gp": "WGAN-GP",
+}
 NAMED_ELSEWHERE = ("dataset", "method", "variant")  # in the title of a run's column
 METRICS = {
     "fid": ("FID of prior samples", "{:.1f}"),

@@ -1,26 +1,63 @@
-"""What do the WWAE and the VAE minimise? Each reads as its equation."""
+r"""What does each method minimise? Each reads as its equation.
+
+One scale for all auto-encoders: pixels in [0, 1], the squared error :math:`|x - G(z)|^2` summed over
+pixels and averaged over the batch, codes with prior N(0, I), and ``penalty_weight`` (lambda) times the
+penalty. Each docstring converts its source's convention to that scale.
+
+A method names its players, who take turns: auto-encoders are one, ``model``; where a discriminator learns
+too there are two. ``loss(images, player)`` is what that player minimises, over its own weights alone.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from .data import SHAPES
+from . import processes
+from .data import SHAPES, to_unit
 from .experiments import Experiment
-from .networks import NETWORKS, Decoder, Encoder
-from .penalties import ESTIMATORS, kl_to_standard_normal, w2_penalty
+from .networks import NETWORKS, Decoder, Discriminator, Encoder, LatentDiscriminator
+from .penalties import (
+    ESTIMATORS,
+    cramer_wold_squared,
+    kl_to_standard_normal,
+    mmd_squared,
+    sliced_w2_squared,
+    w2_penalty,
+)
 
-__all__ = ["VAE", "WWAE", "AutoEncoder", "Loss", "build", "squared_error"]
+__all__ = [
+    "AE",
+    "CLASSES",
+    "CWAE",
+    "GAN",
+    "SWAE",
+    "VAE",
+    "WAEGAN",
+    "WAEMMD",
+    "WGANGP",
+    "WWAE",
+    "AutoEncoder",
+    "BernoulliVAE",
+    "LearnedVAE",
+    "Loss",
+    "Method",
+    "build",
+    "squared_error",
+]
 
 
 class Loss(NamedTuple):
-    """What is minimised, and its terms before weighting."""
+    """What is minimised, and its terms before weighting, by name."""
 
     total: Tensor
-    reconstruction: Tensor
-    penalty: Tensor
+    terms: dict[str, Tensor]
 
 
 def squared_error(images: Tensor, reconstructions: Tensor) -> Tensor:
@@ -28,11 +65,66 @@ def squared_error(images: Tensor, reconstructions: Tensor) -> Tensor:
     return (images - reconstructions).square().flatten(1).sum(1)
 
 
-class AutoEncoder(nn.Module):
+class Method(nn.Module):
+    """Players that take turns, a loss for each, and images decoded from the prior N(0, I).
+
+    Attributes:
+        players: who trains. ``model`` owns all weights that no other player does; any other player is a
+            submodule of its name.
+        betas: Adam's, for every player.
+        rates: a player's learning rate over the experiment's, where it is not 1.
+        latent: dimension of the codes.
+    """
+
+    players: tuple[str, ...] = ("model",)
+    betas: tuple[float, float] = (0.9, 0.999)
+    rates: dict[str, float] = {}  # noqa: RUF012
+    latent: int
+
+    def turns(self, step: int) -> tuple[str, ...]:
+        """Who moves at a step, in order; steps are counted from 0 over the whole training."""
+        return self.players
+
+    def weights(self, player: str) -> list[nn.Parameter]:
+        """The parameters that a player trains."""
+        if player != "model":
+            return list(getattr(self, player).parameters())
+        others = {id(w) for name in self.players if name != "model" for w in self.weights(name)}
+        return [weight for weight in self.parameters() if id(weight) not in others]
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Codes ``(n, latent)`` to images in [0, 1]."""
+        raise NotImplementedError
+
+    def sample(self, n: int, seed: int) -> Tensor:
+        """`n` images decoded from the prior; the same codes on every device."""
+        codes = torch.randn(n, self.latent, generator=torch.Generator().manual_seed(seed))
+        return self.decode(codes.to(next(self.parameters()).device))
+
+    def loss(self, images: Tensor, player: str = "model") -> Loss:
+        """What a player minimises on a batch of images in [0, 1]."""
+        raise NotImplementedError
+
+    def forward(self, images: Tensor, player: str = "model") -> Loss:
+        """The loss, so that what wraps a module (autocast, data parallelism) wraps the loss.
+
+        Training passes uint8 pixels: Fabric rounds other inputs to bfloat16, which cannot tell 253 of 255
+        from 254.
+        """
+        if images.dtype == torch.uint8:
+            images = to_unit(images).contiguous(memory_format=torch.channels_last)
+        return self.loss(images, player)
+
+
+# ---------------------------------------------------------------- auto-encoders
+
+
+class AutoEncoder(Method):
     """An encoder to diagonal Gaussians, a decoder, and the prior N(0, I) on the codes.
 
     Args:
-        encoder: images ``(n, ...)`` to mean and log-variance, each ``(n, latent)``.
+        encoder: images ``(n, ...)`` to mean and log-variance, each ``(n, latent)``; minus infinity is the
+            log-variance of a deterministic encoder.
         decoder: codes ``(n, latent)`` to images ``(n, ...)``.
         latent: dimension of the codes.
         penalty_weight: multiplies the penalty.
@@ -54,23 +146,30 @@ class AutoEncoder(nn.Module):
         """Decode each image's mean code."""
         return self.decode(self.encode(images)[0])
 
-    def sample(self, n: int, seed: int) -> Tensor:
-        """`n` images decoded from the prior; the same codes on every device."""
-        codes = torch.randn(n, self.latent, generator=torch.Generator().manual_seed(seed))
-        return self.decode(codes.to(next(self.parameters()).device))
+    def draw(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        r"""Mean, log-variance and a code :math:`z = \mu + \sigma \epsilon` of each image."""
+        mean, log_variance = self.encode(images)
+        noise = processes.randn(*mean.shape, like=mean)
+        return mean, log_variance, mean + (0.5 * log_variance).exp() * noise
 
     def penalty(self, mean: Tensor, log_variance: Tensor, codes: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def loss(self, images: Tensor) -> Loss:
-        r""":math:`E|x - G(z)|^2 + \lambda \cdot \mathrm{penalty}`, with :math:`z = \mu + \sigma \epsilon`."""
-        mean, log_variance = self.encode(images)
-        codes = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
+    def loss(self, images: Tensor, player: str = "model") -> Loss:
+        r""":math:`E|x - G(z)|^2 + \lambda \cdot \mathrm{penalty}`."""
+        mean, log_variance, codes = self.draw(images)
         reconstruction = squared_error(images, self.decode(codes)).mean()
         penalty = self.penalty(mean, log_variance, codes)
-        return Loss(reconstruction + self.penalty_weight * penalty, reconstruction, penalty)
+        terms = {"reconstruction": reconstruction, "penalty": penalty}
+        return Loss(reconstruction + self.penalty_weight * penalty, terms)
 
-    forward = loss  # so that what wraps a module (autocast, data parallelism) wraps the loss
+
+class AE(AutoEncoder):
+    r"""Plain auto-encoder: :math:`E|x - G(z)|^2` and no penalty, so nothing ties its codes to the prior."""
+
+    def loss(self, images: Tensor, player: str = "model") -> Loss:
+        reconstruction = squared_error(images, self.decode(self.draw(images)[2])).mean()
+        return Loss(reconstruction, {"reconstruction": reconstruction})
 
 
 class WWAE(AutoEncoder):
@@ -105,20 +204,282 @@ class VAE(AutoEncoder):
         return kl_to_standard_normal(mean, log_variance)
 
 
-def build(experiment: Experiment) -> AutoEncoder:
+class LearnedVAE(VAE):
+    r"""VAE whose decoder's variance is learned, one number for all pixels (Dai & Wipf 2019, equation 2).
+
+    .. math::
+
+        \frac{1}{2 \gamma} E|x - G(z)|^2 + \frac{D}{2} \log 2 \pi \gamma
+            + \lambda \, \mathrm{KL}(q(z|x) \,\|\, N(0, I))
+
+    in nats an image of `D` pixels; :math:`\lambda = 1` is the negative evidence lower bound. At the best
+    :math:`\gamma`, the mean squared error of a pixel, the gradient is that of :class:`VAE` with weight
+    :math:`2 \gamma`, over :math:`2 \gamma`. It begins at 0.05, about the variance of a pixel.
+    """
+
+    def __init__(self, encoder, decoder, latent: int, penalty_weight: float = 1.0):
+        super().__init__(encoder, decoder, latent, penalty_weight)
+        self.log_gamma = nn.Parameter(torch.tensor(math.log(0.05)))
+
+    def loss(self, images: Tensor, player: str = "model") -> Loss:
+        terms = super().loss(images).terms
+        pixels = images[0].numel()
+        fit = 0.5 * (terms["reconstruction"] * (-self.log_gamma).exp())
+        fit = fit + 0.5 * pixels * (math.log(2 * math.pi) + self.log_gamma)
+        total = fit + self.penalty_weight * terms["penalty"]
+        return Loss(total, terms | {"decoder_variance": self.log_gamma.exp()})
+
+
+class BernoulliVAE(VAE):
+    r"""VAE whose decoder gives the probability that a pixel is white (Kingma & Welling 2014, appendix C.1).
+
+    .. math::
+
+        -E \sum_i \bigl(x_i \log G_i(z) + (1 - x_i) \log (1 - G_i(z))\bigr)
+            + \lambda \, \mathrm{KL}(q(z|x) \,\|\, N(0, I))
+
+    in nats an image; :math:`\lambda = 1` is the negative evidence lower bound where pixels are 0 or 1, and
+    its usual stand-in for grey images.
+    """
+
+    def loss(self, images: Tensor, player: str = "model") -> Loss:
+        mean, log_variance, codes = self.draw(images)
+        logits = self.decoder.logits(codes)
+        each = functional.binary_cross_entropy_with_logits(logits, images, reduction="none")
+        cross_entropy, penalty = each.flatten(1).sum(1).mean(), self.penalty(mean, log_variance, codes)
+        reconstruction = squared_error(images, logits.detach().sigmoid()).mean()
+        terms = {"reconstruction": reconstruction, "cross_entropy": cross_entropy, "penalty": penalty}
+        return Loss(cross_entropy + self.penalty_weight * penalty, terms)
+
+
+class WAEMMD(AutoEncoder):
+    r"""Wasserstein auto-encoder with a maximum mean discrepancy (Tolstikhin et al. 2018, algorithm 2).
+
+    .. math::  E|x - G(z)|^2 + \lambda \, \mathrm{MMD}_k^2(Q_Z, N(0, I))
+
+    with a deterministic encoder and the unbiased estimate of :func:`wwae_lib.penalties.mmd_squared` from as
+    many draws of the prior. The authors' code multiplies the squared error by 0.05, so its :math:`\lambda =
+    10` is 200 here for MNIST; for CelebA its pixels lie in [-1, 1], where squared errors are four times
+    as large, so that 10 is 50 here.
+    """
+
+    def penalty(self, mean: Tensor, log_variance: Tensor, codes: Tensor) -> Tensor:
+        whole = processes.gather(codes)
+        return mmd_squared(whole, torch.randn_like(whole))
+
+
+class SWAE(AutoEncoder):
+    r"""Sliced-Wasserstein auto-encoder (Kolouri et al. 2018).
+
+    .. math::  E|x - G(z)|^2 + \lambda \, \mathrm{SW}_2^2(Q_Z, N(0, I))
+
+    with a deterministic encoder, as many draws of the prior, and 50 random directions a batch, as in the
+    authors' code. The distance is an average over directions
+    (:func:`wwae_lib.penalties.sliced_w2_squared`), about :math:`1 / d` of the squared W2.
+    """
+
+    directions = 50
+
+    def penalty(self, mean: Tensor, log_variance: Tensor, codes: Tensor) -> Tensor:
+        whole = processes.gather(codes)
+        directions = torch.randn(self.directions, self.latent, dtype=whole.dtype, device=whole.device)
+        directions = functional.normalize(directions, dim=1).mT
+        return sliced_w2_squared(whole, torch.randn_like(whole), directions)
+
+
+class CWAE(AutoEncoder):
+    r"""Cramer-Wold auto-encoder (Knop et al. 2020).
+
+    .. math::  E|x - G(z)|^2 + \lambda \log d_{\mathrm{cw}}^2(Q_Z, N(0, I))
+
+    with a deterministic encoder and no draw of the prior (:func:`wwae_lib.penalties.cramer_wold_squared`).
+    The scale is the authors', where :math:`\lambda = 1`; as their code does we add 1e-7 under the
+    logarithm. The penalty may be negative.
+    """
+
+    def penalty(self, mean: Tensor, log_variance: Tensor, codes: Tensor) -> Tensor:
+        return (cramer_wold_squared(processes.gather(codes)) + 1e-7).log()
+
+
+class WAEGAN(AutoEncoder):
+    r"""Wasserstein auto-encoder with a discriminator of codes (Tolstikhin et al. 2018, algorithm 1).
+
+    The discriminator `D` tells draws of the prior from codes; the auto-encoder fools it:
+
+    .. math::
+
+        \min_D \; E \log(1 + e^{-D(p)}) + E \log(1 + e^{D(z)}), \qquad
+        \min_{Q, G} \; E|x - G(z)|^2 + \lambda E \log(1 + e^{-D(z)})
+
+    with a deterministic encoder; logits, non-saturating. Scale of :math:`\lambda` as in :class:`WAEMMD`;
+    Adam's :math:`\beta_1 = 0.5` and half the rate for the discriminator, as in the authors' code. Their
+    option to add the prior's log-density to `D` is not used.
+    """
+
+    players = ("discriminator", "model")
+    betas = (0.5, 0.999)
+    rates = {"discriminator": 0.5}  # noqa: RUF012
+
+    def __init__(self, encoder, decoder, latent: int, penalty_weight: float, discriminator: nn.Module):
+        super().__init__(encoder, decoder, latent, penalty_weight)
+        self.discriminator = discriminator
+
+    def penalty(self, mean: Tensor, log_variance: Tensor, codes: Tensor) -> Tensor:
+        with _frozen(self.discriminator):
+            return functional.softplus(-self.discriminator(codes)).mean()
+
+    def loss(self, images: Tensor, player: str = "model") -> Loss:
+        if player == "model":
+            return super().loss(images)
+        with torch.no_grad():
+            codes = self.draw(images)[2]
+        prior = processes.randn(*codes.shape, like=codes)
+        return _told_apart(self.discriminator, prior, codes)
+
+
+# ---------------------------------------------------------------- generative adversarial networks
+
+
+class GAN(Method):
+    r"""Generative adversarial network with the non-saturating loss (Goodfellow et al. 2014, section 3).
+
+    .. math::
+
+        \min_D \; E \log(1 + e^{-D(x)}) + E \log(1 + e^{D(G(p))}), \qquad
+        \min_G \; E \log(1 + e^{-D(G(p))})
+
+    with `p` drawn from N(0, I); Adam with :math:`\beta_1 = 0.5` (Radford et al. 2016). Both move once a
+    batch. It has no encoder and no reconstruction.
+
+    Args:
+        discriminator: images ``(n, ...)`` to logits ``(n,)``.
+        generator: codes ``(n, latent)`` to images.
+        latent: dimension of the codes.
+    """
+
+    players = ("discriminator", "generator")
+    betas = (0.5, 0.999)
+
+    def __init__(self, discriminator: nn.Module, generator: nn.Module, latent: int):
+        super().__init__()
+        self.discriminator, self.generator, self.latent = discriminator, generator, latent
+
+    def decode(self, codes: Tensor) -> Tensor:
+        return self.generator(codes)
+
+    def invent(self, images: Tensor) -> Tensor:
+        """As many images as there are, from the prior."""
+        return self.generator(processes.randn(len(images), self.latent, like=images))
+
+    def loss(self, images: Tensor, player: str = "generator") -> Loss:
+        if player == "generator":
+            with _frozen(self.discriminator):
+                return Loss(functional.softplus(-self.discriminator(self.invent(images))).mean(), {})
+        with torch.no_grad():
+            invented = self.invent(images)
+        return _told_apart(self.discriminator, images, invented)
+
+
+class WGANGP(Method):
+    r"""Wasserstein GAN with gradient penalty (Gulrajani et al. 2017, algorithm 1).
+
+    .. math::
+
+        \min_f \; E f(G(p)) - E f(x) + \lambda E (|\nabla f(\hat x)| - 1)^2, \qquad
+        \min_G \; -E f(G(p))
+
+    with :math:`\hat x` uniform on the line between an image and an invented one. The critic moves at every
+    batch, the generator at every fifth; Adam with :math:`\beta = (0, 0.9)`; :math:`\lambda = 10` there and
+    here (gradients are of pixels in [0, 1] here, in [-1, 1] there: the critic differs by that scale).
+
+    Args: as :class:`GAN`; ``penalty_weight`` is :math:`\lambda`.
+    """
+
+    players = ("critic", "generator")
+    betas = (0.0, 0.9)
+    critic_steps = 5
+
+    def __init__(self, critic: nn.Module, generator: nn.Module, latent: int, penalty_weight: float = 10.0):
+        super().__init__()
+        self.critic, self.generator = critic, generator
+        self.latent, self.penalty_weight = latent, penalty_weight
+
+    decode = GAN.decode
+    invent = GAN.invent
+
+    def turns(self, step: int) -> tuple[str, ...]:
+        return self.players if (step + 1) % self.critic_steps == 0 else self.players[:1]
+
+    def gradient_penalty(self, images: Tensor, invented: Tensor) -> Tensor:
+        """Mean squared excess over 1 of the critic's gradient, at random points between."""
+        share = processes.rand(len(images), *[1] * (images.ndim - 1), like=images)
+        between = torch.lerp(images, invented, share).requires_grad_()
+        (slope,) = torch.autograd.grad(self.critic(between).sum(), between, create_graph=True)
+        return (slope.flatten(1).norm(dim=1) - 1).square().mean()
+
+    def loss(self, images: Tensor, player: str = "generator") -> Loss:
+        if player == "generator":
+            with _frozen(self.critic):
+                return Loss(-self.critic(self.invent(images)).mean(), {})
+        with torch.no_grad():
+            invented = self.invent(images)
+        distance = self.critic(images).mean() - self.critic(invented).mean()
+        penalty = self.gradient_penalty(images, invented)
+        return Loss(self.penalty_weight * penalty - distance, {"distance": distance, "penalty": penalty})
+
+
+@contextlib.contextmanager
+def _frozen(network: nn.Module) -> Iterator[None]:
+    """What is computed inside has no gradient to the network's own weights, which saves its time."""
+    network.requires_grad_(False)
+    try:
+        yield
+    finally:
+        network.requires_grad_(True)
+
+
+def _told_apart(discriminator: nn.Module, real: Tensor, made: Tensor) -> Loss:
+    """Cross-entropy, in nats, of telling real from made; 2 log 2 where it cannot."""
+    missed = functional.softplus(-discriminator(real)).mean()
+    fooled = functional.softplus(discriminator(made)).mean()
+    return Loss(missed + fooled, {"missed": missed, "fooled": fooled})
+
+
+CLASSES: dict[str, type[Method]] = {
+    "wwae": WWAE,
+    "vae": VAE,
+    "vae_learned": LearnedVAE,
+    "vae_bernoulli": BernoulliVAE,
+    "ae": AE,
+    "wae_mmd": WAEMMD,
+    "wae_gan": WAEGAN,
+    "swae": SWAE,
+    "cwae": CWAE,
+    "gan": GAN,
+    "wgan_gp": WGANGP,
+}
+STOCHASTIC = (WWAE, VAE)  # and their kin: the encoder has a variance of its own
+
+
+def build(experiment: Experiment) -> Method:
     """The method of an experiment with fresh weights, drawn from torch's generator.
 
     Raises:
         ValueError: the network does not exist for the data set's images.
     """
-    shape = SHAPES[experiment.dataset]
+    shape, kind = SHAPES[experiment.dataset], CLASSES[experiment.method]
     sizes = NETWORKS[experiment.network]
     if shape[-1] not in sizes:
         raise ValueError(f"network {experiment.network!r} has no size for {shape[-1]} x {shape[-1]} images")
-    size, latent = sizes[shape[-1]], experiment.latent
-    networks = Encoder(shape, size, latent, experiment.initial_std), Decoder(shape, size, latent)
-    if experiment.method == "wwae":
-        return WWAE(*networks, latent, experiment.penalty_weight, experiment.estimator)
-    if experiment.method == "vae":
-        return VAE(*networks, latent, experiment.penalty_weight)
-    raise ValueError(f"there is no method {experiment.method!r}")
+    size, latent, weight = sizes[shape[-1]], experiment.latent, experiment.penalty_weight
+    if kind is GAN:
+        return GAN(Discriminator(shape, size, size.batch_norm), Decoder(shape, size, latent), latent)
+    if kind is WGANGP:
+        return WGANGP(Discriminator(shape, size, False), Decoder(shape, size, latent), latent, weight)
+    initial_std = experiment.initial_std if issubclass(kind, STOCHASTIC) else 0.0
+    networks = Encoder(shape, size, latent, initial_std), Decoder(shape, size, latent)
+    if kind is WWAE:
+        return WWAE(*networks, latent, weight, experiment.estimator)
+    if kind is WAEGAN:
+        return WAEGAN(*networks, latent, weight, LatentDiscriminator(latent))
+    return kind(*networks, latent, weight)

@@ -1,4 +1,4 @@
-"""What are the encoder and the decoder, per data set?"""
+"""What are the encoder, the decoder and the discriminators, per data set?"""
 
 from __future__ import annotations
 
@@ -6,23 +6,30 @@ import itertools
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
-__all__ = ["NETWORKS", "Decoder", "Encoder", "Size"]
+__all__ = ["NETWORKS", "Decoder", "Discriminator", "Encoder", "LatentDiscriminator", "Size"]
 
 
 @dataclass(frozen=True)
 class Size:
-    """Channels of the strided convolutions, outermost first, and width of the dense layer."""
+    """Channels of the strided convolutions, outermost first; width of the dense layer, 0 for none."""
 
     channels: tuple[int, ...]
     dense: int
+    batch_norm: bool = False
 
 
-# name -> side of the image in pixels -> size. compact: about 1 M parameters for 28 x 28.
+# name -> side of the image in pixels -> size. compact: about 1 M parameters for 28 x 28, no batch
+# normalisation. reference: for 28 x 28 the encoder and decoder of InfoGAN (Chen et al. 2016, appendix C.1),
+# in which Lucic et al. (2018) and Dai & Wipf (2019) compare GANs and VAEs; for 64 x 64 the channels of the
+# WAE (Tolstikhin et al. 2018, appendix C.2) with the filters of DCGAN (Radford et al. 2016), 4 x 4, and
+# the decoder the encoder's mirror: it begins at 4 x 4, where the WAE's begins at 8 x 8 with 5 x 5 filters.
 NETWORKS: dict[str, dict[int, Size]] = {
     "tiny": {28: Size((8, 16), 32), 64: Size((8, 16, 16), 32)},
     "compact": {28: Size((32, 64), 128), 64: Size((32, 64, 128), 256)},
+    "reference": {28: Size((64, 128), 1024, True), 64: Size((128, 256, 512, 1024), 0, True)},
 }
 
 
@@ -30,28 +37,26 @@ class Encoder(nn.Module):
     """Image to the mean and log-variance of a diagonal Gaussian over codes.
 
     ``(n, C, side, side)`` in [0, 1] to a pair of ``(n, latent)``: each strided convolution halves
-    the side; one more looks around at the smallest; two dense layers. No batch normalisation, so
-    that a code depends on its own image alone, in training as in evaluation. Before training every
-    standard deviation is about ``initial_std``.
+    the side; one more looks around at the smallest; two dense layers. Without batch normalisation a
+    code depends on its own image alone, in training as in evaluation; with it, in evaluation. Before
+    training every standard deviation is about ``initial_std``; where that is 0 the encoder is
+    deterministic: the log-variance is minus infinity and has no weights.
     """
 
     def __init__(self, shape: tuple[int, int, int], size: Size, latent: int, initial_std: float = 1.0):
         super().__init__()
-        channels, side = (shape[0], *size.channels), _smallest(shape, size)
-        layers: list[nn.Module] = []
-        for before, after in itertools.pairwise(channels):
-            layers += [nn.Conv2d(before, after, 4, stride=2, padding=1), nn.ReLU()]
-        layers += [nn.Conv2d(channels[-1], channels[-1], 3, padding=1), nn.ReLU(), nn.Flatten()]
-        layers += [
-            nn.Linear(channels[-1] * side**2, size.dense),
-            nn.ReLU(),
-            nn.Linear(size.dense, 2 * latent),
-        ]
+        layers, features = _convolutions(shape, size, nn.ReLU(), size.batch_norm, size.batch_norm)
+        self.deterministic = initial_std == 0
+        layers += [nn.Linear(features, latent if self.deterministic else 2 * latent)]
         self.layers = nn.Sequential(*layers)
-        nn.init.constant_(layers[-1].bias[latent:], 2 * math.log(initial_std))
+        if not self.deterministic:
+            nn.init.constant_(layers[-1].bias[latent:], 2 * math.log(initial_std))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        mean, log_variance = self.layers(images).float().chunk(2, dim=1)
+        answer = self.layers(images).float()
+        if self.deterministic:
+            return answer, torch.full_like(answer, -torch.inf)
+        mean, log_variance = answer.chunk(2, dim=1)
         return mean, log_variance
 
 
@@ -61,16 +66,77 @@ class Decoder(nn.Module):
     def __init__(self, shape: tuple[int, int, int], size: Size, latent: int):
         super().__init__()
         channels, side = (*size.channels[::-1], shape[0]), _smallest(shape, size)
-        layers: list[nn.Module] = [nn.Linear(latent, size.dense), nn.ReLU()]
-        layers += [nn.Linear(size.dense, channels[0] * side**2), nn.ReLU()]
+        norm, features = size.batch_norm, channels[0] * side**2
+        layers: list[nn.Module] = _dense(latent, size.dense, nn.ReLU(), norm) if size.dense else []
+        layers += _dense(size.dense or latent, features, nn.ReLU(), norm)
         layers += [nn.Unflatten(1, (channels[0], side, side))]
-        layers += [nn.Conv2d(channels[0], channels[0], 3, padding=1), nn.ReLU()]
-        for before, after in itertools.pairwise(channels):
-            layers += [nn.ConvTranspose2d(before, after, 4, stride=2, padding=1), nn.ReLU()]
-        self.layers = nn.Sequential(*layers[:-1])
+        if not norm:
+            layers += [nn.Conv2d(channels[0], channels[0], 3, padding=1), nn.ReLU()]
+        for before, after in itertools.pairwise(channels[:-1]):
+            layers += [nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=not norm)]
+            layers += [nn.BatchNorm2d(after)] * norm + [nn.ReLU()]
+        layers += [nn.ConvTranspose2d(channels[-2], channels[-1], 4, stride=2, padding=1)]
+        self.layers = nn.Sequential(*layers)
 
     def forward(self, codes: Tensor) -> Tensor:
-        return self.layers(codes).float().sigmoid()
+        return self.logits(codes).sigmoid()
+
+    def logits(self, codes: Tensor) -> Tensor:
+        """What the images are the sigmoid of."""
+        return self.layers(codes).float()
+
+
+class Discriminator(nn.Module):
+    """Images ``(n, C, side, side)`` to one number each, ``(n,)``: how real it looks.
+
+    The encoder's convolutions with leaky ReLUs and, as in DCGAN (Radford et al. 2016), no batch
+    normalisation in the first. With ``batch_norm`` off there is none at all: the critic of a WGAN-GP is
+    penalised image by image (Gulrajani et al. 2017, section 4).
+    """
+
+    def __init__(self, shape: tuple[int, int, int], size: Size, batch_norm: bool):
+        super().__init__()
+        layers, features = _convolutions(shape, size, nn.LeakyReLU(0.2), False, batch_norm)
+        self.layers = nn.Sequential(*layers, nn.Linear(features, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layers(images).float()[:, 0]
+
+
+class LatentDiscriminator(nn.Module):
+    """Codes ``(n, latent)`` to one number each, ``(n,)``, as Tolstikhin et al. (2018, appendix C)."""
+
+    def __init__(self, latent: int, width: int = 512, depth: int = 4):
+        super().__init__()
+        widths = (latent, *[width] * depth)
+        layers = [layer for pair in itertools.pairwise(widths) for layer in (nn.Linear(*pair), nn.ReLU())]
+        self.layers = nn.Sequential(*layers, nn.Linear(width, 1))
+
+    def forward(self, codes: Tensor) -> Tensor:
+        return self.layers(codes).float()[:, 0]
+
+
+def _convolutions(
+    shape: tuple[int, int, int], size: Size, activation: nn.Module, norm_first: bool, norm: bool
+) -> tuple[list[nn.Module], int]:
+    """Image to features: the layers, and how many features there are."""
+    channels, side = (shape[0], *size.channels), _smallest(shape, size)
+    layers: list[nn.Module] = []
+    for number, (before, after) in enumerate(itertools.pairwise(channels)):
+        normed = norm if number else norm_first
+        layers += [nn.Conv2d(before, after, 4, stride=2, padding=1, bias=not normed)]
+        layers += [nn.BatchNorm2d(after)] * normed + [activation]
+    if not size.batch_norm:
+        layers += [nn.Conv2d(channels[-1], channels[-1], 3, padding=1), activation]
+    layers += [nn.Flatten()]
+    features = channels[-1] * side**2
+    if size.dense:
+        layers += _dense(features, size.dense, activation, norm)
+    return layers, size.dense or features
+
+
+def _dense(before: int, after: int, activation: nn.Module, norm: bool) -> list[nn.Module]:
+    return [nn.Linear(before, after, bias=not norm), *[nn.BatchNorm1d(after)] * norm, activation]
 
 
 def _smallest(shape: tuple[int, int, int], size: Size) -> int:

@@ -8,9 +8,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .gaussian import moments, total_moments, w2_squared_diagonal, w2_squared_to_standard_normal
+from . import gaussian, processes
+from .gaussian import moments_across_processes, w2_squared_diagonal, w2_squared_to_standard_normal
 
-__all__ = ["ESTIMATORS", "expected_root_trace", "kl_to_standard_normal", "mmd_squared", "w2_penalty"]
+__all__ = [
+    "ESTIMATORS",
+    "cramer_wold_squared",
+    "expected_root_trace",
+    "kl_to_standard_normal",
+    "mmd_squared",
+    "sliced_w2_squared",
+    "w2_penalty",
+]
 
 ESTIMATORS = ("total", "sampled", "diagonal")
 
@@ -27,6 +36,9 @@ def w2_penalty(mean: Tensor, log_variance: Tensor, codes: Tensor, estimator: str
     * ``sampled``: mean and covariance of the sampled codes;
     * ``diagonal``: ``total``, its off-diagonal entries ignored.
 
+    Where several processes train together, the moments are those of the whole batch: `latent` times
+    `latent` numbers pass between them, however large the batch.
+
     Args:
         mean, log_variance: the encoder's :math:`\mu` and :math:`\log \sigma^2`, ``(n, latent)``.
         codes: sampled codes :math:`\mu + \sigma \epsilon`, ``(n, latent)``.
@@ -35,14 +47,17 @@ def w2_penalty(mean: Tensor, log_variance: Tensor, codes: Tensor, estimator: str
     Returns:
         A scalar, not negative, differentiable in all it reads.
     """
+    if estimator not in ESTIMATORS:
+        raise ValueError(f"there is no estimator {estimator!r}; known: {', '.join(ESTIMATORS)}")
     if estimator == "sampled":
-        return w2_squared_to_standard_normal(*moments(codes))
+        if processes.count() == 1:
+            return gaussian.w2_penalty(codes)
+        return w2_squared_to_standard_normal(*moments_across_processes(codes))
+    centre, covariance = moments_across_processes(mean)
+    variance = processes.gather(log_variance.exp().mean(0, keepdim=True)).mean(0)
     if estimator == "total":
-        return w2_squared_to_standard_normal(*total_moments(mean, log_variance.exp()))
-    if estimator == "diagonal":
-        variance = mean.var(0) + log_variance.exp().mean(0)
-        return w2_squared_diagonal(mean.mean(0), variance)
-    raise ValueError(f"there is no estimator {estimator!r}; known: {', '.join(ESTIMATORS)}")
+        return w2_squared_to_standard_normal(centre, covariance + variance.diag_embed())
+    return w2_squared_diagonal(centre, covariance.diagonal() + variance)
 
 
 def kl_to_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
@@ -110,6 +125,69 @@ def expected_root_trace(n: int, d: int) -> float:
     root = (1 + c + 2 * c**0.5 * theta.cos()).sqrt()
     ends = (abs(1 - c**0.5) + 1 + c**0.5) / 4
     return (2 * d * (theta.sin().square() / root).mean() + ends - root.mean() / 2).item()
+
+
+def sliced_w2_squared(z: Tensor, prior: Tensor, directions: Tensor) -> Tensor:
+    r"""Squared sliced Wasserstein-2 distance of two samples, an average over directions.
+
+    .. math::
+
+        \frac{1}{Ln} \sum_{l=1}^{L} \sum_{i=1}^{n}
+            \bigl((\theta_l^\top z)_{(i)} - (\theta_l^\top p)_{(i)}\bigr)^2
+
+    with :math:`_{(i)}` the `i`-th smallest: on a line the optimal plan pairs points by rank (Bonneel et
+    al. 2015; Kolouri et al. 2018, equation 15, which sums over directions and points where this averages).
+
+    Args:
+        z, prior: as many points each, ``(n, d)``.
+        directions: unit vectors :math:`\theta_l` as columns, ``(d, L)``.
+
+    Returns:
+        A scalar, not negative, differentiable in both samples.
+
+    Raises:
+        ValueError: the samples' shapes differ.
+    """
+    if z.shape != prior.shape or z.ndim != 2:
+        raise ValueError(f"sliced_w2_squared needs two (n, d), got {tuple(z.shape)} and {tuple(prior.shape)}")
+    with torch.autocast(z.device.type, enabled=False):
+        ranked, expected = (z @ directions).sort(0).values, (prior @ directions).sort(0).values
+    return (ranked - expected).square().mean()
+
+
+def cramer_wold_squared(z: Tensor) -> Tensor:
+    r"""Squared Cramer-Wold distance of a sample to N(0, I).
+
+    The squared :math:`L^2` distance of the densities of all projections to a line, each smoothed by
+    :math:`N(0, \gamma)`, averaged over directions. With :math:`\gamma = (4 / 3n)^{2/5}`, Silverman's
+    rule, and :math:`K = 1 / (2d - 3)`
+
+    .. math::
+
+        \frac{1}{2 \sqrt \pi} \Bigl[ \frac{1}{n^2} \sum_{i,j} (\gamma + K |z_i - z_j|^2)^{-1/2}
+        + (1 + \gamma)^{-1/2}
+        - \frac{2}{n} \sum_i (\gamma + \tfrac12 + K |z_i|^2)^{-1/2} \Bigr]
+
+    (Knop et al. 2020, equation for a large latent dimension: Kummer's function is replaced by
+    :math:`{}_1F_1(\frac12; \frac d2; -s) \approx (1 + 4s / (2d - 3))^{-1/2}`, off by at most 0.022 for
+    d = 8 and 0.0023 for d = 64).
+
+    Args:
+        z: codes, ``(n, d)`` with ``d >= 2``.
+
+    Returns:
+        A scalar, differentiable.
+
+    Raises:
+        ValueError: fewer than two dimensions, for which the formula does not hold.
+    """
+    if z.ndim != 2 or z.shape[1] < 2:
+        raise ValueError(f"the Cramer-Wold distance needs codes (n, d >= 2), got {tuple(z.shape)}")
+    n, d = z.shape
+    gamma, scale = (4 / (3 * n)) ** 0.4, 1 / (2 * d - 3)
+    pairs = 2 * (gamma + scale * functional.pdist(z).square()).rsqrt().sum() + n * gamma**-0.5
+    cross = (gamma + 0.5 + scale * z.square().sum(1)).rsqrt().mean()
+    return (pairs / n**2 + (1 + gamma) ** -0.5 - 2 * cross) / (2 * math.sqrt(math.pi))
 
 
 def _multiquadratic(distance: Tensor, d: int) -> Tensor:

@@ -8,6 +8,8 @@ A finished run is a folder ``RESULTS/<dataset>/<method>/seed-<n>/``:
 * ``codes.safetensors``: mean, standard deviation and label of some test images' codes;
 * ``samples.png``, ``reconstructions.png``, ``interpolations.png``: grids of images.
 
+A method without an encoder has no codes and no reconstructions.
+
 While it trains, a run is a hidden draft beside that place, with a checkpoint. A draft becomes a run by
 renaming whole folders, so that a killed process leaves the old run or the new one.
 """
@@ -31,7 +33,7 @@ from torch import Tensor
 
 from .experiments import Experiment, experiment
 
-__all__ = ["FORMAT", "Draft", "Run", "RunError", "load", "results_root", "settle", "write_aside"]
+__all__ = ["FORMAT", "Draft", "Run", "RunError", "files_of", "load", "results_root", "settle", "write_aside"]
 
 FORMAT = 1
 FILES = (
@@ -42,6 +44,12 @@ FILES = (
     "reconstructions.png",
     "interpolations.png",
 )
+
+
+def files_of(experiment: Experiment) -> tuple[str, ...]:
+    """What a run of an experiment holds beside its record."""
+    needs_encoder = ("codes.safetensors", "reconstructions.png")
+    return tuple(name for name in FILES if experiment.has_encoder or name not in needs_encoder)
 
 
 class RunError(Exception):
@@ -93,7 +101,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             return {key: f.get_tensor(key) for key in f.keys()}, f.metadata() or {}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise RunError(
-            f"{path} cannot be read as safetensors ({error}); delete it and train again"
+            f"{path} cannot be read as safetensors ({error}); restore it, or delete it and make it again"
         ) from error
 
 
@@ -169,7 +177,7 @@ def load(path: Path | str) -> Run:
         experiment(**record["config"])
     except (TypeError, ValueError) as error:
         raise RunError(f"{file} describes no experiment of this library: {error}") from error
-    for name in FILES:
+    for name in files_of(experiment(**record["config"])):
         content = folder / name
         if not content.is_file():
             raise RunError(f"{content} is missing; restore it or train again")
@@ -228,9 +236,10 @@ class Draft:
         (new / "run.json").unlink(missing_ok=True)  # first, or a half-deleted folder would count as complete
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
-        for name in FILES:
+        names = files_of(experiment(**record["config"]))
+        for name in names:
             shutil.copy2(self.folder / name, new / name)
-        files = {name: _sha256(new / name) for name in FILES}
+        files = {name: _sha256(new / name) for name in names}
         write_json(new / "run.json", {"format": FORMAT, **record, "files": files})
         settle(self.path)
         shutil.rmtree(self.folder)

@@ -1,0 +1,92 @@
+"""Run by test_distributed.py, by torchrun in two processes and by itself in one."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+from conftest import first_of_each_class, small
+from torch import nn
+
+from wwae_lib import data, methods, processes, training
+from wwae_lib.penalties import ESTIMATORS
+
+N, D = 12, 3
+TRAINED = ("wwae", "wae_mmd", "wgan_gp")
+CASES = {
+    **{f"wwae-{name}": ("wwae", {"estimator": name}) for name in ESTIMATORS},
+    **{name: (name, {}) for name in methods.CLASSES if name != "wwae"},
+}
+
+
+class Wide(nn.Module):
+    """Images or codes to images, scores, or the mean and log-variance of codes, in float64."""
+
+    def __init__(self, inputs: int, outputs: int, kind: str):
+        super().__init__()
+        self.kind, self.layer = kind, nn.Linear(inputs, outputs)
+
+    def forward(self, given):
+        answer = self.layer(given.flatten(1)).tanh()
+        if self.kind == "codes":
+            mean, log_variance = answer.chunk(2, dim=1)
+            return mean, log_variance
+        return answer[:, 0] if self.kind == "scores" else answer.sigmoid().unflatten(1, (1, 2, 2))
+
+    def logits(self, codes):
+        return self.layer(codes).unflatten(1, (1, 2, 2))
+
+
+def build(case: str) -> methods.Method:
+    torch.manual_seed(1)
+    name, options = CASES[case]
+    kind, decoder = methods.CLASSES[name], Wide(D, 4, "images")
+    if name in ("gan", "wgan_gp"):
+        return kind(Wide(4, 1, "scores"), decoder, D).double()
+    if name == "wae_gan":
+        options = {"discriminator": Wide(D, 1, "scores")}
+    return kind(Wide(4, 2 * D, "codes"), decoder, D, penalty_weight=2.0, **options).double()
+
+
+def losses_and_gradients(case: str, fabric) -> dict[str, torch.Tensor]:
+    """Every player's loss on the whole batch, averaged over processes, and gradients."""
+    method = build(case)
+    players = method.players
+    optimizers = [torch.optim.SGD(method.weights(player), lr=0.0) for player in players]
+    method, *_ = fabric.setup(method, *optimizers)
+    generator = torch.Generator().manual_seed(2)
+    images = torch.rand(N, 1, 2, 2, dtype=torch.float64, generator=generator)
+    found = {}
+    for player in players:
+        torch.manual_seed(3)
+        method.zero_grad()
+        loss = method(processes.share(images), player)
+        fabric.backward(loss.total)
+        found[f"{case} {player}"] = fabric.all_reduce(loss.total.detach(), reduce_op="mean")
+        for number, weight in enumerate(method.module.weights(player)):
+            found[f"{case} {player} {number}"] = weight.grad.clone()
+    return found
+
+
+def train(folder: Path, fabric) -> None:
+    """Two epochs each of three methods."""
+    images = first_of_each_class(data.embedded_digits("train"), 40)
+    tests = first_of_each_class(data.embedded_digits("test"), 10)
+    for method in TRAINED:
+        experiment = small(method, epochs=2)
+        training.train(experiment, images, tests, results=folder, fabric=fabric, progress=False)
+
+
+def main(folder: Path) -> None:
+    torch.set_num_threads(1)
+    fabric = training.choose_fabric("cpu", "64-true")
+    found = {}
+    for case in CASES:
+        found |= losses_and_gradients(case, fabric)
+    torch.save(found, folder / f"found-{fabric.world_size}-{fabric.global_rank}.pt")
+    train(folder / f"results-{fabric.world_size}", training.choose_fabric("cpu", "32-true"))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

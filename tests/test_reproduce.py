@@ -1,0 +1,257 @@
+"""The matrix of runs: the finished are skipped, the killed resumed, and one failure stops no other."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import small, subprocess_environment
+
+from wwae_lib import data, reproduce, runs, training
+from wwae_lib.__main__ import main
+from wwae_lib.experiments import METHODS
+from wwae_lib.reproduce import PROFILES, Profile
+
+
+def few(*methods: str, **changes) -> Profile:
+    """A profile of small runs on the embedded digits, an epoch a second or less."""
+    return Profile(tuple(small(method, epochs=2, **changes) for method in methods), embedded=True, fid=False)
+
+
+def run(profile: Profile, results, **options) -> dict[str, str]:
+    options = {"accelerator": "cpu", "progress": False} | options
+    return reproduce.reproduce(profile, profile.experiments, results, **options)
+
+
+def test_profiles_hold_every_method_and_no_name_twice():
+    for name, datasets, seeds in (
+        ("quick", {"mnist"}, {0}),
+        ("cpu", {"mnist", "fashion_mnist"}, {0}),
+        ("full", set(data.DATASETS), set(range(5))),
+    ):
+        profile = PROFILES[name]
+        assert len({one.name for one in profile.experiments}) == len(profile.experiments)
+        assert {one.dataset for one in profile.experiments} == datasets
+        assert {one.seed for one in profile.experiments} == seeds
+        for dataset in datasets:
+            there = {one.method for one in profile.experiments if one.dataset == dataset}
+            assert there == set(METHODS) - ({"vae_bernoulli"} if dataset == "celeba" else set())
+            estimators = {one.estimator for one in profile.experiments if one.dataset == dataset}
+            assert estimators == {"total", "sampled", "diagonal"}
+    assert PROFILES["quick"].embedded and not PROFILES["quick"].fid
+    assert {one.seed for one in PROFILES["full"].experiments if one.dataset == "celeba"} == {0, 1, 2}
+    assert {one.network for one in PROFILES["full"].experiments} == {"reference"}
+
+
+def test_quick_runs_are_none_of_the_books():
+    assert runs.results_root() not in (reproduce.results_of("quick"), *reproduce.results_of("quick").parents)
+    assert reproduce.results_of("cpu") == reproduce.results_of("full") == runs.results_root()
+
+
+def test_only_selects_by_name():
+    quick = PROFILES["quick"]
+    names = {one.name for one in reproduce.select(quick, "vae")}
+    assert names == {f"mnist/{name}/seed-0" for name in ("vae", "vae_learned", "vae_bernoulli")}
+    assert [one.name for one in reproduce.select(quick, "/wwae-s*seed")] == ["mnist/wwae-sampled/seed-0"]
+    with pytest.raises(ValueError, match="no run's name holds 'nothing'"):
+        reproduce.select(quick, "nothing")
+
+
+def test_runs_are_made_once_and_one_failure_stops_no_other(tmp_path, capfd):
+    profile = few("gan", "wwae", "vae")
+    broken = tmp_path / profile.experiments[1].name
+    broken.mkdir(parents=True)
+    (broken / "run.json").write_text("no record")
+    failures = run(profile, tmp_path, jobs=2, progress=True)
+    assert (
+        failures.keys() == {profile.experiments[1].name}
+        and "damaged" in failures[profile.experiments[1].name]
+    )
+    assert "2 of 2 runs" in capfd.readouterr().err
+    made = [tmp_path / one.name / "run.json" for one in (profile.experiments[0], profile.experiments[2])]
+    times = [path.stat().st_mtime_ns for path in made]
+    shutil.rmtree(broken)
+    assert run(profile, tmp_path) == {}
+    assert [path.stat().st_mtime_ns for path in made] == times
+    assert runs.load(broken).experiment == profile.experiments[1]
+
+
+def test_states_as_they_are_read_from_the_folder(tmp_path, finished):
+    chosen = small()
+    assert reproduce.state(chosen, tmp_path, False).words == "3 epochs to train"
+    path = tmp_path / chosen.name
+    shutil.copytree(finished.path, path)
+    assert reproduce.state(chosen, tmp_path, False).name == "finished"
+    assert reproduce.state(chosen, tmp_path, True).name == "to measure"
+    runs.load(path).add_metrics({"fid": 1.0})
+    assert reproduce.state(chosen, tmp_path, True).name == "finished"
+    other = reproduce.state(small(latent=4), tmp_path, False)
+    assert other.name == "differs" and "latent was 3, is now 4" in other.words
+    assert "latent was 3, is now 4" in run(few("wwae", latent=4), tmp_path)[chosen.name]
+    assert runs.load(path).experiment == chosen  # left as it was
+
+
+def test_a_run_that_raises_is_reported_with_what_it_said(tmp_path):
+    profile = few("wwae", batch_size=4_001)
+    (failure,) = run(profile, tmp_path).values()
+    assert failure.startswith("a batch of 4001 is larger than the 4000 images")
+
+
+def test_a_process_that_is_killed_is_reported_and_its_run_resumes(tmp_path, monkeypatch):
+    profile, start = few("vae"), reproduce._Worker.__init__
+
+    def killed_at_once(self, *arguments):
+        start(self, *arguments)
+        self.process.kill()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reproduce._Worker, "__init__", killed_at_once)
+        (failure,) = run(profile, tmp_path).values()
+    assert "signal SIGKILL" in failure
+    assert run(profile, tmp_path) == {}
+
+
+COMMAND = [sys.executable, "-m", "wwae_lib", "reproduce", "--profile", "quick", "--accelerator", "cpu"]
+
+
+def start(results, *more: str) -> subprocess.Popen:
+    command = [*COMMAND, "--only", "mnist/[gs]", "--results", str(results), *more]
+    return subprocess.Popen(
+        command,
+        env=subprocess_environment(PYTHONUNBUFFERED="1"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_killed_and_restarted_three_times(tmp_path):
+    """The parent alone is killed; its children must not go on beside those of the next."""
+    generator = random.Random()
+    delays = [generator.uniform(3, 10) for _ in range(3)]
+    print("killed after", delays)  # shown where the test fails
+    for delay in delays:
+        process = start(tmp_path)
+        time.sleep(delay)
+        process.kill()
+        process.communicate()  # returns once no child holds its pipes
+    process = start(tmp_path)
+    out, err = process.communicate(timeout=500)
+    assert process.returncode == 0, err
+    assert out.rstrip().endswith("2 finished, 0 failed")
+    for name in ("gan", "swae"):
+        found = runs.load(tmp_path / f"mnist/{name}/seed-0")
+        assert len(found.history()) == found.experiment.epochs
+    hidden = [path.name for path in tmp_path.rglob(".*")]
+    assert hidden == []
+
+
+def test_asked_to_end(tmp_path):
+    process = start(tmp_path)
+    assert process.stdout.readline()  # it has begun
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGINT
+    assert "interrupted; what was finished is kept" in err and "Traceback" not in err
+
+
+def test_dry_run_lists_and_changes_nothing(tmp_path, capsys):
+    assert main(["reproduce", "--dry-run", "--results", str(tmp_path / "none")]) == 0
+    said = capsys.readouterr().out
+    assert len(said.splitlines()) == 1 + len(PROFILES["quick"].experiments)
+    assert "mnist/wgan_gp/seed-0" in said and "epochs to train" in said
+    assert not (tmp_path / "none").exists()
+
+
+def test_exit_code_is_1_where_a_run_failed(tmp_path, capsys, monkeypatch):
+    profile = few("wwae", batch_size=4_001)
+    monkeypatch.setitem(PROFILES, "quick", profile)
+    assert main(["reproduce", "--results", str(tmp_path), "--accelerator", "cpu"]) == 1
+    said = capsys.readouterr()
+    assert "0 finished, 1 failed" in said.out
+    assert f"failed: {profile.experiments[0].name}: a batch of 4001" in said.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--jobs", "0"], "--jobs is 0; it must be at least 1"),
+        (["--only", "nothing"], "no run's name holds 'nothing'"),
+    ],
+)
+def test_words_that_cannot_be_followed(words, said, capsys):
+    assert main(["reproduce", *words]) == 1
+    assert said in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- faults of a single training
+
+
+TRAIN = [sys.executable, "-m", "wwae_lib", "train", "mnist", "--embedded", "--network", "tiny"]
+TRAIN += ["--accelerator", "cpu", "--epochs", "50", "--batch-size", "500", "--results"]
+
+
+def test_train_asked_to_end_keeps_its_checkpoint(tmp_path):
+    process = subprocess.Popen(
+        [*TRAIN, tmp_path], env=subprocess_environment(), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+    )
+    draft = runs.Draft(tmp_path / "mnist/wwae/seed-0")
+    while not draft.checkpoint.exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    err = process.communicate(timeout=60)[1].decode()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "interrupted; what was finished is kept" in err and "Traceback" not in err
+    assert draft.load_checkpoint()[1]["epoch"] >= 1
+    assert not list(draft.folder.glob("*.part*"))
+
+
+def test_sigterm_is_the_callers_again_afterwards(tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    assert main(["reproduce", "--dry-run", "--results", str(tmp_path)]) == 0
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs resource limits")
+def test_a_disk_that_is_full_ends_in_a_line_and_keeps_the_last_checkpoint(tmp_path):
+    """A limit on the size of files, which fails a write as a full disk does (EFBIG for ENOSPC)."""
+    whole = subprocess.run(
+        [*TRAIN, tmp_path, "--epochs", "1"], env=subprocess_environment(), capture_output=True, text=True
+    )
+    assert whole.returncode == 0, whole.stderr
+    limit = "import resource, runpy, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+    limit += "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)); "
+    limit += "runpy.run_module('wwae_lib', run_name='__main__', alter_sys=True)"
+    full = subprocess.run(
+        [sys.executable, "-B", "-c", limit, *TRAIN[3:], tmp_path, "--epochs", "2"],
+        env=subprocess_environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert full.returncode == 1 and "Traceback" not in full.stderr
+    assert "checkpoint.safetensors cannot be written" in full.stderr
+    assert runs.load(tmp_path / "mnist/wwae/seed-0").experiment.epochs == 1  # what was there is kept
+
+
+def test_other_data_than_a_finished_run_was_trained_on(tmp_path, monkeypatch):
+    """Between two calls of reproduce a data file changed: the run is not taken for finished."""
+    profile = few("wwae")
+    assert run(profile, tmp_path) == {}
+    path = tmp_path / profile.experiments[0].name
+    record = runs.load(path).record
+    record["data"]["train"]["sha256"] = "0" * 64
+    runs.write_json(path / "run.json", record)
+    recorded = runs.load(path)
+    digits = data.embedded_digits("train")
+    with pytest.raises(runs.RunError, match="finished, with another configuration or other images"):
+        training.train(
+            recorded.experiment, digits, data.embedded_digits("test"), results=tmp_path, resume=True
+        )

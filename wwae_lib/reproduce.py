@@ -1,0 +1,297 @@
+"""Which runs make the comparison, and how are they all made, killed and gone on with?
+
+A profile is a matrix of data sets, methods and seeds. Every run is trained in a process of its own, so that
+one that fails or is killed stops no other; what is finished is skipped, what was interrupted is resumed.
+How far each is is read from its folder.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import fnmatch
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from tqdm import tqdm
+
+from . import data, evaluation, runs, training
+from .experiments import METHODS, Experiment, experiment
+from .penalties import ESTIMATORS
+
+__all__ = ["PROFILES", "Profile", "State", "reproduce", "results_of", "select", "state"]
+
+GREY = ("mnist", "fashion_mnist")
+# What measuring a FID costs, next to training: in passes of MNIST's 60,000 images through a compact network.
+FID_PASSES = 20
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Experiments, where their images come from, and whether the FID is measured."""
+
+    experiments: tuple[Experiment, ...]
+    embedded: bool = False
+    fid: bool = True
+
+
+def _contenders(dataset: str, seeds: int, longer: float, **changes: Any) -> Iterator[Experiment]:
+    """Every method, and the WWAE's other estimators as variants of it, with epochs ``longer`` times ours."""
+    chosen = [{"method": method} for method in METHODS if (dataset, method) != ("celeba", "vae_bernoulli")]
+    chosen += [{"method": "wwae", "estimator": name, "variant": name} for name in ESTIMATORS[1:]]
+    for seed in range(seeds):
+        for one in chosen:
+            variant = "_".join(filter(None, (changes.get("variant"), one.get("variant"))))
+            made = experiment(dataset, **changes | one | {"seed": seed, "variant": variant})
+            yield dataclasses.replace(made, epochs=max(1, round(made.epochs * longer)))
+
+
+def _several(datasets: Sequence[str], *arguments: Any, **changes: Any) -> list[Experiment]:
+    return [made for dataset in datasets for made in _contenders(dataset, *arguments, **changes)]
+
+
+REFERENCE = {"network": "reference", "variant": "reference"}
+PROFILES = {
+    "quick": Profile(tuple(_contenders("mnist", 1, 0.1, network="tiny")), embedded=True, fid=False),
+    "cpu": Profile(tuple(_several(GREY, 1, 1.0))),
+    "full": Profile((*_several(GREY, 5, 2.0, **REFERENCE), *_contenders("celeba", 3, 1.0, **REFERENCE))),
+}
+
+
+class State(NamedTuple):
+    """How far a run is: one of ``finished``, ``to measure``, ``to train``, ``interrupted``, ``differs``."""
+
+    name: str
+    epochs: int
+    words: str
+
+
+def results_of(profile: str) -> Path:
+    """Where a profile's runs are recorded by default: those of ``quick`` are none of the book's."""
+    return data.data_root() / "quick" if profile == "quick" else runs.results_root()
+
+
+def select(profile: Profile, only: str = "") -> tuple[Experiment, ...]:
+    """The experiments whose name, such as ``mnist/wwae/seed-0``, holds a pattern (``*``, ``?``, ``[]``).
+
+    Raises:
+        ValueError: there is none.
+    """
+    chosen = tuple(one for one in profile.experiments if fnmatch.fnmatch(one.name, f"*{only}*"))
+    if not chosen:
+        raise ValueError(f"no run's name holds {only!r}; --dry-run without --only lists them")
+    return chosen
+
+
+def state(chosen: Experiment, results: Path, fid: bool) -> State:
+    """How far a run is, read from its folder.
+
+    Raises:
+        RunError: what is there is damaged.
+    """
+    path = results / chosen.name
+    draft = runs.Draft(path)
+    if draft.checkpoint.exists():
+        epochs = _epochs_done(draft)
+        return State("interrupted", epochs, f"resumes after epoch {epochs} of {chosen.epochs}")
+    runs.settle(path)
+    if not (path / "run.json").exists():
+        return State("to train", 0, f"{chosen.epochs} epochs to train")
+    run = runs.load(path)
+    was, now = run.experiment.as_dict(), chosen.as_dict()
+    if changed := [f"{key} was {was[key]!r}, is now {now[key]!r}" for key in now if was[key] != now[key]]:
+        words = f"{'; '.join(changed)}: move {path} away, or choose other --results"
+        return State("differs", 0, words)
+    if fid and "fid" not in run.metrics:
+        return State("to measure", chosen.epochs, "trained, FID to measure")
+    return State("finished", chosen.epochs, "finished")
+
+
+def _epochs_done(draft: runs.Draft) -> int:
+    """Finished epochs of a draft, as its history tells."""
+    try:
+        return (draft.folder / "metrics.jsonl").read_text().count("\n")
+    except OSError:  # none yet, or being replaced
+        return 0
+
+
+def reproduce(
+    profile: Profile,
+    experiments: Sequence[Experiment],
+    results: Path,
+    *,
+    jobs: int = 1,
+    accelerator: str = "auto",
+    progress: bool = True,
+) -> dict[str, str]:
+    """Make every run that is not finished, ``jobs`` at a time.
+
+    Args:
+        profile: where images come from and whether the FID is measured.
+        experiments: what to run, in this order.
+        results: the results folder.
+        jobs: runs at a time, which share the processor's cores.
+        accelerator: as :func:`wwae_lib.training.choose_fabric`.
+        progress: show a progress bar.
+
+    Returns:
+        What went wrong, by the run's name.
+    """
+    failures: dict[str, str] = {}
+    waiting: collections.deque[Experiment] = collections.deque()
+    for chosen in experiments:
+        try:
+            found = state(chosen, results, profile.fid)
+        except runs.RunError as error:
+            failures[chosen.name] = str(error)
+            continue
+        if found.name == "differs":
+            failures[chosen.name] = found.words
+        elif found.name != "finished":
+            waiting.append(chosen)
+    view = _View(profile, waiting, results, len(failures), progress)
+    running: dict[Experiment, _Worker] = {}
+    threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else 0
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                chosen = waiting.popleft()
+                running[chosen] = _Worker(chosen, profile, results, accelerator, threads)
+            multiprocessing.connection.wait([worker.process.sentinel for worker in running.values()], 0.5)
+            for chosen in [one for one, worker in running.items() if not worker.process.is_alive()]:
+                if failure := running.pop(chosen).failure():
+                    failures[chosen.name] = failure
+                view.ended(chosen, bool(failure))
+            view.show(running)
+    finally:
+        for worker in running.values():
+            worker.process.terminate()  # a run survives that as it does any kill
+        for worker in running.values():
+            worker.process.join()
+        view.bar.close()
+    return failures
+
+
+class _View:
+    """One progress bar for all runs, in passes of images weighted by their pixels."""
+
+    def __init__(self, profile: Profile, todo: Sequence[Experiment], results: Path, failed: int, shown: bool):
+        self.profile, self.results = profile, results
+        self.todo = set(todo)
+        self.count, self.failed = len(todo), failed
+        self.passed = 0.0  # of runs that ended
+        total = sum(map(self.cost, todo))
+        self.bar = tqdm(
+            total=total,
+            initial=sum(map(self.done, todo)),
+            bar_format="{percentage:3.0f}%|{bar}| {elapsed}, {remaining} left{postfix}",
+            disable=not shown,
+        )
+        self.show(())
+
+    def epoch(self, chosen: Experiment) -> float:
+        """Cost of an epoch: pixels of a pass, in those of one over MNIST."""
+        channels, height, width = data.SHAPES[chosen.dataset]
+        images = 4_000 if self.profile.embedded else {"celeba": 162_770}.get(chosen.dataset, 60_000)
+        return images * channels * height * width / (60_000 * 784)
+
+    def cost(self, chosen: Experiment) -> float:
+        return chosen.epochs * self.epoch(chosen) + FID_PASSES * self.profile.fid
+
+    def done(self, chosen: Experiment) -> float:
+        path = self.results / chosen.name
+        draft = runs.Draft(path)
+        trained = chosen.epochs if (path / "run.json").exists() and not draft.folder.exists() else None
+        return (_epochs_done(draft) if trained is None else trained) * self.epoch(chosen)
+
+    def ended(self, chosen: Experiment, failed: bool) -> None:
+        self.todo.discard(chosen)
+        self.passed += self.cost(chosen)
+        self.failed += failed
+
+    def show(self, running: Sequence[Experiment]) -> None:
+        self.bar.n = self.passed + sum(map(self.done, self.todo))
+        words = [f"{self.count - len(self.todo)} of {self.count} runs"]
+        words += [f"{self.failed} failed"] * bool(self.failed) + [one.name for one in running]
+        self.bar.set_postfix_str(", ".join(words))
+
+
+class _Worker:
+    """A process that makes one run."""
+
+    def __init__(self, chosen: Experiment, profile: Profile, results: Path, accelerator: str, threads: int):
+        ways = multiprocessing.get_all_start_methods()
+        context = multiprocessing.get_context("forkserver" if "forkserver" in ways else "spawn")
+        if "forkserver" in ways:  # a server that has imported all this once starts each process at once
+            context.set_forkserver_preload(["wwae_lib.training"])
+        self.inbox, outbox = context.Pipe(duplex=False)
+        options = (profile.embedded, profile.fid, results, accelerator, threads)
+        self.process = context.Process(target=_make, args=(chosen, *options, outbox), daemon=True)
+        self.process.start()
+        outbox.close()
+
+    def failure(self) -> str:
+        """Why the process failed, empty if it did not."""
+        self.process.join()
+        if self.process.exitcode:
+            return f"its process ended with {_exit_in_words(self.process.exitcode)}; it can be resumed"
+        try:
+            return self.inbox.recv()
+        except EOFError:
+            return "its process said nothing"
+
+
+def _exit_in_words(code: int) -> str:
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def _make(
+    chosen: Experiment,
+    embedded: bool,
+    fid: bool,
+    results: Path,
+    accelerator: str,
+    threads: int,
+    outbox: Any,
+) -> None:
+    """Train and measure a run; send why it failed, or nothing."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends this process
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if threads:
+        torch.set_num_threads(threads)
+    try:
+        _train_and_measure(chosen, embedded, fid, results, accelerator)
+    except Exception as error:
+        known = (data.DataError, runs.RunError, ValueError, OSError)
+        outbox.send(f"{'' if isinstance(error, known) else f'{type(error).__name__}: '}{error}")
+    else:
+        outbox.send("")
+
+
+def _train_and_measure(
+    chosen: Experiment, embedded: bool, fid: bool, results: Path, accelerator: str
+) -> None:
+    if embedded:
+        images, test_images = data.embedded_digits("train"), data.embedded_digits("test")
+    else:
+        images = data.load(chosen.dataset, "train", fall_back=False)
+        test_images = data.load(chosen.dataset, "test", fall_back=False)
+    fabric = training.choose_fabric(accelerator)
+    options = {"results": results, "resume": True, "fabric": fabric, "progress": False}
+    run = training.train(chosen, images, test_images, **options)
+    if fid and "fid" not in run.metrics:
+        evaluation.evaluate(run, test_images, device=fabric.device, progress=False)
+
+
+def _end_with_parent() -> None:
+    """A process whose parent was killed must not write into what the next parent resumes."""
+    multiprocessing.parent_process().join()
+    os.kill(os.getpid(), signal.SIGTERM)
