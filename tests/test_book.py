@@ -96,6 +96,7 @@ FLOORS = [
     "methods",
     "figures",
     "evaluation",
+    "export",
     "training",
     "reproduce",
     "__main__",

@@ -1,4 +1,4 @@
-"""The command line: ``python -m wwae_lib {train,evaluate,reproduce,data} ...``."""
+"""The command line: ``python -m wwae_lib {train,evaluate,reproduce,export,data} ...``."""
 
 from __future__ import annotations
 
@@ -124,6 +124,16 @@ def parser() -> argparse.ArgumentParser:
     )
     matrix.set_defaults(run=run_reproduce)
 
+    export = commands.add_parser(
+        "export",
+        help="write what the book's explorers show of the recorded runs",
+        description="Write the decoders and codes of the recorded runs as scripts that the book's explorers "
+        "read, and the explorers' still figures. The same runs give the same bytes.",
+    )
+    export.add_argument("--results", type=Path, help="results folder to read (default: the book's)")
+    export.add_argument("--folder", type=Path, help="folder to write to (default: the book's)")
+    export.set_defaults(run=run_export)
+
     fetch = commands.add_parser(
         "data",
         help="fetch, check and prepare data sets",
@@ -190,6 +200,13 @@ def run_reproduce(arguments: argparse.Namespace) -> int:
     for name, why in failures.items():
         print(f"failed: {name}: {why}", file=sys.stderr)
     return 1 if failures else 0
+
+
+def run_export(arguments: argparse.Namespace) -> None:
+    from . import export
+
+    for path in export.export(arguments.folder, arguments.results):
+        print(f"{path.stat().st_size:9,} bytes  {path.name}")
 
 
 def run_data(arguments: argparse.Namespace) -> None:

@@ -1,0 +1,550 @@
+"""The built book in headless Chromium, from disk, the network cut: pages, search, and the two explorers.
+
+Needs `make book` and a Chromium on PATH; without either these tests are skipped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+import pytest
+import torch
+
+from wwae_lib import evaluation, export, runs
+from wwae_lib.gaussian import w2_squared
+
+ROOT = Path(__file__).resolve().parents[1]
+SITE = ROOT / "_build" / "html"
+EXPLORERS = SITE / "book" / "explorers.html"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+AUDIT = Path(__file__).with_name("audit.js")
+TYPESET = "window.MathJax && MathJax.startup && MathJax.startup.promise"
+OUTSIDE = re.compile(r"^(https?|wss?|ftp):")
+WIDTHS = (390, 768, 1440)
+# Reduced motion: the theme scrolls smoothly otherwise, and what is measured would still be moving.
+DESK = {"viewport": {"width": 1440, "height": 900}, "reduced_motion": "reduce"}
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+RECORDED = sorted(path.stem for path in export.explorer_folder().glob("*-*.js"))
+
+
+def pages() -> list[Path]:
+    """Every page of the book itself; those that Sphinx adds (index, search) hold no text of ours."""
+    return sorted((SITE / "book").glob("*.html"))
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api")
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium on PATH")
+    if not EXPLORERS.exists():
+        pytest.skip("needs the built site: make book")
+    options = ["--host-resolver-rules=MAP * ~NOTFOUND", "--disable-gpu"]
+    options += ["--no-sandbox"] if os.geteuid() == 0 else []
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=CHROMIUM, args=options)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _site_is_current(browser):
+    for path in export.explorer_folder().iterdir():
+        built = SITE / "_static" / "explorers" / path.name
+        assert built.exists() and built.read_bytes() == path.read_bytes(), (
+            f"{built} is out of date: make book"
+        )
+
+
+@contextlib.contextmanager
+def opened(browser, path: Path, query: str = "", mathematics: bool = True, **context):
+    """A page opened from disk. When it closes: nothing failed in it, and nothing was asked of the network.
+
+    Without `mathematics` formulas stay TeX, and the page opens in a third of the time.
+    """
+    complaints: list[str] = []
+    with contextlib.closing(browser.new_context(**(DESK | context))) as own:
+        own.set_default_timeout(120_000)  # a busy machine is slow, not wrong
+        page = own.new_page()
+        page.route(OUTSIDE, lambda route: (complaints.append(route.request.url), route.abort()))
+        if not mathematics:
+            page.route(re.compile("tex-mml-chtml"), lambda route: route.fulfill(body=""))
+        page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("requestfailed", lambda request: complaints.append(f"{request.url} failed"))
+        page.goto(path.as_uri() + query)
+        if mathematics and context.get("java_script_enabled", True):
+            page.evaluate(TYPESET)
+        yield page
+        assert complaints == []
+
+
+def scrolls_sideways(page) -> bool:
+    return page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
+
+
+# ---------------------------------------------------------------- every page
+
+
+def test_the_cut_network_is_noticed(browser):
+    with (
+        pytest.raises(AssertionError, match=r"example\.org"),
+        opened(browser, EXPLORERS, mathematics=False) as page,
+    ):
+        page.evaluate("fetch('https://example.org/x').catch(() => 0)")
+
+
+def test_every_page_reads_well_at_every_width_in_light_and_dark(browser):
+    assert len(pages()) >= 3
+    with opened(browser, pages()[0], color_scheme="light") as page:
+        for path in pages():
+            page.goto(path.as_uri())
+            page.evaluate(TYPESET)
+            found = page.evaluate(
+                """() => {
+                    const drawn = (e) => e.querySelector("mjx-container");
+                    const bare = [...document.querySelectorAll(".math")].filter((e) => !drawn(e));
+                    const article = document.querySelector("article").cloneNode(true);
+                    article.querySelectorAll("pre, code, script, mjx-container").forEach((e) => e.remove());
+                    const raw = /\\$\\$|\\\\[([]|\\\\begin\\{|\\{(eq|cite|doc|ref)[:}]/;
+                    const count = (selector) => document.querySelectorAll(selector).length;
+                    return {
+                        bare: bare.map((e) => e.textContent),
+                        raw: article.textContent.match(raw)?.[0] ?? null,
+                        failed: count("mjx-merror, .math .error"),
+                        titles: count("article h1"),
+                        undescribed: count("article img:not([alt]), article img[alt='']"),
+                        language: document.documentElement.lang,
+                    };
+                }"""
+            )
+            expected = {"bare": [], "raw": None, "failed": 0, "titles": 1, "undescribed": 0, "language": "en"}
+            assert found == expected, path.name
+            for width in WIDTHS:
+                page.set_viewport_size({"width": width, "height": 900})
+                assert not scrolls_sideways(page), f"{path.name} scrolls sideways at {width} pixels"
+        colours = []
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            page.wait_for_function(f"document.documentElement.dataset.theme === '{scheme}'")
+            assert not scrolls_sideways(page)
+            colours.append(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+        assert colours[0] != colours[1]
+
+
+def test_the_first_page_is_light(browser):
+    asked: list[str] = []
+    with opened(browser, SITE / "book" / "intro.html") as page:
+        page.on("request", lambda request: asked.append(request.url))
+        page.reload()
+        page.evaluate(TYPESET)
+    files = {Path(unquote(urlsplit(url).path)) for url in asked if url.startswith("file:")}
+    figures = {path for path in files if path.suffix in (".png", ".svg", ".jpg")}
+    assert len(files - figures) > 5
+    # As a web server sends it; fonts are compressed already.
+    size = sum(len(gzip.compress(path.read_bytes())) for path in files - figures)
+    assert size < 1_000_000
+
+
+def test_search_works_from_disk(browser):
+    with opened(browser, SITE / "search.html", "?q=Wasserstein") as page:
+        page.wait_for_selector("#search-results li a")
+        link = page.locator("#search-results li a").first
+        assert (SITE / urlsplit(link.get_attribute("href")).path).exists()
+
+
+# ---------------------------------------------------------------- the Gaussian explorer
+
+
+def gaussians(generator: np.random.Generator, n: int) -> list[dict]:
+    """Pairs of Gaussians as the page writes them, with standard deviations between 0.15 and 1.5."""
+    found = []
+    for _ in range(2 * n):
+        angle, axes = generator.uniform(0, np.pi), generator.uniform(0.15, 1.5, 2)
+        (a, b), (_, c) = export._covariance(angle, axes)
+        found.append({"mean": generator.normal(size=2).tolist(), "cov": [a, b, c]})
+    return [{"first": x, "second": y} for x, y in zip(found[:n], found[n:], strict=True)]
+
+
+def full(covariance: list[float]) -> torch.Tensor:
+    a, b, c = covariance
+    return torch.tensor([[a, b], [b, c]], dtype=torch.float64)
+
+
+def ours(first: dict, second: dict) -> float:
+    mean = [torch.tensor(g["mean"], dtype=torch.float64) for g in (first, second)]
+    return w2_squared(mean[0], full(first["cov"]), mean[1], full(second["cov"])).item()
+
+
+def test_the_pages_formulas_are_the_librarys(browser):
+    pairs = gaussians(np.random.default_rng(0), 200)
+    pairs += [{"first": pair["first"], "second": pair["first"]} for pair in pairs[:5]]
+    with opened(browser, EXPLORERS, mathematics=False) as page:
+        found = page.evaluate(
+            """(pairs) => pairs.map(({first, second}) => {
+                const g = wwaeExplorer.gaussian;
+                return {
+                    w2: g.w2Squared(first, second), root: g.root(first.cov), axes: g.axes(first.cov),
+                    map: g.mapMatrix(first, second), third: g.between(first, second, 0.3),
+                };
+            })""",
+            pairs,
+        )
+    # Entries are at most a few units, variances at least 0.02: double precision leaves far less than 1e-12.
+    close = {"rtol": 1e-12, "atol": 1e-12}
+    for pair, page_says in zip(pairs, found, strict=True):
+        first, second = pair["first"], pair["second"]
+        assert page_says["w2"]["total"] == pytest.approx(ours(first, second), rel=1e-12, abs=1e-12)
+        assert page_says["w2"]["bures"] >= 0
+        root, matrix = full(page_says["root"]), full(page_says["map"])
+        torch.testing.assert_close(root @ root, full(first["cov"]), **close)
+        assert (torch.linalg.eigvalsh(root) > 0).all()
+        expected = export.transport_matrix(full(first["cov"]), full(second["cov"]))
+        # Through S1^{-1/2} twice: the condition number of S1, at most 100, multiplies the rounding.
+        torch.testing.assert_close(matrix, expected, rtol=1e-11, atol=1e-11)
+        # Constant speed: the distance from the start at t is t times the whole.
+        assert ours(first, page_says["third"]) == pytest.approx(
+            0.09 * ours(first, second), rel=1e-9, abs=1e-12
+        )
+        again = export._covariance(page_says["axes"]["angle"], page_says["axes"]["axes"])
+        np.testing.assert_allclose(again, full(first["cov"]).numpy(), **close)
+
+
+def shown(page) -> float:
+    """The squared distance as the page prints it, checked against the library for the state on the screen."""
+    first, second = page.evaluate("wwaeExplorer.gaussian.gaussians()")
+    number = float(page.locator("#gaussian-explorer [data-value=total]").inner_text())
+    assert number == pytest.approx(ours(first, second), abs=0.00501)  # two decimals
+    return number
+
+
+def handle(page, name: str):
+    return page.locator(f"#gaussian-explorer [data-handle={name}]")
+
+
+def centre(locator) -> tuple[float, float]:
+    box = locator.bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def drag_by_mouse(page, locator, by: tuple[float, float]) -> None:
+    x, y = centre(locator)
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + by[0] / 2, y + by[1] / 2)
+    page.mouse.move(x + by[0], y + by[1])
+    page.mouse.up()
+
+
+def drag_by_touch(page, start: tuple[float, float], by: tuple[float, float]) -> None:
+    session = page.context.new_cdp_session(page)
+    (x, y), steps = start, 6
+    session.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": x, "y": y}]})
+    for k in range(1, steps + 1):
+        point = {"x": x + by[0] * k / steps, "y": y + by[1] * k / steps}
+        session.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [point]})
+    session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+
+def settled(page) -> None:
+    """Two frames: what was asked for is drawn."""
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+HANDLES = [f"{which}-{part}" for which in ("first", "second") for part in ("mean", "axis0", "axis1")]
+
+
+def test_two_gaussians_are_drawn_before_any_touch_and_without_javascript(browser):
+    with opened(browser, EXPLORERS, mathematics=False) as page:
+        live = shown(page)
+        assert len(page.locator("#gaussian-explorer .ex-arrows").get_attribute("d").split("M")) > 20
+    with opened(browser, EXPLORERS, java_script_enabled=False) as page:
+        figure = page.locator("#gaussian-explorer")
+        assert figure.locator("svg").bounding_box()["height"] > 200
+        assert float(figure.locator("b").first.inner_text()) == live
+        assert figure.locator("noscript").count() == 1
+        assert page.locator("#latent-explorer .ex-map").count() == len(
+            json.loads(page.locator("#latent-explorer").get_attribute("data-runs"))["mnist"]
+        )
+
+
+def test_two_gaussians_by_mouse(browser):
+    with opened(browser, EXPLORERS, mathematics=False) as page:
+        page.locator("#gaussian-explorer svg").scroll_into_view_if_needed()
+        seen = [shown(page)]
+        for name in HANDLES:
+            before = page.evaluate("JSON.stringify(wwaeExplorer.gaussian.state.shapes)")
+            drag_by_mouse(page, handle(page, name), (-25, 18))
+            after = page.evaluate("JSON.stringify(wwaeExplorer.gaussian.state.shapes)")
+            assert before != after, name
+            seen.append(shown(page))
+        assert len(set(seen)) == len(seen)
+        page.get_by_role("button", name="Same mean, turned").click()
+        assert page.locator("[data-value=mean]").inner_text() == "0.00"
+        assert shown(page) > 0
+        page.get_by_role("button", name="Shifted only").click()
+        assert page.locator("[data-value=bures]").inner_text() == "0.00"
+        page.get_by_role("button", name="Start").click()
+        assert shown(page) == seen[0]
+
+
+def test_two_gaussians_by_keyboard(browser):
+    with opened(browser, EXPLORERS, mathematics=False) as page:
+        before = shown(page)
+        handle(page, "first-mean").focus()
+        page.keyboard.press("ArrowRight")
+        mean = page.evaluate("wwaeExplorer.gaussian.state.shapes[0].mean")
+        start = export.SHAPES[0]["mean"]
+        assert mean == pytest.approx([start[0] + 0.1, start[1]])
+        page.keyboard.press("Tab")  # to its first axis
+        for key in ("ArrowUp", "ArrowLeft", "Shift+ArrowUp"):
+            page.keyboard.press(key)
+        shape = page.evaluate("wwaeExplorer.gaussian.state.shapes[0]")
+        assert shape["axes"][0] == pytest.approx(export.SHAPES[0]["axes"][0] + 0.3)
+        assert shape["angle"] == pytest.approx(export.SHAPES[0]["angle"] + np.pi / 36)
+        assert shown(page) != before
+        spoken = handle(page, "first-axis0").get_attribute("aria-valuetext")
+        assert re.search(r"standard deviation \d\.\d\d, turned by \d+ degrees", spoken)
+        page.locator("#ex-geodesic").focus()
+        page.keyboard.press("Home")
+        assert page.evaluate("wwaeExplorer.gaussian.state.t") == 0
+        page.wait_for_function(
+            "document.querySelector('#gaussian-explorer [role=status]').textContent.includes('mean part')"
+        )
+
+
+def test_two_gaussians_by_touch_without_holding_the_page(browser):
+    with opened(browser, EXPLORERS, mathematics=False, **PHONE) as page:
+        page.locator("#gaussian-explorer svg").scroll_into_view_if_needed()
+        height = page.evaluate("scrollY")
+        for name in ("first-mean", "second-axis0"):
+            before = shown(page)
+            drag_by_touch(page, centre(handle(page, name)), (20, 40))
+            assert shown(page) != before, name
+        assert page.evaluate("scrollY") == height, "a handle was dragged, and the page went with it"
+        page.get_by_role("button", name="Start").tap()
+        before = shown(page)
+        frame = page.locator("#gaussian-explorer svg").bounding_box()
+        drag_by_touch(page, (frame["x"] + 15, frame["y"] + 200), (0, -150))
+        page.wait_for_function(f"scrollY > {height + 50}")
+        assert shown(page) == before
+        assert not scrolls_sideways(page)
+
+
+def test_play_runs_to_the_end(browser):
+    with opened(browser, EXPLORERS, mathematics=False) as page:
+        page.get_by_role("button", name="Play").click()
+        page.wait_for_function("wwaeExplorer.gaussian.state.t === 1")
+        assert page.get_by_role("button", name="Play").is_visible()
+
+
+# ---------------------------------------------------------------- the latent explorer
+
+
+@pytest.fixture
+def decoders():
+    """The recorded runs whose decoders the page holds, as torch has them."""
+    folder = ROOT / "book" / "results"
+    paths = {key: folder / key[0] / key[1] / "seed-0" for key in (tuple(n.rsplit("-", 1)) for n in RECORDED)}
+    if not paths or not all(path.exists() for path in paths.values()):
+        pytest.skip("the runs are not recorded in book/results")
+    return {key: evaluation.load_method(runs.load(path)) for key, path in paths.items()}
+
+
+def show_map(page) -> None:
+    page.locator("#latent-explorer").scroll_into_view_if_needed()
+    page.wait_for_function("window.wwaeExplorer && wwaeExplorer.ready")
+    page.locator("#latent-explorer .ex-columns").scroll_into_view_if_needed()
+    settled(page)
+
+
+def point(page, method: str = "wwae") -> dict:
+    """The code on the screen and the picture below the map, as grey levels."""
+    return page.evaluate(
+        """(method) => {
+            const canvas = document.querySelectorAll("#latent-explorer .ex-picture")
+                [Object.keys(wwaeExplorer.state.points).indexOf(method)];
+            const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+            const {code, place} = wwaeExplorer.state.points[method];
+            const picture = Array.from(data).filter((_, i) => i % 4 === 0);
+            return {code: Array.from(code), place: Array.from(place), picture};
+        }""",
+        method,
+    )
+
+
+def assert_drawn(page, decoders, method: str = "wwae") -> list[float]:
+    """The picture is what torch decodes from the code on the screen; returns the code's place on the map."""
+    settled(page)
+    found = point(page, method)
+    with torch.inference_mode():
+        expected = decoders["mnist", method].decode(torch.tensor([found["code"]])).flatten().numpy()
+    np.testing.assert_allclose(255 - np.array(found["picture"]), 255 * expected, atol=0.51)
+    return found["place"]
+
+
+def marker(page, k: int = 0):
+    return page.locator("#latent-explorer .ex-marker").nth(k)
+
+
+def test_the_page_decodes_as_torch_does(browser, decoders):
+    with opened(browser, EXPLORERS, mathematics=False) as page:
+        for (dataset, method), model in decoders.items():
+            codes = 1.5 * torch.randn(12, model.latent, generator=torch.Generator().manual_seed(0))
+            codes[0] = 0
+            page.evaluate("(dataset) => wwaeExplorer.load(dataset)", dataset)
+            found = page.evaluate(
+                """([dataset, method, codes]) =>
+                    codes.map((code) => Array.from(wwaeExplorer.decode(dataset, method, code)))""",
+                [dataset, method, codes.tolist()],
+            )
+            with torch.inference_mode():
+                expected = model.decode(codes).permute(0, 2, 3, 1).flatten(1).numpy()
+            # 1e-3 is promised; the weights are the same numbers, so only the order of sums differs.
+            np.testing.assert_allclose(np.array(found), expected, atol=1e-5)
+        fastest = page.evaluate(
+            """([dataset, method, code]) => {
+                const once = () => {
+                    const start = performance.now();
+                    wwaeExplorer.decode(dataset, method, code);
+                    return performance.now() - start;
+                };
+                return Math.min(...Array.from({length: 30}, once));
+            }""",
+            [dataset, method, codes[1].tolist()],
+        )
+        assert fastest < 20  # milliseconds
+
+
+def test_decoders_come_when_the_reader_does(browser, decoders):
+    asked: list[str] = []
+    with opened(browser, EXPLORERS, mathematics=False) as page:
+        page.on("request", lambda request: asked.append(request.url))
+        page.reload()
+        settled(page)
+        still = page.locator("#latent-explorer")
+        assert still.locator(".ex-map .ex-dots").count() >= 10  # drawn already
+        weights = [url for url in asked if re.search(r"explorers/\w+-\w+\.js", url)]
+        assert weights == []
+        before = still.locator(".ex-columns").bounding_box()["height"]
+        show_map(page)
+        assert any("mnist-wwae.js" in url for url in asked)
+        assert_drawn(page, decoders)
+        assert still.locator(".ex-columns").bounding_box()["height"] == pytest.approx(before, abs=40)
+
+
+def test_the_map_by_mouse(browser, decoders):
+    with opened(browser, EXPLORERS, mathematics=False) as page:
+        show_map(page)
+        start = assert_drawn(page, decoders)
+        drag_by_mouse(page, marker(page), (60, -45))
+        moved = assert_drawn(page, decoders)
+        assert moved[0] > start[0] + 0.2 and moved[1] > start[1] + 0.2
+        frame = page.locator("#latent-explorer .ex-map").first.bounding_box()
+        page.mouse.click(frame["x"] + frame["width"] * 0.25, frame["y"] + frame["height"] * 0.5)
+        left = assert_drawn(page, decoders)
+        assert left[0] < -1 and abs(left[1]) < 0.1
+        page.locator("#ex-others").select_option("zero")
+        assert_drawn(page, decoders)
+        place, code = (np.array(point(page)[key]) for key in ("place", "code"))
+        assert np.linalg.norm(code) == pytest.approx(
+            np.linalg.norm(place), abs=1e-4
+        )  # nothing outside the plane
+        page.locator("#ex-map-plane").select_option("1")
+        assert_drawn(page, decoders)
+        page.locator("#ex-from").select_option("4")
+        page.locator("#ex-interpolation").fill("0.5")
+        place = assert_drawn(page, decoders)
+        codes, labels = decoders_codes()
+        first, last = (int((labels == label).nonzero()[0]) for label in (4, export.PAIR[1]))
+        np.testing.assert_allclose(point(page)["code"], (codes[first] + codes[last]) / 2, atol=1e-6)
+        page.locator("#latent-explorer .ex-classes button").nth(1).click()
+        assert page.locator("#latent-explorer .ex-map").first.locator(".ex-dots.ex-faint").count() == 9
+
+
+def decoders_codes() -> tuple[torch.Tensor, torch.Tensor]:
+    kept = runs.load(ROOT / "book" / "results" / "mnist" / "wwae" / "seed-0").codes()
+    return kept["mean"], kept["label"]
+
+
+def test_the_map_by_keyboard(browser, decoders):
+    with opened(browser, EXPLORERS, mathematics=False) as page:
+        show_map(page)
+        for k, method in enumerate(
+            json.loads(page.locator("#latent-explorer").get_attribute("data-runs"))["mnist"]
+        ):
+            start = assert_drawn(page, decoders, method)
+            marker(page, k).focus()
+            page.keyboard.press("ArrowLeft")
+            page.keyboard.press("Shift+ArrowDown")
+            moved = assert_drawn(page, decoders, method)
+            assert moved == pytest.approx([start[0] - 0.1, start[1] - 0.5], abs=1e-5)
+            assert "nearest encoded image" in marker(page, k).get_attribute("aria-valuetext")
+        page.locator("#ex-interpolation").focus()
+        page.keyboard.press("End")
+        assert_drawn(page, decoders)
+        codes, labels = decoders_codes()
+        last = int((labels == export.PAIR[1]).nonzero()[0])
+        np.testing.assert_allclose(point(page)["code"], codes[last], atol=1e-6)
+        page.wait_for_function(
+            "document.querySelector('#latent-explorer [role=status]').textContent.includes('nearest code')"
+        )
+
+
+def test_the_map_by_touch_without_holding_the_page(browser, decoders):
+    with opened(browser, EXPLORERS, mathematics=False, **PHONE) as page:
+        show_map(page)
+        page.evaluate("document.querySelector('#latent-explorer .ex-map').scrollIntoView({block: 'center'})")
+        start = assert_drawn(page, decoders)
+        height = page.evaluate("scrollY")
+        drag_by_touch(page, centre(marker(page)), (25, -25))
+        moved = assert_drawn(page, decoders)
+        assert moved[0] > start[0] + 0.3 and moved[1] > start[1] + 0.3
+        assert page.evaluate("scrollY") == height, "the ring was dragged, and the page went with it"
+        frame = page.locator("#latent-explorer .ex-map").first.bounding_box()
+        corner = frame["x"] + 0.15 * frame["width"], frame["y"] + 0.85 * frame["height"]
+        page.touchscreen.tap(*corner)
+        tapped = assert_drawn(page, decoders)
+        assert tapped[0] < -1.5 and tapped[1] < -1.5
+        drag_by_touch(page, (corner[0], frame["y"] + 0.3 * frame["height"]), (0, -150))
+        page.wait_for_function(f"scrollY > {height + 50}")
+        assert assert_drawn(page, decoders) == tapped
+        assert not scrolls_sideways(page)
+
+
+# ---------------------------------------------------------------- access
+
+
+def test_explorers_are_named_large_enough_and_in_contrast(browser, decoders):
+    for scheme in ("light", "dark"):
+        with opened(browser, EXPLORERS, mathematics=False, color_scheme=scheme, **PHONE) as page:
+            show_map(page)
+            faults = page.evaluate(AUDIT.read_text())
+            assert faults == [], scheme
+    with opened(browser, EXPLORERS, mathematics=False) as page:
+        show_map(page)
+        session = page.context.new_cdp_session(page)
+        nodes = session.send("Accessibility.getFullAXTree")["nodes"]
+        roles = (
+            "button",
+            "slider",
+            "combobox",
+            "link",
+            "textbox",
+            "image",
+            "checkbox",
+            "switch",
+            "searchbox",
+        )
+        seen = [node for node in nodes if not node["ignored"] and node["role"]["value"] in roles]
+        assert len([node for node in seen if node["role"]["value"] == "slider"]) >= 6 + 2
+        nameless = [node["role"]["value"] for node in seen if not node["name"].get("value", "").strip()]
+        assert nameless == []

@@ -1,0 +1,142 @@
+"""The explorers' scripts and still figures: what was recorded, nothing else, byte for byte."""
+
+import base64
+import io
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from wwae_lib import __main__, evaluation, export, runs
+from wwae_lib.gaussian import w2_squared
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def written(finished, tmp_path_factory):
+    """The scripts of one small run, by file name."""
+    folder = tmp_path_factory.mktemp("explorers")
+    export.export(folder, finished.path.parents[2])
+    return {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()}
+
+
+def script(text: str) -> dict:
+    assert text.startswith("wwaeExplorer.add({") and text.endswith("});\n")
+    return json.loads(text.removeprefix("wwaeExplorer.add(").removesuffix(");\n"))
+
+
+def halves(text: str) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(text), "<f2").astype(np.float32)
+
+
+def test_a_script_holds_the_decoder_and_the_codes(written, finished):
+    content = script(written["mnist-wwae.js"])
+    decoder = evaluation.load_method(finished).decoder
+    weights = torch.cat([p.detach().flatten() for p in decoder.parameters()]).numpy()
+    np.testing.assert_array_equal(halves(content["weights"]), weights)  # recorded in half precision: no loss
+    kept = finished.codes()
+    np.testing.assert_array_equal(halves(content["codes"]).reshape(kept["mean"].shape), kept["mean"].numpy())
+    assert [int(label) for label in content["labels"]] == kept["label"].tolist()
+    assert content["shape"] == [1, 28, 28]
+    assert [layer["kind"] for layer in content["layers"]] == [
+        "dense", "dense", "unflatten", "convolution", "transposed", "transposed"
+    ]  # fmt: skip
+    assert ["relu" in layer for layer in content["layers"]] == [True, True, False, True, True, False]
+
+
+def test_the_same_run_gives_the_same_bytes(written, finished, tmp_path):
+    for path in export.export(tmp_path, finished.path.parents[2]):
+        assert path.read_text(encoding="utf-8") == written[path.name]
+
+
+def test_only_what_was_recorded_is_written(written, tmp_path):
+    assert set(written) == {"gaussian-still.html", "latent-still.html", "mnist-wwae.js"}
+    paths = export.export(tmp_path / "explorers", tmp_path / "no results")
+    assert [path.name for path in paths] == ["gaussian-still.html"]
+
+
+def test_the_books_scripts_are_those_of_its_recorded_runs(tmp_path):
+    results, folder = ROOT / "book" / "results", export.explorer_folder()
+    if not any((results / dataset / "wwae" / "seed-0" / "run.json").exists() for dataset in export.SHOWN):
+        pytest.skip("no run is recorded in book/results")
+    made = {path.name: path.read_bytes() for path in export.export(tmp_path, results)}
+    there = {
+        path.name: path.read_bytes() for path in folder.iterdir() if re.search(r"-.*\.(js|html)$", path.name)
+    }
+    assert sorted(made) == sorted(there)
+    for name, content in made.items():
+        assert content == there[name], f"{name} is out of date: run python -m wwae_lib export"
+
+
+def test_planes_are_orthonormal_and_hold_the_variance_they_claim():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(400) % 4
+    centres = torch.zeros(4, 6)
+    centres[:, 4], centres[:, 5] = torch.tensor([3.0, -3, 0, 0]), torch.tensor([0.0, 0, 2, -2])
+    codes = torch.randn(400, 6, generator=generator) * 0.1 + centres[labels]
+    codes[:, 0] *= 50  # the direction of largest variance says nothing about the classes
+    classes, principal = export.planes(codes, labels)
+    for plane in (classes, principal):
+        basis = np.array(plane["basis"])
+        np.testing.assert_allclose(basis @ basis.T, np.eye(2), atol=3e-6)  # six decimals
+        inside = (codes.double().numpy() @ basis.T).var(0, ddof=1).sum()
+        assert plane["share"] == pytest.approx(inside / codes.double().var(0).sum().item(), abs=1e-4)
+    found = np.abs(np.array(classes["basis"]))
+    assert found[0, 4] > 0.97 and found[1, 5] > 0.97  # sampling moves a centre by 5 * 0.1 in direction 0
+    assert abs(principal["basis"][0][0]) > 0.99
+
+
+def test_the_transport_matrix_carries_one_covariance_to_the_other():
+    generator = torch.Generator().manual_seed(1)
+    first, second = (x @ x.mT for x in torch.randn(2, 3, 3, dtype=torch.float64, generator=generator))
+    matrix = export.transport_matrix(first, second)
+    torch.testing.assert_close(matrix @ first @ matrix, second, rtol=1e-9, atol=1e-9)
+    assert (torch.linalg.eigvalsh(matrix) > 0).all()
+
+
+def test_the_still_gaussians_show_their_distance():
+    text = export.gaussian_still()
+    total, mean, bures = map(float, re.findall(r"<b>([\d.]+)</b>", text))
+    moments = [(s["mean"], export._covariance(s["angle"], s["axes"])) for s in export.SHAPES]
+    (mean1, cov1), (mean2, cov2) = moments
+    expected = w2_squared(*map(np.array, (mean1, cov1, mean2, cov2))).item()
+    assert total == pytest.approx(expected, abs=0.006)
+    assert total == pytest.approx(mean + bures, abs=0.011)  # three rounded numbers
+
+
+def test_the_still_map_shows_what_the_decoder_makes(written, finished):
+    picture = re.search(r"base64,([^\"]+)\"", written["latent-still.html"])[1]
+    with Image.open(io.BytesIO(base64.b64decode(picture))) as image:
+        shown = np.asarray(image.convert("L"))
+    kept = finished.codes()
+    start = int((kept["label"] == export.PAIR[0]).nonzero()[0])
+    decoded = evaluation.load_method(finished).decode(kept["mean"][start : start + 1])[0, 0].detach().numpy()
+    np.testing.assert_allclose(255 - shown.astype(float), 255 * decoded, atol=0.51)
+    assert written["latent-still.html"].count("h0") == len(kept["label"])
+
+
+def test_an_unknown_layer_is_named():
+    with pytest.raises(ValueError, match="Tanh"):
+        export._layers(nn.Sequential(nn.Linear(2, 2), nn.Tanh()))
+
+
+def test_the_command_lists_what_it_wrote(finished, tmp_path, capsys):
+    results, folder = str(finished.path.parents[2]), str(tmp_path)
+    assert __main__.main(["export", "--results", results, "--folder", folder]) == 0
+    assert "mnist-wwae.js" in capsys.readouterr().out
+
+
+def test_a_damaged_run_is_an_error(finished, tmp_path, capsys):
+    copy = tmp_path / "mnist" / "wwae" / "seed-0"
+    copy.mkdir(parents=True)
+    for path in finished.path.iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    (copy / "weights.safetensors").write_bytes(b"nothing")
+    with pytest.raises(runs.RunError, match=r"weights\.safetensors"):
+        export.export(tmp_path / "explorers", tmp_path)
