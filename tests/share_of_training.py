@@ -13,7 +13,7 @@ from wwae_lib import data, methods, processes, training
 from wwae_lib.penalties import ESTIMATORS
 
 N, D = 12, 3
-TRAINED = ("wwae", "wae_mmd", "wgan_gp")
+TRAINED = ("wwae", "wae_mmd", "wae_gan")  # without batch normalisation
 CASES = {
     **{f"wwae-{name}": ("wwae", {"estimator": name}) for name in ESTIMATORS},
     **{name: (name, {}) for name in methods.CLASSES if name != "wwae"},
@@ -78,6 +78,27 @@ def train(folder: Path, fabric) -> None:
         training.train(experiment, images, tests, results=folder, fabric=fabric, progress=False)
 
 
+def interrupt(folder: Path, fabric) -> None:
+    """A training of three epochs, stopped in every process as its second begins."""
+    images = first_of_each_class(data.embedded_digits("train"), 40)
+    seed, begun = training._seed, []
+
+    def stopping(*entropy):
+        seed(*entropy)
+        begun.append(entropy)
+        if len(begun) == 3:  # the weights, the first epoch, the second
+            raise KeyboardInterrupt
+
+    training._seed = stopping
+    try:
+        training.train(small(epochs=3), images, images, results=folder, fabric=fabric, progress=False)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        training._seed = seed
+    fabric.barrier()
+
+
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
     fabric = training.choose_fabric("cpu", "64-true")
@@ -85,7 +106,10 @@ def main(folder: Path) -> None:
     for case in CASES:
         found |= losses_and_gradients(case, fabric)
     torch.save(found, folder / f"found-{fabric.world_size}-{fabric.global_rank}.pt")
-    train(folder / f"results-{fabric.world_size}", training.choose_fabric("cpu", "32-true"))
+    plain = training.choose_fabric("cpu", "32-true")
+    train(folder / f"results-{fabric.world_size}", plain)
+    if fabric.world_size == 2:
+        interrupt(folder / "interrupted", plain)
 
 
 if __name__ == "__main__":

@@ -75,3 +75,16 @@ def test_one_process_has_it_all():
     drawn = processes.randn(3, 2, like=whole)
     torch.manual_seed(0)
     assert torch.equal(drawn, torch.randn(3, 2))
+
+
+def test_a_checkpoint_of_two_processes_resumes_in_one(folder, digits, test_digits):
+    draft = runs.Draft(folder / "interrupted" / small(epochs=3).name)
+    assert draft.load_checkpoint()[1]["epoch"] == 1
+    options = {"fabric": cpu_fabric(), "progress": False}
+    resumed = training.train(
+        small(epochs=3), digits, test_digits, results=folder / "interrupted", resume=True, **options
+    )
+    whole = training.train(small(epochs=3), digits, test_digits, results=folder / "whole", **options)
+    for a, b in zip(resumed.history(), whole.history(), strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-3)
+    assert resumed.metrics == pytest.approx(whole.metrics, rel=1e-2)

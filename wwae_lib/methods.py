@@ -11,6 +11,7 @@ too there are two. ``loss(images, player)`` is what that player minimises, over 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -311,7 +312,7 @@ class WAEGAN(AutoEncoder):
         \min_D \; E \log(1 + e^{-D(p)}) + E \log(1 + e^{D(z)}), \qquad
         \min_{Q, G} \; E|x - G(z)|^2 + \lambda E \log(1 + e^{-D(z)})
 
-    with a deterministic encoder; logits, non-saturating. Scale of :math:`\lambda` as in :class:`WAEMMD`;
+    with a deterministic encoder; logits, non-saturating. :math:`\lambda` converts as in :class:`WAEMMD`;
     Adam's :math:`\beta_1 = 0.5` and half the rate for the discriminator, as in the authors' code. Their
     option to add the prior's log-density to `D` is not used.
     """
@@ -472,10 +473,11 @@ def build(experiment: Experiment) -> Method:
     if shape[-1] not in sizes:
         raise ValueError(f"network {experiment.network!r} has no size for {shape[-1]} x {shape[-1]} images")
     size, latent, weight = sizes[shape[-1]], experiment.latent, experiment.penalty_weight
+    normed = dataclasses.replace(size, batch_norm=True)  # which GANs need to train on any of these networks
     if kind is GAN:
-        return GAN(Discriminator(shape, size, size.batch_norm), Decoder(shape, size, latent), latent)
+        return GAN(Discriminator(shape, normed, True), Decoder(shape, normed, latent), latent)
     if kind is WGANGP:
-        return WGANGP(Discriminator(shape, size, False), Decoder(shape, size, latent), latent, weight)
+        return WGANGP(Discriminator(shape, size, False), Decoder(shape, normed, latent), latent, weight)
     initial_std = experiment.initial_std if issubclass(kind, STOCHASTIC) else 0.0
     networks = Encoder(shape, size, latent, initial_std), Decoder(shape, size, latent)
     if kind is WWAE:

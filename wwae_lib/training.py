@@ -6,7 +6,8 @@ and a resumed run repeats what the uninterrupted one would have done, bit for bi
 
 Under ``torchrun`` the processes share each batch: ``batch_size`` is that of all together, every process
 draws the same order and noise and takes its part (:mod:`wwae_lib.processes`), and the first one writes, into
-a results folder that all can read. A checkpoint resumes on any number of processes.
+a results folder that all can read. A checkpoint resumes on any number of processes. Batch normalisation
+sees the whole batch on CUDA devices, on others a process's share of it.
 
 Nothing is compiled: on a CPU (x86-64, torch 2.12, the compact networks) ``torch.compile`` took a minute and
 its steps were no faster, 0.8 to 1.05 times in five interleaved pairs; on a GPU it has not been measured yet.
