@@ -393,7 +393,9 @@ def test_a_checkpoint_of_other_images(train, interrupted, digits):
 def test_a_checkpoint_cut_in_half(train, interrupted, finished):
     content = interrupted.checkpoint.read_bytes()
     interrupted.checkpoint.write_bytes(content[: len(content) // 2])
-    with pytest.raises(runs.RunError, match=r"checkpoint.safetensors cannot be read.*train again"):
+    with pytest.raises(
+        runs.RunError, match=r"checkpoint.safetensors cannot be read.*delete it and make it again"
+    ):
         train(small(), resume=True)
     assert_same_run(train(small(), restart=True), finished)
 
