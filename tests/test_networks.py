@@ -33,10 +33,10 @@ def test_parameters_of_compact_are_about_a_million():
 
 
 def test_parameters_counted_by_hand():
-    encoder = Encoder((1, 28, 28), Size((8, 16), 32), 3)
+    encoder = Encoder((1, 28, 28), Size((8, 16), 32, 24), 3)
     convolutions = (1 * 16 + 1) * 8 + (8 * 16 + 1) * 16 + (16 * 9 + 1) * 16
     assert count(encoder) == convolutions + (16 * 49 + 1) * 32 + (32 + 1) * 2 * 3
-    decoder = Decoder((1, 28, 28), Size((8, 16), 32), 3)
+    decoder = Decoder((1, 28, 28), Size((8, 16), 24, 32), 3)
     dense = (3 + 1) * 32 + (32 + 1) * 16 * 49
     assert count(decoder) == dense + (16 * 9 + 1) * 16 + (16 * 16 + 0) * 8 + 8 + 8 * 16 * 1 + 1
 
@@ -89,4 +89,4 @@ def test_standard_deviations_begin_near_initial_std(initial_std):
 def test_images_that_cannot_be_halved(shape):
     for network in (Encoder, Decoder):
         with pytest.raises(ValueError, match=f"{shape[1]} x {shape[2]} pixels cannot be halved 2 times"):
-            network(shape, Size((8, 16), 32), 3)
+            network(shape, Size((8, 16), 32, 32), 3)

@@ -39,7 +39,10 @@ def load_method(run: runs.Run) -> Method:
     """The trained method of a run, in evaluation mode, on the CPU."""
     method = methods.build(run.experiment)
     try:
-        method.load_state_dict(run.weights())
+        missing = method.state_dict().keys() - method.kept().keys()  # adversaries are not kept
+        found = method.load_state_dict(run.weights(), strict=False)
+        if found.unexpected_keys or set(found.missing_keys) != missing:
+            raise RuntimeError(f"unexpected {found.unexpected_keys}, missing {found.missing_keys}")
     except RuntimeError as error:
         raise runs.RunError(
             f"{run.path}: the weights are not those of its configuration ({' '.join(str(error).split())})"
@@ -124,18 +127,23 @@ def _sample_seed(seed: int, start: int) -> int:
 
 
 @torch.inference_mode()
-def write_pictures(method: Method, test_images: Images, folder: Path, seed: int) -> None:
+def write_pictures(method: Method, images: Images, test_images: Images, folder: Path, seed: int) -> None:
     """Write a run's grids of images, and codes of its first test images.
 
     * ``samples.png``: 10 x 10 from the prior, the first of those that the FID sees;
+    * ``neighbours.png``: the first ten of them, each above the training image nearest to it;
     * ``reconstructions.png``: rows of originals, each above its row of reconstructions, 50 test images;
     * ``interpolations.png``: a row leads from one test image to another along the straight line of codes;
     * ``codes.safetensors``: mean, std (half precision) and label of the first 2,000 test images' codes.
 
-    A method without an encoder interpolates between draws of the prior, and has the first and third alone.
+    A method without an encoder interpolates between draws of the prior, and has neither reconstructions
+    nor codes.
     """
     device = next(method.parameters()).device
-    _write_grid(folder / "samples.png", prior_samples(method, GRID * GRID, seed))
+    samples = prior_samples(method, GRID * GRID, seed)
+    _write_grid(folder / "samples.png", samples)
+    shown = samples[:GRID]
+    _write_grid(folder / "neighbours.png", torch.cat([shown, images.pixels[nearest(shown, images.pixels)]]))
     if isinstance(method, AutoEncoder):
         _write_reconstructions(method, test_images, folder)
         ends = method.encode(to_unit(test_images.pixels[: 2 * GRID].to(device)))[0]
@@ -145,6 +153,16 @@ def write_pictures(method: Method, test_images: Images, folder: Path, seed: int)
     share = torch.linspace(0, 1, GRID, device=device)[:, None]
     lines = [method.decode(torch.lerp(a, b, share)) for a, b in zip(ends[:GRID], ends[GRID:], strict=True)]
     _write_grid(folder / "interpolations.png", to_pixels(torch.cat(lines)))
+
+
+def nearest(images: Tensor, among: Tensor) -> Tensor:
+    """Index of the image of smallest squared pixel difference to each image, all uint8 ``(n, C, H, W)``."""
+    points, best = to_unit(images).flatten(1), []
+    for chunk in among.split(2000):
+        best.append(torch.cdist(points, to_unit(chunk).flatten(1)).min(1))
+    values, places = (torch.stack(parts) for parts in zip(*best, strict=True))
+    closest = values.argmin(0)
+    return closest * 2000 + places.gather(0, closest[None])[0]
 
 
 def _write_reconstructions(method: AutoEncoder, test_images: Images, folder: Path) -> None:

@@ -26,6 +26,7 @@ from .experiments import Experiment
 from .networks import NETWORKS, Decoder, Discriminator, Encoder, LatentDiscriminator
 from .penalties import (
     ESTIMATORS,
+    AccumulatedMoments,
     cramer_wold_squared,
     kl_to_standard_normal,
     mmd_squared,
@@ -72,12 +73,14 @@ class Method(nn.Module):
     Attributes:
         players: who trains. ``model`` owns all weights that no other player does; any other player is a
             submodule of its name.
+        adversaries: submodules that serve training alone; a finished run does not keep them.
         betas: Adam's, for every player.
         rates: a player's learning rate over the experiment's, where it is not 1.
         latent: dimension of the codes.
     """
 
     players: tuple[str, ...] = ("model",)
+    adversaries: tuple[str, ...] = ()
     betas: tuple[float, float] = (0.9, 0.999)
     rates: dict[str, float] = {}  # noqa: RUF012
     latent: int
@@ -92,6 +95,11 @@ class Method(nn.Module):
             return list(getattr(self, player).parameters())
         others = {id(w) for name in self.players if name != "model" for w in self.weights(name)}
         return [weight for weight in self.parameters() if id(weight) not in others]
+
+    def kept(self) -> dict[str, Tensor]:
+        """The state that a finished run keeps: all but the adversaries'."""
+        gone = tuple(f"{name}." for name in self.adversaries)
+        return {name: value for name, value in self.state_dict().items() if not name.startswith(gone)}
 
     def decode(self, codes: Tensor) -> Tensor:
         """Codes ``(n, latent)`` to images in [0, 1]."""
@@ -178,7 +186,7 @@ class WWAE(AutoEncoder):
 
     .. math::  E|x - G(z)|^2 + \lambda W_2^2(N(m, S), N(0, I))
 
-    with `m`, `S` the moments of the aggregated posterior, by one of three estimators
+    with `m`, `S` the moments of the aggregated posterior, by one of several estimators
     (:func:`wwae_lib.penalties.w2_penalty`).
     """
 
@@ -187,9 +195,10 @@ class WWAE(AutoEncoder):
         if estimator not in ESTIMATORS:
             raise ValueError(f"there is no estimator {estimator!r}; known: {', '.join(ESTIMATORS)}")
         self.estimator = estimator
+        self.memory = AccumulatedMoments(latent) if estimator == "accumulated" else None
 
     def penalty(self, mean: Tensor, log_variance: Tensor, codes: Tensor) -> Tensor:
-        return w2_penalty(mean, log_variance, codes, self.estimator)
+        return w2_penalty(mean, log_variance, codes, self.estimator, self.memory)
 
 
 class VAE(AutoEncoder):
@@ -318,6 +327,7 @@ class WAEGAN(AutoEncoder):
     """
 
     players = ("discriminator", "model")
+    adversaries = ("discriminator",)
     betas = (0.5, 0.999)
     rates = {"discriminator": 0.5}  # noqa: RUF012
 
@@ -359,6 +369,7 @@ class GAN(Method):
     """
 
     players = ("discriminator", "generator")
+    adversaries = ("discriminator",)
     betas = (0.5, 0.999)
 
     def __init__(self, discriminator: nn.Module, generator: nn.Module, latent: int):
@@ -397,6 +408,7 @@ class WGANGP(Method):
     """
 
     players = ("critic", "generator")
+    adversaries = ("critic",)
     betas = (0.0, 0.9)
     critic_steps = 5
 

@@ -14,22 +14,23 @@ __all__ = ["NETWORKS", "Decoder", "Discriminator", "Encoder", "LatentDiscriminat
 
 @dataclass(frozen=True)
 class Size:
-    """Channels of the strided convolutions, outermost first; width of the dense layer, 0 for none."""
+    """Channels of the strided convolutions, outermost first; widths of the dense layers, 0 for none."""
 
     channels: tuple[int, ...]
-    dense: int
+    encoder_dense: int
+    decoder_dense: int
     batch_norm: bool = False
 
 
 # name -> side of the image in pixels -> size. compact: about 1 M parameters for 28 x 28, no batch
-# normalisation. reference: for 28 x 28 the encoder and decoder of InfoGAN (Chen et al. 2016, appendix C.1),
+# normalisation, the decoder the smaller half, so that a reader's browser can load it. reference: for 28 x 28 the encoder and decoder of InfoGAN (Chen et al. 2016, appendix C.1),
 # in which Lucic et al. (2018) and Dai & Wipf (2019) compare GANs and VAEs; for 64 x 64 the channels of the
 # WAE (Tolstikhin et al. 2018, appendix C.2) with the filters of DCGAN (Radford et al. 2016), 4 x 4, and
 # the decoder the encoder's mirror: it begins at 4 x 4, where the WAE's begins at 8 x 8 with 5 x 5 filters.
 NETWORKS: dict[str, dict[int, Size]] = {
-    "tiny": {28: Size((8, 16), 32), 64: Size((8, 16, 16), 32)},
-    "compact": {28: Size((32, 64), 128), 64: Size((32, 64, 128), 256)},
-    "reference": {28: Size((64, 128), 1024, True), 64: Size((128, 256, 512, 1024), 0, True)},
+    "tiny": {28: Size((8, 16), 32, 32), 64: Size((8, 16, 16), 32, 32)},
+    "compact": {28: Size((32, 64), 192, 64), 64: Size((32, 64, 128), 96, 96)},
+    "reference": {28: Size((64, 128), 1024, 1024, True), 64: Size((128, 256, 512, 1024), 0, 0, True)},
 }
 
 
@@ -67,8 +68,9 @@ class Decoder(nn.Module):
         super().__init__()
         channels, side = (*size.channels[::-1], shape[0]), _smallest(shape, size)
         norm, features = size.batch_norm, channels[0] * side**2
-        layers: list[nn.Module] = _dense(latent, size.dense, nn.ReLU(), norm) if size.dense else []
-        layers += _dense(size.dense or latent, features, nn.ReLU(), norm)
+        width = size.decoder_dense
+        layers: list[nn.Module] = _dense(latent, width, nn.ReLU(), norm) if width else []
+        layers += _dense(width or latent, features, nn.ReLU(), norm)
         layers += [nn.Unflatten(1, (channels[0], side, side))]
         if not norm:
             layers += [nn.Conv2d(channels[0], channels[0], 3, padding=1), nn.ReLU()]
@@ -130,9 +132,9 @@ def _convolutions(
         layers += [nn.Conv2d(channels[-1], channels[-1], 3, padding=1), activation]
     layers += [nn.Flatten()]
     features = channels[-1] * side**2
-    if size.dense:
-        layers += _dense(features, size.dense, activation, norm)
-    return layers, size.dense or features
+    if width := size.encoder_dense:
+        layers += _dense(features, width, activation, norm)
+    return layers, width or features
 
 
 def _dense(before: int, after: int, activation: nn.Module, norm: bool) -> list[nn.Module]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from . import gaussian, processes
@@ -13,6 +14,8 @@ from .gaussian import moments_across_processes, w2_squared_diagonal, w2_squared_
 
 __all__ = [
     "ESTIMATORS",
+    "AccumulatedMoments",
+    "bias_corrected",
     "cramer_wold_squared",
     "expected_root_trace",
     "kl_to_standard_normal",
@@ -21,10 +24,16 @@ __all__ = [
     "w2_penalty",
 ]
 
-ESTIMATORS = ("total", "sampled", "diagonal")
+ESTIMATORS = ("total", "sampled", "diagonal", "corrected", "accumulated")
 
 
-def w2_penalty(mean: Tensor, log_variance: Tensor, codes: Tensor, estimator: str = "total") -> Tensor:
+def w2_penalty(
+    mean: Tensor,
+    log_variance: Tensor,
+    codes: Tensor,
+    estimator: str = "total",
+    memory: AccumulatedMoments | None = None,
+) -> Tensor:
     r"""Squared W2 of the aggregated posterior of a batch, taken as Gaussian, to the prior.
 
     .. math::  W_2^2(N(m, S), N(0, I)) = |m|^2 + \sum_i (\sqrt{\lambda_i(S)} - 1)^2
@@ -34,7 +43,9 @@ def w2_penalty(mean: Tensor, log_variance: Tensor, codes: Tensor, estimator: str
     * ``total``: without sampling, :math:`S = \operatorname{Cov}(\mu) +
       \overline{\operatorname{diag} \sigma^2}`, the law of total covariance;
     * ``sampled``: mean and covariance of the sampled codes;
-    * ``diagonal``: ``total``, its off-diagonal entries ignored.
+    * ``diagonal``: ``total``, its off-diagonal entries ignored;
+    * ``corrected``: ``total``, less what it reads too much on a batch (:func:`bias_corrected`);
+    * ``accumulated``: ``total``, averaged over past batches (:class:`AccumulatedMoments`).
 
     Where several processes train together, the moments are those of the whole batch: `latent` times
     `latent` numbers pass between them, however large the batch.
@@ -43,9 +54,13 @@ def w2_penalty(mean: Tensor, log_variance: Tensor, codes: Tensor, estimator: str
         mean, log_variance: the encoder's :math:`\mu` and :math:`\log \sigma^2`, ``(n, latent)``.
         codes: sampled codes :math:`\mu + \sigma \epsilon`, ``(n, latent)``.
         estimator: one of ``ESTIMATORS``.
+        memory: of past batches, for ``accumulated``.
 
     Returns:
-        A scalar, not negative, differentiable in all it reads.
+        A scalar, differentiable in all it reads; not negative unless corrected.
+
+    Raises:
+        ValueError: an unknown estimator, or none to remember with.
     """
     if estimator not in ESTIMATORS:
         raise ValueError(f"there is no estimator {estimator!r}; known: {', '.join(ESTIMATORS)}")
@@ -55,9 +70,65 @@ def w2_penalty(mean: Tensor, log_variance: Tensor, codes: Tensor, estimator: str
         return w2_squared_to_standard_normal(*moments_across_processes(codes))
     centre, covariance = moments_across_processes(mean)
     variance = processes.gather(log_variance.exp().mean(0, keepdim=True)).mean(0)
-    if estimator == "total":
-        return w2_squared_to_standard_normal(centre, covariance + variance.diag_embed())
-    return w2_squared_diagonal(centre, covariance.diagonal() + variance)
+    if estimator == "diagonal":
+        return w2_squared_diagonal(centre, covariance.diagonal() + variance)
+    covariance = covariance + variance.diag_embed()
+    if estimator == "corrected":
+        return bias_corrected(centre, covariance, len(mean) * processes.count())
+    if estimator == "accumulated":
+        if memory is None:
+            raise ValueError("the estimator 'accumulated' needs a memory of past batches")
+        centre, covariance = memory(centre, covariance)
+    return w2_squared_to_standard_normal(centre, covariance)
+
+
+def bias_corrected(mean: Tensor, cov: Tensor, n: int) -> Tensor:
+    r"""Squared W2 to N(0, I) from the moments of `n` points, less what it reads too much on average.
+
+    .. math::
+
+        |m|^2 - \tfrac1n \operatorname{tr} S + \operatorname{tr} S + d
+        - \tfrac{2 d}{R(n, d)} \operatorname{tr} S^{1/2}
+
+    with `R` the mean root trace of :func:`expected_root_trace`: the first two terms are unbiased for any
+    law, the last where the codes are normal with covariance :math:`s I`. For exact draws of N(0, I) the
+    mean is 0, so that a value can be negative.
+
+    Args:
+        mean, cov: moments of a batch, ``(d,)`` and ``(d, d)``.
+        n: its points, at least 2.
+    """
+    d = mean.shape[-1]
+    squares, trace = mean.square().sum(-1), cov.diagonal(dim1=-2, dim2=-1).sum(-1)
+    plain = w2_squared_to_standard_normal(mean, cov)
+    twice_root_trace = squares + trace + d - plain
+    return plain - trace / n - (d / expected_root_trace(n, d) - 1) * twice_root_trace
+
+
+class AccumulatedMoments(nn.Module):
+    r"""Moments averaged over past batches, with the gradient of the current one at full weight.
+
+    The value is :math:`\bar m \leftarrow \rho \bar m + (1 - \rho) m` and likewise for `S`, beginning at
+    the prior's; the derivative by the current batch's moments is the identity and not :math:`1 - \rho`.
+
+    Args:
+        latent: dimension of the codes.
+        decay: :math:`\rho` in [0, 1).
+    """
+
+    def __init__(self, latent: int, decay: float = 0.9):
+        super().__init__()
+        self.decay = decay
+        self.register_buffer("mean", torch.zeros(latent))
+        self.register_buffer("cov", torch.eye(latent))
+
+    def forward(self, mean: Tensor, cov: Tensor) -> tuple[Tensor, Tensor]:
+        """Moments of a batch, ``(d,)`` and ``(d, d)``, to the average that they have joined."""
+        if self.training:
+            with torch.no_grad():
+                self.mean.lerp_(mean.to(self.mean.dtype), 1 - self.decay)
+                self.cov.lerp_(cov.to(self.cov.dtype), 1 - self.decay)
+        return self.mean.clone() + (mean - mean.detach()), self.cov.clone() + (cov - cov.detach())
 
 
 def kl_to_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
@@ -101,6 +172,7 @@ def mmd_squared(z: Tensor, prior: Tensor) -> Tensor:
     return 2 * within / (n * (n - 1)) - 2 * across / n**2
 
 
+@functools.cache
 def expected_root_trace(n: int, d: int) -> float:
     r"""Mean of :math:`\operatorname{tr} S^{1/2}` over covariances `S` of `n` exact draws of N(0, I).
 

@@ -6,9 +6,10 @@ A finished run is a folder ``RESULTS/<dataset>/<method>/seed-<n>/``:
 * ``metrics.jsonl``: one line an epoch;
 * ``weights.safetensors``: the weights, half precision;
 * ``codes.safetensors``: mean, standard deviation and label of some test images' codes;
-* ``samples.png``, ``reconstructions.png``, ``interpolations.png``: grids of images.
+* ``samples.png``, ``neighbours.png``, ``reconstructions.png``, ``interpolations.png``: grids of images.
 
-A method without an encoder has no codes and no reconstructions.
+A method without an encoder has no codes and no reconstructions. Weights, the one large file, may be left
+out of a copy (the book's repository keeps those of the main comparison): all else can still be read.
 
 While it trains, a run is a hidden draft beside that place, with a checkpoint. A draft becomes a run by
 renaming whole folders, so that a killed process leaves the old run or the new one.
@@ -36,11 +37,13 @@ from .experiments import Experiment, experiment
 __all__ = ["FORMAT", "Draft", "Run", "RunError", "files_of", "load", "results_root", "settle", "write_aside"]
 
 FORMAT = 1
+WEIGHTS = "weights.safetensors"
 FILES = (
     "metrics.jsonl",
-    "weights.safetensors",
+    WEIGHTS,
     "codes.safetensors",
     "samples.png",
+    "neighbours.png",
     "reconstructions.png",
     "interpolations.png",
 )
@@ -125,8 +128,14 @@ class Run:
         return [json.loads(line) for line in (self.path / "metrics.jsonl").read_text().splitlines()]
 
     def weights(self) -> dict[str, Tensor]:
-        """The method's state dictionary, in float32."""
-        return {k: v.float() for k, v in read_tensors(self.path / "weights.safetensors")[0].items()}
+        """What the method keeps of its state (:meth:`wwae_lib.methods.Method.kept`), in float32.
+
+        Raises:
+            RunError: the weights were left out of this copy.
+        """
+        if not (file := self.path / WEIGHTS).exists():
+            raise RunError(f"{file} is not in this copy, which keeps the run's record alone; train it again")
+        return {k: v.float() for k, v in read_tensors(file)[0].items()}
 
     def codes(self) -> dict[str, Tensor]:
         """``mean`` and ``std`` ``(n, latent)`` float32 and ``label`` ``(n,)`` of test images' codes."""
@@ -179,6 +188,8 @@ def load(path: Path | str) -> Run:
         raise RunError(f"{file} describes no experiment of this library: {error}") from error
     for name in files_of(experiment(**record["config"])):
         content = folder / name
+        if name == WEIGHTS and not content.exists():
+            continue
         if not content.is_file():
             raise RunError(f"{content} is missing; restore it or train again")
         if _sha256(content) != record["files"].get(name):

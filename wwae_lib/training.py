@@ -130,7 +130,7 @@ def train(
             "environment": where | {"train_seconds": round(seconds, 1)},
             "data": {"source": images.source, "train": _about(images), "test": _about(test_images)},
         }
-        _publish(experiment, method, history, test_images, draft, about)
+        _publish(experiment, method, history, images, test_images, draft, about)
     fabric.barrier()
     return runs.load(path)
 
@@ -139,19 +139,21 @@ def _publish(
     experiment: Experiment,
     method: Method,
     history: list[dict[str, float]],
+    images: Images,
     test_images: Images,
     draft: runs.Draft,
     about: dict[str, Any],
 ) -> None:
     """Make the draft of a trained method its run: weights, pictures, metrics."""
     stored = {
-        name: value.half() if value.is_floating_point() else value
-        for name, value in method.state_dict().items()
+        name: value.half() if value.is_floating_point() else value for name, value in method.kept().items()
     }
-    with runs.write_aside(draft.folder / "weights.safetensors") as part:
+    with runs.write_aside(draft.folder / runs.WEIGHTS) as part:
         save_file({name: value.cpu().contiguous() for name, value in stored.items()}, part)
-    method.load_state_dict(stored)  # what is shown and measured is what is stored: half precision
-    evaluation.write_pictures(method, test_images, draft.folder, experiment.seed)
+    method.load_state_dict(
+        method.state_dict() | stored
+    )  # what is shown and measured is what is stored: half precision
+    evaluation.write_pictures(method, images, test_images, draft.folder, experiment.seed)
     draft.write_history(history)
     metrics = evaluation.measure(method, test_images)
     draft.publish({"config": experiment.as_dict(), "metrics": metrics, **about})
