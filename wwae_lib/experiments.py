@@ -95,9 +95,10 @@ class Experiment:
 
 # What we chose, per data set, per method, and per both; lambda is on the scale described above. The
 # weight of WAE-MMD is that of the authors' code (wwae_lib.methods.WAEMMD converts it), and CWAE's is its
-# authors'. A WWAE on faces has a deterministic encoder: with 64 dimensions one that may be random left most
-# of them to noise, which the penalty cannot see. WAE-GAN's would be 200 for MNIST, with which our networks, which have no batch normalisation,
+# authors'. WAE-GAN's would be 200 for MNIST, with which our networks, which have no batch normalisation,
 # did not leave the mean image in 900 steps: with 20 they did. Codes of GANs: 64, as Lucic et al. (2018).
+# A WWAE on faces has a deterministic encoder: with 64 dimensions one that may be random left most of them
+# to noise, which the penalty cannot see.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "celeba": {"latent": 64, "epochs": 4},
     "wwae": {"penalty_weight": 10.0},
