@@ -92,6 +92,7 @@ FLOORS = [
     "penalties",
     "experiments",
     "runs",
+    "tables",
     "methods",
     "figures",
     "evaluation",

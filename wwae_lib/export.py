@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from . import runs
 from .evaluation import load_method, to_pixels
-from .figures import NAMES
 from .gaussian import w2_squared
+from .tables import NAMES
 
 __all__ = ["SHOWN", "explorer_folder", "export", "planes", "record", "transport_matrix"]
 

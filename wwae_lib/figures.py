@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from .gaussian import total_moments
+from .tables import name_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,39 +21,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COLOURS",
-    "METRICS",
-    "NAMES",
     "overview",
     "pictures",
     "posterior",
     "reconstructions",
-    "settings",
-    "table",
     "training_curves",
     "use_style",
 ]
-
-# How methods and metrics are called in figures and tables.
-NAMES = {
-    "wwae": "WWAE",
-    "vae": "VAE",
-    "vae_learned": "VAE, learned variance",
-    "vae_bernoulli": "VAE, Bernoulli",
-    "ae": "AE",
-    "wae_mmd": "WAE-MMD",
-    "wae_gan": "WAE-GAN",
-    "swae": "SWAE",
-    "cwae": "CWAE",
-    "gan": "DCGAN",
-    "wgan_gp": "WGAN-GP",
-}
-NAMED_ELSEWHERE = ("dataset", "method", "variant")  # in the title of a run's column
-METRICS = {
-    "fid": ("FID of prior samples", "{:.1f}"),
-    "squared_error": ("squared error an image", "{:.2f}"),
-    "posterior_w2_squared": ("squared W2, posterior to prior", "{:.3f}"),
-    "posterior_variance": ("mean encoder variance", "{:.4f}"),
-}
 
 # Okabe & Ito's palette (2008): told apart with every common colour-vision deficiency.
 COLOURS = {
@@ -96,7 +71,7 @@ def training_curves(runs: Sequence[Run]) -> Figure:
         history = run.history()
         epochs = [line["epoch"] for line in history]
         for axis, term in zip(axes, ("reconstruction", "penalty"), strict=True):
-            axis.plot(epochs, [line[term] for line in history], color=colour, label=_name(run))
+            axis.plot(epochs, [line[term] for line in history], color=colour, label=name_of(run))
     axes[0].set(title="reconstruction term", xlabel="epoch", ylabel="squared error an image", yscale="log")
     axes[1].set(title="penalty, before weighting", xlabel="epoch", yscale="log")
     axes[0].yaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 3, 5)))
@@ -111,7 +86,7 @@ def pictures(runs: Sequence[Run], which: str, rows: int = 6) -> Figure:
     figure, axes = plt.subplots(1, len(runs), figsize=(3.6 * len(runs), 3.6 * rows / 10 + 0.3), squeeze=False)
     for axis, run in zip(axes[0], runs, strict=True):
         grid = run.grid(which)
-        _image(axis, grid[: grid.shape[1] // 10 * rows], _name(run))
+        _image(axis, grid[: grid.shape[1] // 10 * rows], name_of(run))
     return figure
 
 
@@ -121,7 +96,7 @@ def reconstructions(runs: Sequence[Run], columns: int = 10) -> Figure:
     side = grids[0].shape[1] // 10
     strips = [grids[0][:side], *(grid[side : 2 * side] for grid in grids)]
     figure, axes = plt.subplots(len(strips), 1, figsize=(7.2, 0.8 * len(strips)))
-    for axis, strip, label in zip(axes, strips, ["test image", *map(_name, runs)], strict=True):
+    for axis, strip, label in zip(axes, strips, ["test image", *map(name_of, runs)], strict=True):
         _image(axis, strip[:, : side * columns])
         axis.text(-0.01, 0.5, label, transform=axis.transAxes, ha="right", va="center")
     return figure
@@ -148,7 +123,7 @@ def posterior(runs: Sequence[Run]) -> Figure:
         _ellipses(
             above, mean[pair], covariance[np.ix_(pair, pair)], COLOURS["orange"], "aggregated posterior", "--"
         )
-        above.set(title=_name(run), aspect="equal", xlim=(-4, 4), ylim=(-4, 4))
+        above.set(title=name_of(run), aspect="equal", xlim=(-4, 4), ylim=(-4, 4))
         above.set(xlabel=f"$z_{{{pair[0] + 1}}}$", ylabel=f"$z_{{{pair[1] + 1}}}$")
         below.hist(
             codes, bins=grid[::6], density=True, histtype="step", color=[COLOURS["sky"]] * codes.shape[1]
@@ -187,51 +162,6 @@ def overview(run: Run) -> Figure:
         )
     figure.get_layout_engine().set(wspace=0.14)
     return figure
-
-
-def table(runs: Sequence[Run]) -> str:
-    """The metrics of recorded runs as a Markdown table, a run a row."""
-    shown = [key for key in METRICS if any(key in run.metrics for run in runs)]
-    head = ["method", *(METRICS[key][0] for key in shown)]
-    rows = [
-        [
-            _name(run),
-            *(METRICS[key][1].format(run.metrics[key]) if key in run.metrics else "-" for key in shown),
-        ]
-        for run in runs
-    ]
-    lines = [head, ["---", *["---:"] * len(shown)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def settings(runs: Sequence[Run]) -> str:
-    """Configuration and circumstances of recorded runs as a Markdown table, a run a column."""
-    columns = [_settings(run) for run in runs]
-    lines = [["", *map(_name, runs)], ["---"] * (len(runs) + 1)]
-    lines += [[key, *(column[key] for column in columns)] for key in columns[0]]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _settings(run: Run) -> dict[str, str]:
-    images, environment = run.record["data"], run.record["environment"]
-    machine = [environment["device"], f"{environment['threads']} thread(s)", environment["precision"]]
-    return {
-        "data": f"{images['train']['images']:,} images, {images['source']}",
-        **{
-            f"`{key}`": str(value)
-            for key, value in run.record["config"].items()
-            if key not in NAMED_ELSEWHERE
-        },
-        "computed on": ", ".join([*machine, f"torch {environment['torch']}"]),
-        "training time": f"{environment['train_seconds'] / 60:.0f} min",
-    }
-
-
-def _name(run: Run) -> str:
-    chosen = run.experiment
-    return NAMES.get(chosen.method, chosen.method) + (
-        f" ({chosen.variant.replace('_', ' ')})" if chosen.variant else ""
-    )
 
 
 def _image(axis: Axes, pixels: np.ndarray, title: str = "") -> None:
