@@ -92,6 +92,7 @@ FLOORS = [
     "penalties",
     "experiments",
     "runs",
+    "uncertainty",
     "tables",
     "methods",
     "figures",

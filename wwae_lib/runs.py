@@ -34,7 +34,18 @@ from torch import Tensor
 
 from .experiments import Experiment, experiment
 
-__all__ = ["FORMAT", "Draft", "Run", "RunError", "files_of", "load", "results_root", "settle", "write_aside"]
+__all__ = [
+    "FORMAT",
+    "Draft",
+    "Run",
+    "RunError",
+    "files_of",
+    "load",
+    "recorded",
+    "results_root",
+    "settle",
+    "write_aside",
+]
 
 FORMAT = 1
 WEIGHTS = "weights.safetensors"
@@ -195,6 +206,15 @@ def load(path: Path | str) -> Run:
         if _sha256(content) != record["files"].get(name):
             raise RunError(f"{content} is not the file that {file.name} recorded; restore it or train again")
     return Run(folder, record)
+
+
+def recorded(pattern: str = "*/*/*") -> list[Run]:
+    """Every finished run of the results folder whose name fits a pattern, such as ``mnist/*/*``, by name.
+
+    Raises:
+        RunError: one is damaged (:func:`load`).
+    """
+    return [load(record.parent) for record in sorted(results_root().glob(f"{pattern}/run.json"))]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,124 @@
+"""How sure is a number? One metric of a method over its seeds, and the difference of two methods."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from scipy.special import ndtri, stdtrit
+
+from .runs import Run
+
+__all__ = ["LEVEL", "SEVERAL", "Difference", "Measured", "difference", "measured", "numbers"]
+
+LEVEL = 0.95  # of every interval in the book, two-sided
+SEVERAL = 3  # so many seeds show how training spreads; fewer show the error of the measurement alone
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One metric of one method: a value a seed, and each value's own standard error (nan: not known).
+
+    A value's own error is that of measuring one trained model on a sample of images. It says nothing of
+    what another seed would have trained.
+    """
+
+    values: tuple[float, ...]
+    errors: tuple[float, ...]
+
+    @property
+    def seeds(self) -> int:
+        return len(self.values)
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.values)
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation over seeds, divisor n - 1; nan for one seed."""
+        return statistics.stdev(self.values) if self.seeds > 1 else math.nan
+
+    @property
+    def interval(self) -> float:
+        """Half-width of the 95% t-interval of the mean over seeds; nan for fewer than ``SEVERAL``."""
+        if self.seeds < SEVERAL:
+            return math.nan
+        return _t(self.seeds - 1) * self.deviation / math.sqrt(self.seeds)
+
+    @property
+    def error(self) -> float:
+        """Standard error of the mean from the values' own errors alone; nan where one is not known."""
+        return math.hypot(*self.errors) / self.seeds
+
+
+def measured(runs: Sequence[Run], key: str) -> Measured | None:
+    """A metric of the runs that have it, with ``<key>_error`` as its own error; ``None`` where none has."""
+    found = [one for one in map(numbers, runs) if key in one]
+    errors = tuple(one.get(f"{key}_error", math.nan) for one in found)
+    return Measured(tuple(one[key] for one in found), errors) if found else None
+
+
+def numbers(run: Run) -> dict[str, float]:
+    r"""A run's metrics, and what follows from them.
+
+    * ``train_minutes``: how long its training took;
+    * ``sharpness_gap``, ``sharpness_reconstruction_gap``: how far prior samples and reconstructions are from
+      as sharp as the test images, :math:`|\log(\text{sharpness} / \text{sharpness of data})|`.
+    """
+    found = run.metrics | {"train_minutes": run.record["environment"]["train_seconds"] / 60}
+    for key in ("sharpness", "sharpness_reconstruction"):
+        if key in found and "sharpness_data" in found:
+            found[f"{key}_gap"] = abs(math.log(found[key] / found["sharpness_data"]))
+            if f"{key}_error" in found:
+                found[f"{key}_gap_error"] = found[f"{key}_error"] / found[key]
+    return found
+
+
+class Difference(NamedTuple):
+    """Of two means: its value, half-width of its 95% interval (nan: not known), and where that is from."""
+
+    value: float
+    half: float
+    basis: str
+
+    @property
+    def sure(self) -> bool:
+        """Whether zero lies outside the interval; never where there is none."""
+        return abs(self.value) > self.half  # False for nan
+
+
+def difference(first: Measured, second: Measured) -> Difference:
+    """``first`` minus ``second``, taken as independent.
+
+    * Both over at least two seeds: Welch's interval (Welch 1947).
+    * One over seeds, the other of a single one: Student's, as if the single run's spread were the other's.
+    * One seed each: from the values' own errors, normal. This leaves out how training spreads, so it is too
+      narrow for a statement on methods rather than on two trained models.
+    """
+    value = first.mean - second.mean
+    if first.seeds > 1 and second.seeds > 1:
+        return Difference(value, _welch(first, second), f"{first.seeds} and {second.seeds} seeds, Welch")
+    if first.seeds > 1 or second.seeds > 1:
+        several = first if first.seeds > 1 else second
+        half = _t(several.seeds - 1) * several.deviation * math.sqrt(1 + 1 / several.seeds)
+        return Difference(value, half, f"{several.seeds} seeds against 1")
+    half = float(ndtri((1 + LEVEL) / 2)) * math.hypot(first.error, second.error)
+    return Difference(value, half, "1 seed each, " + ("no error known" if math.isnan(half) else "own errors"))
+
+
+def _welch(first: Measured, second: Measured) -> float:
+    parts = [one.deviation**2 / one.seeds for one in (first, second)]
+    if not sum(parts):
+        return 0.0
+    freedom = sum(parts) ** 2 / sum(
+        p**2 / (one.seeds - 1) for p, one in zip(parts, (first, second), strict=True)
+    )
+    return _t(freedom) * math.sqrt(sum(parts))
+
+
+def _t(freedom: float) -> float:
+    return float(stdtrit(freedom, (1 + LEVEL) / 2))
