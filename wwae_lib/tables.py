@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from .data import DATASETS
 from .experiments import METHODS
 from .runs import Run
-from .uncertainty import Measured, difference, measured
+from .uncertainty import Measured, difference, measured, numbers
 
 __all__ = [
     "DATASET_NAMES",
@@ -30,6 +30,7 @@ __all__ = [
     "name_of",
     "of_method",
     "peers",
+    "plus_minus",
     "protocols",
     "published",
     "settings",
@@ -75,6 +76,8 @@ METRICS = {
     "coverage": Metric("coverage", "{:.3f}", "higher"),
     "sharpness": Metric("sharpness of prior samples", "{:.4f}"),
     "sharpness_reconstruction": Metric("sharpness of reconstructions", "{:.4f}"),
+    "sharpness_gap": Metric("distance of samples from the data's sharpness", "{:.3f}", "lower"),
+    "sharpness_reconstruction_gap": Metric("the same of reconstructions", "{:.3f}", "lower"),
     "sharpness_data": Metric("sharpness of test images", "{:.4f}"),
     "squared_error": Metric("squared error an image", "{:.2f}", "lower"),
     "knn_accuracy": Metric("nearest neighbours' accuracy", "{:.3f}", "higher"),
@@ -101,9 +104,10 @@ LATENT = (
     *("ks_rejected", "henze_zirkler", "effective_dimension", "active_dimensions", "posterior_variance"),
 )
 LEGEND = (
-    "*±: 95% t-interval of the mean over three or more seeds. In brackets: with fewer seeds, the standard error "
-    "of measuring the trained model, which leaves out how training spreads. Bold: the best, where its lead over "
-    "every other exceeds the 95% uncertainty of the difference. -: not measured, or there is no such thing.*"
+    "*±: 95% t-interval of the mean over three or more seeds. In brackets: with fewer seeds, the standard "
+    "error of measuring the trained model, which leaves out how training spreads. Bold: the best, where its "
+    "lead over every other exceeds the 95% uncertainty of the difference. -: not measured, or there is no "
+    "such thing.*"
 )
 
 
@@ -126,13 +130,11 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]], words: int = 1)
 
 def table(runs: Sequence[Run], keys: Sequence[str] = HEADLINE) -> str:
     """Metrics of recorded runs, a run a row; a column where a run has the metric."""
-    shown = [key for key in keys if any(key in run.metrics for run in runs)]
+    found = [numbers(run) for run in runs]
+    shown = [key for key in keys if any(key in one for one in found)]
     rows = [
-        [
-            name_of(run),
-            *(METRICS[key].form.format(run.metrics[key]) if key in run.metrics else "-" for key in shown),
-        ]
-        for run in runs
+        [name_of(run), *(METRICS[key].form.format(one[key]) if key in one else "-" for key in shown)]
+        for run, one in zip(runs, found, strict=True)
     ]
     return markdown(["method", *(METRICS[key].label for key in shown)], rows)
 
@@ -205,12 +207,17 @@ def cell(one: Measured | None, metric: Metric) -> str:
     """``mean ± interval`` over several seeds, else ``mean (standard error)``, else the mean alone."""
     if one is None:
         return "-"
-    spread = one.interval if not math.isnan(one.interval) else one.error
-    form = _form(metric.form, spread)
-    text = form.format(one.mean)
     if not math.isnan(one.interval):
-        return f"{text} ± {form.format(one.interval)}"
-    return text if math.isnan(one.error) else f"{text} ({form.format(one.error)})"
+        return plus_minus(one.mean, one.interval, metric.form)
+    form = _form(metric.form, one.error)
+    return form.format(one.mean) + ("" if math.isnan(one.error) else f" ({form.format(one.error)})")
+
+
+def plus_minus(value: float, half: float, form: str, sign: str = "") -> str:
+    """``value ± half``, the value alone where half is nan; ``sign`` is that of format specifications."""
+    form = _form(form, half)
+    text = form.replace(":", f":{sign}").format(value)
+    return text if math.isnan(half) else f"{text} ± {form.format(half)}"
 
 
 def _form(form: str, spread: float) -> str:
