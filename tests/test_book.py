@@ -94,6 +94,7 @@ FLOORS = [
     "runs",
     "uncertainty",
     "tables",
+    "verdicts",
     "methods",
     "figures",
     "evaluation",

@@ -15,21 +15,27 @@ from .uncertainty import Measured, difference, measured, numbers
 
 __all__ = [
     "DATASET_NAMES",
+    "DECODED",
     "HEADLINE",
-    "IMAGES",
     "LATENT",
     "LEGEND",
     "METRICS",
     "NAMES",
+    "QUALITY",
+    "Contest",
     "Metric",
     "across",
     "cell",
+    "chosen",
     "comparison",
+    "comparisons",
     "compute",
+    "contests",
     "markdown",
     "name_of",
-    "of_method",
     "peers",
+    "penalty_times",
+    "places",
     "plus_minus",
     "protocols",
     "published",
@@ -52,6 +58,8 @@ NAMES = {
     "wgan_gp": "WGAN-GP",
 }
 DATASET_NAMES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "celeba": "CelebA"}
+# variant -> what a contest of runs of this variant is called after its data set
+CONTESTS = {"": "", "reference": ", reference network"}
 NAMED_ELSEWHERE = ("dataset", "method", "variant")  # in the title of a run's column
 
 
@@ -93,11 +101,13 @@ METRICS = {
     "active_dimensions": Metric("active dimensions", "{:.0f}"),
     "posterior_variance": Metric("mean encoder variance", "{:.4f}"),
     "train_minutes": Metric("training, minutes", "{:.1f}", "lower"),
+    "epoch_seconds": Metric("an epoch, seconds", "{:.1f}", "lower"),
 }
 HEADLINE = ("fid", "squared_error", "posterior_w2_squared", "posterior_variance")
-IMAGES = (
-    *("fid", "fid_gaussian", "fid_mixture", "fid_interpolation", "fid_reconstruction", "kid"),
-    *("precision", "recall", "density", "coverage", "sharpness", "squared_error"),
+DECODED = ("fid", "fid_gaussian", "fid_mixture", "fid_interpolation", "fid_reconstruction", "squared_error")
+QUALITY = (
+    *("kid", "precision", "recall", "density", "coverage"),
+    *("sharpness", "sharpness_gap", "sharpness_reconstruction_gap"),
 )
 LATENT = (
     *("knn_accuracy", "linear_accuracy", "posterior_w2_squared", "sliced_w2_squared", "ks_mean"),
@@ -164,37 +174,61 @@ def _settings(run: Run) -> dict[str, str]:
 # ---------------------------------------------------------------- methods, over their seeds
 
 
-def of_method(runs: Sequence[Run], dataset: str, variant: str = "") -> dict[str, list[Run]]:
-    """The runs of each method on a data set, all seeds, in the order of ``METHODS``."""
-    chosen = {method: [] for method in METHODS}
-    for run in runs:
-        if (run.experiment.dataset, run.experiment.variant) == (dataset, variant):
-            chosen[run.experiment.method].append(run)
-    return {method: found for method, found in chosen.items() if found}
+class Contest(NamedTuple):
+    """Methods trained alike on one data set: its title, and the runs of each method, all seeds."""
+
+    title: str
+    dataset: str
+    methods: dict[str, list[Run]]
+
+    def measured(self, key: str) -> dict[str, Measured]:
+        """A metric of every method that has it."""
+        found = {name: measured(runs, key) for name, runs in self.methods.items()}
+        return {name: one for name, one in found.items() if one}
 
 
-def comparison(runs: Sequence[Run], dataset: str, keys: Sequence[str] = HEADLINE, variant: str = "") -> str:
-    """Metrics of every method on a data set over its seeds, a method a row; ``LEGEND`` explains it."""
-    methods = of_method(runs, dataset, variant)
-    columns = {key: {name: measured(found, key) for name, found in methods.items()} for key in keys}
-    columns = {key: column for key, column in columns.items() if any(column.values())}
-    written = {key: _column(column, METRICS[key]) for key, column in columns.items()}
+def contests(runs: Sequence[Run]) -> list[Contest]:
+    """Every contest that runs belong to, methods in the order of ``METHODS``; other variants are left out."""
+    found = []
+    for dataset in DATASETS:
+        for variant, words in CONTESTS.items():
+            here = [
+                run for run in runs if (run.experiment.dataset, run.experiment.variant) == (dataset, variant)
+            ]
+            methods = {name: [run for run in here if run.experiment.method == name] for name in METHODS}
+            methods = {name: some for name, some in methods.items() if some}
+            if methods:
+                found.append(Contest(DATASET_NAMES[dataset] + words, dataset, methods))
+    return found
+
+
+def comparison(contest: Contest, keys: Sequence[str] = HEADLINE) -> str:
+    """Metrics of a contest's methods over their seeds, a method a row; ``LEGEND`` explains the cells."""
+    columns = {key: column for key in keys if (column := contest.measured(key))}
+    written = [_column(column, METRICS[key]) for key, column in columns.items()]
     rows = [
-        [NAMES[name], str(len(found)), *(written[key][name] for key in columns)]
-        for name, found in methods.items()
+        [NAMES[name], str(len(runs)), *(column.get(name, "-") for column in written)]
+        for name, runs in contest.methods.items()
     ]
     return markdown(["method", "seeds", *(METRICS[key].label for key in columns)], rows)
 
 
-def across(runs: Sequence[Run], key: str, variant: str = "") -> str:
-    """One metric of every method on every data set that has it, and of how many seeds."""
+def comparisons(runs: Sequence[Run], keys: Sequence[str] = HEADLINE) -> str:
+    """:func:`comparison` of every contest in which one of the metrics was measured, each under its title."""
+    return "\n\n".join(
+        f"**{contest.title}**\n\n{comparison(contest, keys)}"
+        for contest in contests(runs)
+        if any(contest.measured(key) for key in keys)
+    )
+
+
+def across(runs: Sequence[Run], key: str) -> str:
+    """One metric of every method in every contest that has it, and of how many seeds."""
     head, columns = ["method"], []
-    for dataset in DATASETS:
-        found = {name: measured(some, key) for name, some in of_method(runs, dataset, variant).items()}
-        if any(found.values()):
-            head += [DATASET_NAMES[dataset], "seeds"]
-            seeds = {name: str(one.seeds) for name, one in found.items() if one}
-            columns += [_column(found, METRICS[key]), seeds]
+    for contest in contests(runs):
+        if found := contest.measured(key):
+            head += [contest.title, "seeds"]
+            columns += [_column(found, METRICS[key]), {name: str(one.seeds) for name, one in found.items()}]
     rows = [
         [NAMES[name], *(column.get(name, "-") for column in columns)]
         for name in METHODS
@@ -203,10 +237,24 @@ def across(runs: Sequence[Run], key: str, variant: str = "") -> str:
     return markdown(head, rows)
 
 
-def cell(one: Measured | None, metric: Metric) -> str:
+def places(runs: Sequence[Run], key: str, method: str = "wwae") -> str:
+    """Where a method comes in each contest by one metric, and who is first, as a Markdown list."""
+    metric, lines = METRICS[key], []
+    for contest in contests(runs):
+        found = contest.measured(key)
+        order = sorted(found, key=lambda name: found[name].mean, reverse=metric.better == "higher")
+        if method in found:
+            place, ours = order.index(method) + 1, f"{NAMES[method]} {cell(found[method], metric)}"
+            first = f"; {metric.better[:-2]}est is {NAMES[order[0]]}, {cell(found[order[0]], metric)}"
+            lines.append(
+                f"- {contest.title}, {metric.label}: {ours}, place {place} of {len(order)}"
+                f"{first if place > 1 else ''}."
+            )
+    return "\n".join(lines)
+
+
+def cell(one: Measured, metric: Metric) -> str:
     """``mean ± interval`` over several seeds, else ``mean (standard error)``, else the mean alone."""
-    if one is None:
-        return "-"
     if not math.isnan(one.interval):
         return plus_minus(one.mean, one.interval, metric.form)
     form = _form(metric.form, one.error)
@@ -228,9 +276,9 @@ def _form(form: str, spread: float) -> str:
     return f"{{:.{decimals}f}}"
 
 
-def _column(column: Mapping[str, Measured | None], metric: Metric) -> dict[str, str]:
+def _column(column: Mapping[str, Measured], metric: Metric) -> dict[str, str]:
     """The cells of one metric, the best in bold where it is surely so."""
-    best = _best({name: one for name, one in column.items() if one}, metric.better)
+    best = _best(column, metric.better)
     cells = {name: cell(one, metric) for name, one in column.items()}
     return cells | ({best: f"**{cells[best]}**"} if best else {})
 
@@ -253,23 +301,25 @@ def peers() -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def published(runs: Sequence[Run], dataset: str, key: str = "fid", variant: str = "") -> str:
+def published(runs: Sequence[Run], dataset: str, key: str = "fid") -> str:
     """Ours beside what others published for a data set, a method a row and a source a column."""
     theirs = peers()
     results = [one for one in theirs["results"] if one["dataset"] == dataset and key in one]
-    sources = [name for name in theirs["sources"] if any(one["source"] == name for one in results)]
-    ours = {name: measured(found, key) for name, found in of_method(runs, dataset, variant).items()}
-    rows: dict[str, dict[str, str]] = {
-        name: {"": cell(one, METRICS[key])} for name, one in ours.items() if one
-    }
-    for one in results:
-        row = rows.setdefault(one["method"] or one["label"], {})
-        row[one["source"]] = _peer(one, key)
-    order = sorted(rows, key=lambda name: METHODS.index(name) if name in METHODS else len(METHODS))
-    head = ["method", "this book", *(theirs["sources"][name]["name"] for name in sources)]
-    return markdown(
-        head, [[NAMES.get(name, name), *(rows[name].get(s, "-") for s in ["", *sources])] for name in order]
-    )
+    columns: dict[str, dict[str, str]] = {}
+    for contest in contests(runs):
+        if contest.dataset == dataset and (found := contest.measured(key)):
+            title = contest.title.replace(DATASET_NAMES[dataset], "this book")
+            columns[title] = {name: cell(one, METRICS[key]) for name, one in found.items()}
+    for name, source in theirs["sources"].items():
+        given = {one["method"] or one["label"]: _peer(one, key) for one in results if one["source"] == name}
+        if given:
+            columns[source["name"]] = given
+    named = list(dict.fromkeys(name for column in columns.values() for name in column))
+    order = [name for name in METHODS if name in named] + [name for name in named if name not in METHODS]
+    rows = [
+        [NAMES.get(name, name), *(column.get(name, "-") for column in columns.values())] for name in order
+    ]
+    return markdown(["method", *columns], rows)
 
 
 def _peer(one: Mapping[str, Any], key: str) -> str:
@@ -277,10 +327,8 @@ def _peer(one: Mapping[str, Any], key: str) -> str:
     return f"{'~' if one.get('approximate') else ''}{one[key]}{spread}"
 
 
-def protocols(dataset: str | None = None) -> str:
-    """How the published numbers were measured, a source a row; of one data set's sources alone if named."""
-    theirs = peers()
-    used = {one["source"] for one in theirs["results"] if dataset in (None, one["dataset"])}
+def protocols() -> str:
+    """How the published numbers were measured, a source a row."""
     rows = [
         [
             f"[{source['name']}]({source['url']}), {source['where']}",
@@ -292,23 +340,51 @@ def protocols(dataset: str | None = None) -> str:
             source["reference"] or "-",
             source["choice"] or "-",
         ]
-        for name, source in theirs["sources"].items()
-        if name in used
+        for source in peers()["sources"].values()
     ]
     head = ["source", "network", "latent dimension", "epochs", "images", "samples", "reference", "reported"]
     return markdown(head, rows, words=len(head))
 
 
 def _by_dataset(value: Any) -> str:
-    """A value that is the same for every data set, or one for each."""
+    """A value that holds for every data set, or the value of each, data sets that share one together."""
     if not isinstance(value, dict):
         return "-" if value is None else str(value)
-    if len(set(map(str, value.values()))) == 1 and len(value) == len(DATASET_NAMES):
-        return str(next(iter(value.values())))
-    return ", ".join(f"{one} ({DATASET_NAMES[name]})" for name, one in value.items()) or "-"
+    shared: dict[str, list[str]] = {}
+    for dataset, one in value.items():
+        shared.setdefault(str(one), []).append(DATASET_NAMES[dataset])
+    if len(value) == len(DATASET_NAMES) and len(shared) == 1:
+        return next(iter(shared))
+    return "; ".join(f"{one} ({', '.join(names)})" for one, names in shared.items()) or "-"
 
 
-# ---------------------------------------------------------------- what it cost
+# ---------------------------------------------------------------- choices and cost
+
+
+def chosen(runs: Sequence[Run], field: str, method: str = "wwae") -> str:
+    """What a method's experiments were configured to, by data set where they differ."""
+    values = {
+        contest.dataset: f"{value:g}" if isinstance(value, float) else str(value)
+        for contest in reversed(contests(runs))
+        if method in contest.methods
+        for value in [getattr(contest.methods[method][0].experiment, field)]
+    }
+    distinct = set(values.values())
+    return distinct.pop() if len(distinct) == 1 else _by_dataset(dict(reversed(values.items())))
+
+
+def penalty_times(timings: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """Milliseconds of each penalty with its gradient, by size of the batch, from the benchmark's record."""
+    sizes = list(dict.fromkeys((one["n"], one["d"]) for one in timings["measured"]))
+    seconds = {(one["method"], one["n"], one["d"]): one["seconds"] for one in timings["measured"]}
+    rows = [
+        [
+            words,
+            *(f"{1e3 * seconds[method, *size]:.2f}" if (method, *size) in seconds else "-" for size in sizes),
+        ]
+        for method, words in names.items()
+    ]
+    return markdown(["milliseconds", *(f"{n:,} codes, d = {d}" for n, d in sizes)], rows)
 
 
 def compute(runs: Sequence[Run]) -> str:

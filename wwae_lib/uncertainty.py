@@ -65,16 +65,22 @@ def measured(runs: Sequence[Run], key: str) -> Measured | None:
 def numbers(run: Run) -> dict[str, float]:
     r"""A run's metrics, and what follows from them.
 
-    * ``train_minutes``: how long its training took;
+    * ``train_minutes``, ``epoch_seconds``: how long its training took, and an epoch of it;
     * ``sharpness_gap``, ``sharpness_reconstruction_gap``: how far prior samples and reconstructions are from
-      as sharp as the test images, :math:`|\log(\text{sharpness} / \text{sharpness of data})|`.
+      as sharp as the test images, :math:`|\log(\text{sharpness} / \text{sharpness of data})|`;
+    * ``knn_accuracy_error``, ``linear_accuracy_error``: binomial, over the test images.
     """
-    found = run.metrics | {"train_minutes": run.record["environment"]["train_seconds"] / 60}
+    seconds = run.record["environment"]["train_seconds"]
+    found = run.metrics | {"train_minutes": seconds / 60, "epoch_seconds": seconds / run.experiment.epochs}
     for key in ("sharpness", "sharpness_reconstruction"):
         if key in found and "sharpness_data" in found:
             found[f"{key}_gap"] = abs(math.log(found[key] / found["sharpness_data"]))
             if f"{key}_error" in found:
                 found[f"{key}_gap_error"] = found[f"{key}_error"] / found[key]
+    for key in ("knn_accuracy", "linear_accuracy"):
+        if key in found:
+            images = run.record["data"]["test"]["images"]
+            found.setdefault(f"{key}_error", math.sqrt(found[key] * (1 - found[key]) / images))
     return found
 
 

@@ -1,0 +1,253 @@
+"""Tables say what the records say: every number is one of theirs, and follows when they change."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from urllib.parse import urlparse
+
+import made_up
+import numpy as np
+import pytest
+from made_up import seeds
+from scipy import stats
+
+from wwae_lib import tables
+from wwae_lib.data import DATASETS
+from wwae_lib.experiments import METHODS
+from wwae_lib.runs import Run
+from wwae_lib.tables import METRICS
+
+
+def rows(table: str) -> list[dict[str, str]]:
+    """A Markdown table as a dictionary a row; a title that comes twice counts up."""
+    head, rule, *body = (
+        [cell.strip() for cell in line.strip("|").split("|")] for line in table.strip().splitlines()
+    )
+    assert set("".join(rule)) <= set("-:")
+    named = [title if head.index(title) == i else f"{title} {i}" for i, title in enumerate(head)]
+    return [dict(zip(named, cells, strict=True)) for cells in body]
+
+
+def column(table: str, title: str) -> list[str]:
+    return [row[title] for row in rows(table)]
+
+
+@pytest.fixture
+def runs() -> list[Run]:
+    made = seeds("wwae", fid=[24.11, 25.32, 23.83], squared_error=[10.0, 10.1, 10.2], kid=[0.01, 0.02, 0.03])
+    made += [made_up.run("vae", fid=31.44, fid_error=0.21, kid=0.05, kid_error=0.0001)]
+    made += [made_up.run("gan", fid=17.5, fid_error=0.2)]
+    made += seeds("gan", "fashion_mnist", fid=[40.0, 41.0])
+    made += [made_up.run("wwae", dataset="fashion_mnist", fid=52.123)]
+    return [*made, made_up.run("wwae", variant="lambda_1", fid=1.0)]
+
+
+# ---------------------------------------------------------------- single runs
+
+
+def test_a_run_a_row():
+    some = [made_up.run("wwae", fid=24.11, squared_error=10.0), made_up.run("gan", variant="x_1", fid=17.5)]
+    assert rows(tables.table(some)) == [
+        {"method": "WWAE", METRICS["fid"].label: "24.1", METRICS["squared_error"].label: "10.00"},
+        {"method": "DCGAN (x 1)", METRICS["fid"].label: "17.5", METRICS["squared_error"].label: "-"},
+    ]
+
+
+@pytest.mark.parametrize("key", METRICS)
+def test_every_metric_can_be_shown(key):
+    some = [made_up.run("wwae", sharpness=0.03, sharpness_reconstruction=0.02, sharpness_data=0.04)]
+    if key not in ("sharpness_gap", "sharpness_reconstruction_gap", "train_minutes", "epoch_seconds"):
+        some = [made_up.run("wwae", **{key: 0.5, "sharpness_data": 0.04} | {key: 0.5})]
+    assert METRICS[key].label in rows(tables.table(some, [key]))[0]
+    assert METRICS[key].label in tables.comparisons(some, [key])
+
+
+def test_settings_show_the_configuration_of_the_record():
+    run = made_up.run("wwae", seconds=1234.0)
+    shown = dict(zip(column(tables.settings([run]), ""), column(tables.settings([run]), "WWAE"), strict=True))
+    for key, value in run.record["config"].items():
+        if key not in ("dataset", "method", "variant"):
+            assert shown[f"`{key}`"] == str(value)
+    assert shown["training time"] == "21 min"
+
+
+# ---------------------------------------------------------------- methods over seeds
+
+
+def test_cells_hold_mean_and_interval_or_value_and_error(runs):
+    (mnist, fashion) = tables.contests(runs)
+    fid, kid = METRICS["fid"].label, METRICS["kid"].label
+    found = {row["method"]: row for row in rows(tables.comparison(mnist, ["fid", "kid"]))}
+    values = [24.11, 25.32, 23.83]
+    half = stats.t.ppf(0.975, 2) * stats.sem(values)
+    assert found["WWAE"][fid] == f"{np.mean(values):.1f} ± {half:.1f}"
+    assert found["WWAE"]["seeds"] == "3"
+    assert found["VAE"][fid] == "31.4 (0.2)"
+    assert found["VAE"][kid] == "0.0500 (0.0001)"
+    assert found["DCGAN"][kid] == "-"
+    found = {row["method"]: row for row in rows(tables.comparison(fashion, ["fid"]))}
+    assert found["WWAE"][fid] == "52.1"  # no error known
+    assert (found["DCGAN"][fid], found["DCGAN"]["seeds"]) == ("**40.5**", "2")
+
+
+def test_small_spreads_get_the_decimals_they_need():
+    assert tables.plus_minus(24.123456, 0.0234, "{:.1f}") == "24.12 ± 0.02"
+    assert tables.plus_minus(24.123456, 0.2, "{:.1f}") == "24.1 ± 0.2"
+    assert tables.plus_minus(-24.15, float("nan"), "{:.1f}", "+") == "-24.1"
+    assert tables.plus_minus(4.25, 0.0, "{:.1f}", "+") == "+4.2 ± 0.0"
+
+
+def test_variants_take_no_part(runs):
+    assert "1.0" not in column(tables.across(runs, "fid"), "MNIST")
+    assert column(tables.across(runs, "fid"), "seeds") == ["3", "1", "1"]
+
+
+def test_the_reference_network_is_a_contest_of_its_own(runs):
+    runs += [made_up.run("vae", variant="reference", fid=12.0)]
+    titles = [contest.title for contest in tables.contests(runs)]
+    assert titles == ["MNIST", "MNIST, reference network", "Fashion-MNIST"]
+    assert "this book, reference network" in tables.published(runs, "mnist")
+
+
+def marked(*runs: Run, key: str = "fid") -> list[str]:
+    (contest,) = tables.contests([run for run in runs])
+    found = rows(tables.comparison(contest, [key]))
+    return [row["method"] for row in found if row[METRICS[key].label].startswith("**")]
+
+
+def test_the_best_is_marked_only_where_it_is_surely_best():
+    def one(method, value, error):
+        return made_up.run(method, fid=value, fid_error=error)
+
+    assert marked(one("wwae", 20.0, 0.1), one("vae", 21.0, 0.1)) == ["WWAE"]
+    assert marked(one("wwae", 20.0, 0.1), one("vae", 20.2, 0.1)) == []
+    assert marked(one("wwae", 20.0, 0.1), one("vae", 22.0, 0.1), one("gan", 20.9, 0.9)) == []
+    assert marked(made_up.run("wwae", fid=1.0), made_up.run("vae", fid=99.0)) == [], "no error is known"
+    assert marked(one("wwae", 20.0, 0.1)) == [], "nothing to be better than"
+    assert marked(*seeds("wwae", fid=[1, 2, 3]), *seeds("gan", fid=[9, 10, 11])) == ["WWAE"]
+    assert marked(*seeds("wwae", fid=[1, 9, 20]), *seeds("gan", fid=[9, 10, 21])) == []
+    higher = seeds("wwae", recall=[0.1, 0.11, 0.12]) + seeds("gan", recall=[0.5, 0.51, 0.52])
+    assert marked(*higher, key="recall") == ["DCGAN"]
+    neither = seeds("wwae", sharpness=[0.1, 0.11, 0.12]) + seeds("gan", sharpness=[0.5, 0.51, 0.52])
+    assert marked(*neither, key="sharpness") == []
+
+
+def test_places(runs):
+    assert tables.places(runs, "fid").splitlines() == [
+        "- MNIST, FID of prior samples: WWAE 24.4 ± 2.0, place 2 of 3; lowest is DCGAN, 17.5 (0.2).",
+        "- Fashion-MNIST, FID of prior samples: WWAE 52.1, place 2 of 2; lowest is DCGAN, 40.5.",
+    ]
+    assert "highest is" in tables.places(
+        [made_up.run("wwae", recall=0.1), made_up.run("gan", recall=0.2)], "recall"
+    )
+
+
+def test_nothing_recorded_makes_empty_tables():
+    assert tables.comparisons([]) == tables.places([], "fid") == ""
+    assert rows(tables.across([], "fid")) == []
+
+
+def all_tables(runs: list[Run]) -> str:
+    keys = list(METRICS)
+    parts = [tables.comparisons(runs, keys), tables.across(runs, "fid"), tables.table(runs, keys)]
+    parts += [tables.settings(runs), tables.compute(runs), tables.places(runs, "fid")]
+    return "\n\n".join([*parts, *(tables.published(runs, dataset) for dataset in DATASETS)])
+
+
+def test_a_record_that_changes_changes_the_tables(runs):
+    before = all_tables(runs)
+    for number, run in enumerate(runs):
+        for key in run.metrics:
+            changed = copy.deepcopy(runs)
+            changed[number].metrics[key] = 1.5 * run.metrics[key] + 1
+            if key.endswith("_error") and run.metrics[key] < 0.001:
+                continue
+            assert all_tables(changed) != before, f"{run.experiment.name}: {key}"
+
+
+# ---------------------------------------------------------------- published numbers
+
+
+def test_published_numbers_are_well_formed():
+    found = tables.peers()
+    assert found["format"] == 1
+    assert set(found) == {"format", "metrics", "sources", "results"}
+    keys = {"name", "title", "url", "where", "network", "latent", "epochs", "images"}
+    for name, source in found["sources"].items():
+        assert source.keys() == keys | {"samples", "reference", "choice"}, name
+        assert urlparse(source["url"]).scheme == "https"
+        assert source["samples"] is None or source["samples"] >= 2048, (
+            "the FID's features have 2,048 dimensions"
+        )
+        for field in ("latent", "images"):
+            assert set(source[field]) <= set(DATASETS)
+    seen = set()
+    for one in found["results"]:
+        optional = {"fid_spread", "approximate"}
+        values = set(one) - {"source", "dataset", "method", "label"} - optional
+        assert values and values <= METRICS.keys(), one
+        assert all(0 < one[key] < 200 for key in values)
+        assert one["source"] in found["sources"]
+        assert one["dataset"] in DATASETS
+        assert one["method"] is None or one["method"] in METHODS
+        identity = one["source"], one["dataset"], one["label"]
+        assert identity not in seen
+        seen.add(identity)
+    assert {one["source"] for one in found["results"]} == found["sources"].keys()
+
+
+def test_nothing_published_is_said_to_be_of_the_paper_we_could_not_read():
+    assert not re.search("wwae|1902.09323", json.dumps(tables.peers()), re.IGNORECASE)
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_published_numbers_stand_beside_ours(runs, dataset):
+    found = {row["method"]: row for row in rows(tables.published(runs, dataset))}
+    sources = tables.peers()["sources"]
+    for one in tables.peers()["results"]:
+        if one["dataset"] == dataset and "fid" in one:
+            row = found[tables.NAMES.get(one["method"], one["label"])]
+            number = re.match(r"~?([\d.]+)", row[sources[one["source"]]["name"]]).group(1)
+            assert float(number) == one["fid"]
+    if dataset == "mnist":
+        assert found["WWAE"]["this book"] == "24.4 ± 2.0"
+        assert found["WWAE"]["Ghosh et al. 2020"] == "-"
+
+
+def test_every_source_has_a_protocol():
+    text = tables.protocols()
+    assert all(f"[{one['name']}]({one['url']})" in text for one in tables.peers()["sources"].values())
+
+
+# ---------------------------------------------------------------- choices and cost
+
+
+def test_choices_are_read_from_the_runs(runs):
+    assert tables.chosen(runs, "penalty_weight") == "10"
+    assert tables.chosen([*runs, made_up.run("wwae", dataset="celeba")], "latent") == (
+        "8 (MNIST, Fashion-MNIST); 64 (CelebA)"
+    )
+
+
+def test_hours_of_training(runs):
+    found = rows(tables.compute(runs))
+    assert [(row["data set"], row["runs"]) for row in found] == [
+        ("MNIST", "6"),
+        ("Fashion-MNIST", "3"),
+        ("together", "9"),
+    ]
+    assert found[-1]["hours of training"] == "1.5"
+
+
+def test_times_of_the_penalty():
+    timings = {
+        "measured": [
+            {"n": 100, "d": 8, "method": "w2_penalty", "seconds": 0.0005},
+            {"n": 100, "d": 8, "method": "mmd", "seconds": 0.0025},
+            {"n": 4096, "d": 256, "method": "w2_penalty", "seconds": 0.02},
+        ]
+    }
+    found = rows(tables.penalty_times(timings, {"w2_penalty": "W2", "mmd": "MMD"}))
+    assert [list(row.values()) for row in found] == [["W2", "0.50", "20.00"], ["MMD", "2.50", "-"]]

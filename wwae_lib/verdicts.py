@@ -1,0 +1,434 @@
+"""Which claims of the paper's abstract hold? Verdicts computed from records by one rule, stated here."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from scipy.special import fdtri, ndtri, stdtrit
+
+from .runs import Run, results_root
+from .tables import METRICS, NAMES, cell, contests, markdown, plus_minus
+from .uncertainty import LEVEL, Measured, difference, numbers
+
+__all__ = [
+    "ABSTRACT",
+    "CLAIMS",
+    "RULE",
+    "VERDICTS",
+    "Claim",
+    "Finding",
+    "Verdict",
+    "benchmark",
+    "evidence",
+    "summary",
+    "table",
+    "verdicts",
+]
+
+# Word for word, slips included, as the paper's page at arxiv.org/abs/1902.09323 gives it.
+ABSTRACT = (
+    "To address the challenges in learning deep generative models (e.g.,the blurriness of variational "
+    "auto-encoder and the instability of training generative adversarial networks, we propose a novel deep "
+    "generative model, named Wasserstein-Wasserstein auto-encoders (WWAE). We formulate WWAE as minimization "
+    "of the penalized optimal transport between the target distribution and the generated distribution. By "
+    "noticing that both the prior P_Z and the aggregated posterior Q_Z of the latent code Z can be well "
+    "captured by Gaussians, the proposed WWAE utilizes the closed-form of the squared Wasserstein-2 distance "
+    "for two Gaussians in the optimization process. As a result, WWAE does not suffer from the sampling "
+    "burden and it is computationally efficient by leveraging the reparameterization trick. Numerical "
+    "results evaluated on multiple benchmark datasets including MNIST, fashion- MNIST and CelebA show that "
+    "WWAE learns better latent structures than VAEs and generates samples of better visual quality and "
+    "higher FID scores than VAEs and GANs."
+)
+VERDICTS = ("holds", "holds in part", "does not hold", "cannot be tested")
+RULE = (
+    "A claim is put to several tests. A test speaks *for* the claim or *against* it where the difference "
+    "exceeds its 95% uncertainty; else it stays *open*, as does one whose uncertainty is not known. A claim "
+    "**holds** if every test speaks for it; it **holds in part** if some do; it **does not hold** if none "
+    "does and one speaks against it; it **cannot be tested** with these records if none speaks either way. "
+    "Among VAEs and among GANs there are two rivals on each data set: the one of default settings, and the "
+    "one that is best in the metric at hand, chosen after the fact and so in its own favour. Intervals are "
+    "not widened for the number of tests."
+)
+
+VAES = ("vae", "vae_learned", "vae_bernoulli")  # the first of each family is the one of default settings
+GANS = ("gan", "wgan_gp")
+# What counts as equal where a record holds no uncertainty, or where equality is what is claimed.
+SLOWER = 1.25  # times in this ratio, on machines that do other work besides
+WORSE = 0.1  # a gain of this share of the FID
+
+FOR, AGAINST, OPEN = "for", "against", "open"
+
+
+class Finding(NamedTuple):
+    """One test of a claim: where, what, the two sides as text, the outcome as text, and what it says."""
+
+    setting: str
+    question: str
+    ours: str
+    other: str
+    result: str
+    basis: str
+    says: str
+
+
+class Claim(NamedTuple):
+    """A statement of the abstract: in short, word for word, as we read it; its tests; its numbers' place."""
+
+    name: str
+    quote: str
+    reading: str
+    tested: str
+    link: str
+    tests: Callable[[Sequence[Run], Mapping[str, Any] | None], Iterator[Finding]]
+
+
+class Verdict(NamedTuple):
+    """A claim, what its tests found, and which of ``VERDICTS`` follows."""
+
+    claim: Claim
+    findings: tuple[Finding, ...]
+    verdict: str
+
+
+def verdicts(runs: Sequence[Run], timings: Mapping[str, Any] | None = None) -> dict[str, Verdict]:
+    """The verdict on each claim of ``CLAIMS``, by its key.
+
+    Args:
+        runs: the records to judge by; variants that belong to no comparison are left aside.
+        timings: the record of ``tools/benchmark_penalty.py``, where there is one.
+    """
+    found = {}
+    for key, claim in CLAIMS.items():
+        findings = tuple(claim.tests(runs, timings))
+        found[key] = Verdict(claim, findings, _judge([finding.says for finding in findings]))
+    return found
+
+
+def _judge(said: Sequence[str]) -> str:
+    """``RULE``."""
+    if FOR in said:
+        return "holds" if set(said) == {FOR} else "holds in part"
+    return "does not hold" if AGAINST in said else "cannot be tested"
+
+
+def benchmark() -> dict[str, Any] | None:
+    """The recorded timings of the penalty, or ``None`` where there are none."""
+    path = results_root() / "penalty_benchmark.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+# ---------------------------------------------------------------- tests
+
+
+def _better_than(family: Sequence[str], *keys: str) -> Callable[..., Iterator[Finding]]:
+    """The WWAE against a family: its default member and the one best in the metric, on each data set."""
+
+    def tests(runs: Sequence[Run], timings: Mapping[str, Any] | None) -> Iterator[Finding]:
+        for contest in contests(runs):
+            for key in keys:
+                found = contest.measured(key)
+                theirs = {name: found[name] for name in family if name in found}
+                if "wwae" in found and theirs:
+                    for name in _rivals(theirs, METRICS[key].better):
+                        yield _compared(contest.title, key, found["wwae"], name, theirs[name])
+
+    return tests
+
+
+def _rivals(theirs: Mapping[str, Measured], better: str) -> list[str]:
+    """The default (the first) and the best, which may be the same."""
+    best = (min if better == "lower" else max)(theirs, key=lambda name: theirs[name].mean)
+    return list(dict.fromkeys([next(iter(theirs)), best]))
+
+
+def _compared(setting: str, key: str, ours: Measured, name: str, theirs: Measured) -> Finding:
+    metric, gap = METRICS[key], difference(ours, theirs)
+    says = OPEN if not gap.sure else FOR if (gap.value < 0) == (metric.better == "lower") else AGAINST
+    result = plus_minus(gap.value, gap.half, metric.form, "+")
+    question = f"{metric.label} ({metric.better} is better)"
+    other = f"{NAMES[name]}: {cell(theirs, metric)}"
+    return Finding(setting, question, cell(ours, metric), other, result, gap.basis, says)
+
+
+def _gaussian_codes(runs: Sequence[Run], timings: Mapping[str, Any] | None) -> Iterator[Finding]:
+    """Is normality of the codes rejected? Is a mixture so much better that the images show it?"""
+    for contest in contests(runs):
+        if p := contest.measured("henze_zirkler_p").get("wwae"):
+            rejected = sum(value < 1 - LEVEL for value in p.values)
+            says = FOR if not rejected else AGAINST if rejected == p.seeds else OPEN
+            yield Finding(
+                contest.title,
+                "are the codes normal? (Henze-Zirkler test at 5%)",
+                "p = " + ", ".join(f"{value:.3f}" for value in p.values),
+                "-",
+                f"rejected for {rejected} of {p.seeds}",
+                _seeds(p.seeds),
+                says,
+            )
+        gaussian, mixture = (contest.measured(key).get("wwae") for key in ("fid_gaussian", "fid_mixture"))
+        if gaussian and mixture and gaussian.seeds == mixture.seeds:
+            yield _as_good_as_a_mixture(contest.title, gaussian, mixture)
+
+
+def _as_good_as_a_mixture(setting: str, gaussian: Measured, mixture: Measured) -> Finding:
+    """Equality within ``WORSE``, as both ends of the interval tell; seeds are paired."""
+    gains = [one - other for one, other in zip(gaussian.values, mixture.values, strict=True)]
+    value, allowed = statistics.fmean(gains), WORSE * gaussian.mean
+    if gaussian.seeds > 1:
+        t = float(stdtrit(gaussian.seeds - 1, (1 + LEVEL) / 2))
+        half, basis = t * statistics.stdev(gains) / math.sqrt(len(gains)), f"{gaussian.seeds} seeds, paired"
+    else:
+        half = float(ndtri((1 + LEVEL) / 2)) * math.hypot(gaussian.error, mixture.error)
+        basis = _seeds(1) + (", no error known" if math.isnan(half) else ", own errors")
+    says = FOR if value + half < allowed else AGAINST if value - half > allowed else OPEN
+    form = METRICS["fid"].form
+    return Finding(
+        setting,
+        f"FID by a Gaussian fitted to the codes, less by a mixture (up to {WORSE:.0%} counts as none)",
+        cell(gaussian, METRICS["fid"]),
+        f"mixture: {cell(mixture, METRICS['fid'])}",
+        plus_minus(value, half, form, "+"),
+        basis,
+        says,
+    )
+
+
+def _quicker_than_sampling(runs: Sequence[Run], timings: Mapping[str, Any] | None) -> Iterator[Finding]:
+    """The penalty's time, with its gradient, against penalties that compare codes with draws of the prior."""
+    sampling = {"mmd": "MMD of the WAE", "sinkhorn": "Sinkhorn divergence", "sliced": "sliced W2"}
+    if timings is None:
+        return
+    seconds = {(one["n"], one["d"], one["method"]): one["seconds"] for one in timings["measured"]}
+    environment = timings["environment"]
+    for (n, d, method), theirs in seconds.items():
+        if method in sampling and (ours := seconds.get((n, d, "w2_penalty"))):
+            ratio = theirs / ours
+            says = FOR if ratio > SLOWER else AGAINST if ratio < 1 / SLOWER else OPEN
+            yield Finding(
+                f"{n:,} codes of {d} dimensions",
+                f"time of penalty and gradient (a factor of {SLOWER:g} counts as none)",
+                f"{1e3 * ours:.2f} ms",
+                f"{sampling[method]}: {1e3 * theirs:.2f} ms",
+                f"{ratio:.1f} times as long",
+                f"medians, {environment['device']}, {environment['threads']} thread(s)",
+                says,
+            )
+
+
+def _no_slower(runs: Sequence[Run], timings: Mapping[str, Any] | None) -> Iterator[Finding]:
+    """An epoch's time against that of the other auto-encoders trained on the same machine, same batches."""
+    for contest in contests(runs):
+        for name in ("vae", "wae_mmd", "swae"):
+            pairs = [
+                (one, other)
+                for one in contest.methods.get("wwae", ())
+                for other in contest.methods.get(name, ())
+                if _circumstances(one) == _circumstances(other)
+            ]
+            if not pairs:
+                continue
+            ours, theirs = (
+                statistics.fmean(numbers(run)["epoch_seconds"] for run in side)
+                for side in zip(*pairs, strict=True)
+            )
+            yield Finding(
+                contest.title,
+                f"time of an epoch (a factor of up to {SLOWER:g} counts as none)",
+                f"{ours:.1f} s",
+                f"{NAMES[name]}: {theirs:.1f} s",
+                f"{ours / theirs:.2f} times as long",
+                "means over seeds, same machine",
+                FOR if ours / theirs < SLOWER else AGAINST,
+            )
+
+
+def _circumstances(run: Run) -> tuple[Any, ...]:
+    environment, chosen = run.record["environment"], run.experiment
+    machine = tuple(environment[key] for key in ("device", "threads", "precision"))
+    return (*machine, chosen.network, chosen.batch_size, run.record["data"]["train"]["images"])
+
+
+def _steadier(runs: Sequence[Run], timings: Mapping[str, Any] | None) -> Iterator[Finding]:
+    """How much the FID's logarithm varies over seeds, by Fisher's interval for a ratio of deviations."""
+    for contest in contests(runs):
+        several = {name: one for name, one in contest.measured("fid").items() if one.seeds > 1}
+        for name in GANS:
+            if "wwae" in several and name in several:
+                yield _spread_ratio(contest.title, several["wwae"], name, several[name])
+
+
+def _spread_ratio(setting: str, ours: Measured, name: str, theirs: Measured) -> Finding:
+    first, second = (statistics.stdev(map(math.log, one.values)) for one in (ours, theirs))
+    ratio = second / first if first else math.inf
+    freedom = theirs.seeds - 1, ours.seeds - 1
+    low, high = (ratio / math.sqrt(fdtri(*freedom, p)) for p in ((1 + LEVEL) / 2, (1 - LEVEL) / 2))
+    return Finding(
+        setting,
+        "relative spread of the FID over seeds",
+        f"{first:.1%}",
+        f"{NAMES[name]}: {second:.1%}",
+        f"{ratio:.2f} times as much ({low:.2f} to {high:.2f})",
+        f"{ours.seeds} and {theirs.seeds} seeds, F",
+        FOR if low > 1 else AGAINST if high < 1 else OPEN,
+    )
+
+
+def _seeds(n: int) -> str:
+    return f"{n} seed{'s' * (n > 1)}"
+
+
+CHALLENGES = (
+    "To address the challenges in learning deep generative models (e.g.,the blurriness of variational "
+    "auto-encoder and the instability of training generative adversarial networks"
+)
+BETTER = "generates samples of better visual quality and higher FID scores than VAEs and GANs"
+CLAIMS = {
+    "gaussians": Claim(
+        "Gaussian codes",
+        "both the prior P_Z and the aggregated posterior Q_Z of the latent code Z can be well captured by "
+        "Gaussians",
+        "The prior is Gaussian by choice; in question is the aggregated posterior of a trained WWAE.",
+        "normality of test images' codes; FID of images whose codes are drawn from a Gaussian fitted to the "
+        "codes, against a mixture of ten",
+        "latent",
+        _gaussian_codes,
+    ),
+    "sampling": Claim(
+        "no sampling burden",
+        "WWAE does not suffer from the sampling burden",
+        "The penalty draws no sample of the prior and, by the law of total covariance, none of the codes. "
+        "What that saves is measured. The moments still come from a batch, and err as {doc}`objective` says.",
+        "time of the penalty, against penalties that compare codes with draws of the prior",
+        "cost",
+        _quicker_than_sampling,
+    ),
+    "efficiency": Claim(
+        "computational efficiency",
+        "it is computationally efficient by leveraging the reparameterization trick",
+        "Training a WWAE takes no longer than training its relatives.",
+        "time of an epoch, against the VAE, the WAE-MMD and the SWAE on the same machine",
+        "cost",
+        _no_slower,
+    ),
+    "latent": Claim(
+        "better latent structure than VAEs",
+        "WWAE learns better latent structures than VAEs",
+        "Its codes tell the classes apart better, and their distribution is closer to the prior.",
+        "accuracy of nearest neighbours and of a linear classifier on the codes; sliced W2 of the codes to "
+        "the prior",
+        "latent",
+        _better_than(VAES, "knn_accuracy", "linear_accuracy", "sliced_w2_squared"),
+    ),
+    "quality-vaes": Claim(
+        "better visual quality than VAEs",
+        BETTER,
+        "No measure is a pair of eyes; three stand in for it, of which two look at fidelity alone.",
+        "KID, precision and density of prior samples",
+        "quality",
+        _better_than(VAES, "kid", "precision", "density"),
+    ),
+    "fid-vaes": Claim(
+        "better FID than VAEs",
+        BETTER,
+        "Higher is read as better, which for a Fréchet inception distance is lower.",
+        "FID of prior samples",
+        "fid",
+        _better_than(VAES, "fid"),
+    ),
+    "quality-gans": Claim(
+        "better visual quality than GANs",
+        BETTER,
+        "As for VAEs.",
+        "KID, precision and density of prior samples",
+        "quality",
+        _better_than(GANS, "kid", "precision", "density"),
+    ),
+    "fid-gans": Claim(
+        "better FID than GANs",
+        BETTER,
+        "As for VAEs: lower.",
+        "FID of prior samples",
+        "fid",
+        _better_than(GANS, "fid"),
+    ),
+    "sharpness": Claim(
+        "sharper than VAEs",
+        CHALLENGES,
+        "A WWAE's images are closer than those of VAEs to as sharp as the data.",
+        "distance, on a logarithmic scale, of the sharpness of samples and of reconstructions from that of "
+        "test images",
+        "quality",
+        _better_than(VAES, "sharpness_gap", "sharpness_reconstruction_gap"),
+    ),
+    "stability": Claim(
+        "more stable than GANs",
+        CHALLENGES,
+        "From seed to seed the training of a WWAE ends less differently than that of a GAN.",
+        "spread of the FID over seeds, relative to its size, against each GAN",
+        "fid",
+        _steadier,
+    ),
+}
+
+
+# ---------------------------------------------------------------- words
+
+
+def table(found: Mapping[str, Verdict]) -> str:
+    """One row a claim, as Markdown: its name leads to all its tests, the last column to the numbers."""
+    rows = [
+        [
+            f"[{one.claim.name}](#verdict-{key})",
+            f"“{one.claim.quote}”",
+            one.claim.tested,
+            _in_short(one.findings),
+            f"**{one.verdict}**",
+            f"[comparison](#comparison-{one.claim.link})",
+        ]
+        for key, one in found.items()
+    ]
+    head = ["claim", "word for word", "tested by", "evidence", "verdict", "numbers"]
+    return markdown(head, rows, words=len(head))
+
+
+def _in_short(findings: Sequence[Finding], most: int = 4) -> str:
+    """How many tests say what, and what the first question gave."""
+    if not findings:
+        return "no record"
+    said = [finding.says for finding in findings]
+    counts = ", ".join(f"{said.count(word)} {word}" for word in (FOR, AGAINST, OPEN) if word in said)
+    first = [one for one in findings if one.question == findings[0].question]
+    lines = [f"{one.setting}, {one.other.split(':')[0]}: {one.result}" for one in first[:most]]
+    more = [f"and {len(first) - most} more"] if len(first) > most else []
+    return "<br>".join([counts, *lines, *more])
+
+
+def evidence(one: Verdict) -> str:
+    """A claim with every test behind its verdict, as Markdown."""
+    claim = one.claim
+    parts = [f"> “{claim.quote}”", f"{claim.reading} Tested by: {claim.tested}."]
+    if one.findings:
+        head = ["data", "question", "WWAE", "other", "difference, 95%", "from", "says"]
+        parts.append(markdown(head, one.findings, words=len(head)))
+    else:
+        parts.append("No run that this test needs is recorded.")
+    if any(finding.basis.startswith("1 seed") for finding in one.findings):
+        parts.append(
+            "With one seed each, the uncertainty is that of measuring two trained models: one seed cannot "
+            "show how training spreads."
+        )
+    return "\n\n".join([*parts, f"Verdict: **{one.verdict}**."])
+
+
+def summary(found: Mapping[str, Verdict]) -> str:
+    """How many claims, and which, got each verdict, as a Markdown list."""
+    plural = dict(zip(VERDICTS, ("hold", "hold in part", "do not hold", VERDICTS[-1]), strict=True))
+    lines = []
+    for verdict in VERDICTS:
+        if names := [one.claim.name for one in found.values() if one.verdict == verdict]:
+            lines.append(f"- {len(names)} of {len(found)} {plural[verdict]}: {'; '.join(names)}.")
+    return "\n".join(lines)
