@@ -27,11 +27,19 @@ def execute(path: Path) -> None:
     }
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"
-        tags = cell.metadata.get("tags", [])
+        tags, alt = cell.metadata.get("tags", []), alternative_text(cell)
         cell.metadata = {"tags": tags} if tags else {}
+        if alt:
+            cell.metadata["mystnb"] = {"image": {"alt": alt}}
     aside = path.with_suffix(".part.ipynb")
     nbformat.write(notebook, aside)
     aside.replace(path)
+
+
+def alternative_text(cell: nbformat.NotebookNode) -> str:
+    """The text that figures.show gave the cell's figure; the book's builder looks for it in the cell."""
+    shown = [of for output in cell.get("outputs", []) for of in output.get("metadata", {}).values()]
+    return " ".join(of["alt"] for of in shown if "alt" in of)
 
 
 if __name__ == "__main__":
