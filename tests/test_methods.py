@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import numpy as np
@@ -11,8 +12,18 @@ from conftest import small
 from torch import nn
 
 from wwae_lib import methods
+from wwae_lib.gaussian import moments, w2_squared_to_standard_normal
 from wwae_lib.methods import VAE, WWAE, squared_error
-from wwae_lib.penalties import ESTIMATORS, kl_to_standard_normal, w2_penalty
+from wwae_lib.penalties import (
+    ESTIMATORS,
+    AccumulatedMoments,
+    bias_corrected,
+    expected_root_trace,
+    kl_to_standard_normal,
+    w2_penalty,
+)
+
+PLAIN = ("total", "sampled", "diagonal")  # a distance of one batch's moments, no more
 
 
 @pytest.fixture
@@ -35,7 +46,18 @@ def penalty_by_hand(mean, log_variance, codes, estimator: str) -> float:
     if estimator == "sampled":
         return w2_by_hand(codes.mean(0), np.cov(codes, rowvar=False))  # divisor n - 1
     covariance = np.cov(mean, rowvar=False) + np.diag(np.exp(log_variance).mean(0))
+    if estimator == "corrected":
+        n, d = mean.shape
+        root_trace = np.sqrt(np.linalg.eigvalsh(covariance)).sum() * d / expected_root_trace(n, d)
+        unbiased = (mean.mean(0) ** 2).sum() - np.trace(covariance) / n
+        return unbiased + np.trace(covariance) + d - 2 * root_trace
+    if estimator == "accumulated":  # a tenth of the way from the prior
+        return w2_by_hand(0.1 * mean.mean(0), 0.9 * np.eye(mean.shape[1]) + 0.1 * covariance)
     return w2_by_hand(mean.mean(0), covariance if estimator == "total" else np.diag(np.diag(covariance)))
+
+
+def memory(latent: int) -> AccumulatedMoments:
+    return AccumulatedMoments(latent).double()
 
 
 def tensors(*arrays, dtype=torch.float64):
@@ -47,7 +69,7 @@ def tensors(*arrays, dtype=torch.float64):
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_w2_penalty_is_its_formula(posterior, estimator):
-    found = w2_penalty(*tensors(*posterior), estimator)
+    found = w2_penalty(*tensors(*posterior), estimator, memory(3))
     assert found.shape == ()
     assert found.item() == pytest.approx(penalty_by_hand(*posterior, estimator), rel=1e-12)
 
@@ -56,7 +78,7 @@ def test_w2_penalty_of_two_codes_worked_out_by_hand():
     """Codes -3 and 1: mean -1, variance 8 with divisor n - 1, so 1 + (sqrt 8 - 1)^2."""
     codes = torch.tensor([[-3.0], [1.0]], dtype=torch.float64)
     nothing = torch.full_like(codes, -torch.inf)  # no variance of its own: the code is the mean
-    for estimator in ESTIMATORS:
+    for estimator in PLAIN:
         found = w2_penalty(codes, nothing, codes, estimator).item()
         assert found == pytest.approx(1 + (math.sqrt(8) - 1) ** 2, rel=1e-12)
 
@@ -77,7 +99,7 @@ def test_diagonal_ignores_correlations_and_total_does_not():
     of = {
         (name, estimator): w2_penalty(codes, small_variance, codes, estimator).item()
         for name, codes in (("line", line), ("cross", cross))
-        for estimator in ESTIMATORS
+        for estimator in PLAIN
     }
     assert of["line", "diagonal"] == pytest.approx(of["cross", "diagonal"], rel=1e-12)
     assert of["line", "total"] > of["cross", "total"] + 0.5
@@ -101,7 +123,7 @@ def test_total_is_the_expectation_of_sampled():
     assert sampled.mean().item() == pytest.approx(total, abs=4 * error)
 
 
-@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("estimator", PLAIN)
 def test_penalty_is_zero_only_at_the_prior_and_its_gradient_is_finite_there(estimator):
     # Codes whose moments are exactly 0 and I, divisor n - 1 = 3.
     codes = torch.tensor([[1.0, 1], [1, -1], [-1, 1], [-1, -1]], dtype=torch.float64) * math.sqrt(0.75)
@@ -113,6 +135,36 @@ def test_penalty_is_zero_only_at_the_prior_and_its_gradient_is_finite_there(esti
     assert codes.grad.abs().max() < 1e-7
     assert log_variance.grad is None or log_variance.grad.isfinite().all()
     assert w2_penalty(codes.detach() + 0.1, log_variance.detach(), codes.detach() + 0.1, estimator) > 0.01
+
+
+def test_what_is_corrected_is_zero_on_average():
+    """Over batches of exact draws the plain penalty reads its bias, the corrected one nothing."""
+    n, d, repeats = 64, 16, 400
+    codes = torch.randn(repeats, n, d, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    mean, cov = moments(codes)
+    found = bias_corrected(mean, cov, n)
+    error = (found.std() / repeats**0.5).item()
+    assert found.mean().item() == pytest.approx(0, abs=4 * error + 0.001 * d)
+    assert w2_squared_to_standard_normal(mean, cov).mean() > 20 * error
+
+
+def test_memory_begins_at_the_prior_and_forgets_it():
+    """Of equal batches the average tends to the batch, and the gradient is the batch's own by then."""
+    codes = torch.randn(50, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2 + 1
+    codes.requires_grad_()
+    remembered, nothing = memory(3), torch.full_like(codes, -torch.inf)
+    for step in range(300):
+        value = w2_penalty(codes, nothing, codes, "accumulated", remembered)
+        if step == 0:
+            assert value < 0.1 * w2_penalty(codes, nothing, codes)
+    plain = w2_penalty(codes, nothing, codes)
+    torch.testing.assert_close(value, plain)
+    torch.testing.assert_close(*(torch.autograd.grad(v, codes)[0] for v in (value, plain)))
+    with torch.no_grad():
+        remembered.eval()(torch.full((3,), 100.0), torch.eye(3))
+    torch.testing.assert_close(remembered.mean, codes.detach().mean(0))  # evaluation leaves no trace
+    with pytest.raises(ValueError, match="needs a memory"):
+        w2_penalty(codes, nothing, codes, "accumulated")
 
 
 @pytest.mark.parametrize("estimator", ["Total", "", "full", None])
@@ -145,9 +197,9 @@ def test_kl_worked_out_by_hand_and_by_torch(posterior):
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_autocast_does_not_touch_the_penalty(posterior, estimator):
     arguments = tensors(*posterior, dtype=torch.float32)
-    plain = w2_penalty(*arguments, estimator), kl_to_standard_normal(*arguments[:2])
+    plain = w2_penalty(*arguments, estimator, AccumulatedMoments(3)), kl_to_standard_normal(*arguments[:2])
     with torch.autocast("cpu", torch.bfloat16):
-        cast = w2_penalty(*arguments, estimator), kl_to_standard_normal(*arguments[:2])
+        cast = w2_penalty(*arguments, estimator, AccumulatedMoments(3)), kl_to_standard_normal(*arguments[:2])
     for a, b in zip(plain, cast, strict=True):
         assert a.dtype == b.dtype == torch.float32 and a.item() == b.item()
 
@@ -190,6 +242,7 @@ def test_loss_is_its_formula(posterior, method, weight):
     images, decoder = rng.uniform(size=(7, 1, 2, 2)), rng.normal(size=(3, 4))
     parts = Table(mean, log_variance), Linear(decoder), 3, weight
     found = (VAE(*parts) if method == "vae" else WWAE(*parts, method)).double()
+    again = copy.deepcopy(found)  # with a memory as yet empty, where there is one
     torch.manual_seed(3)
     loss = found.loss(torch.tensor(images))
     torch.manual_seed(3)
@@ -205,7 +258,7 @@ def test_loss_is_its_formula(posterior, method, weight):
     assert loss.terms["penalty"].item() == pytest.approx(penalty, rel=1e-12)
     assert loss.total.item() == pytest.approx(reconstruction + weight * penalty, rel=1e-12)
     torch.manual_seed(3)
-    assert torch.equal(found(torch.tensor(images)).total, loss.total)  # what training calls
+    assert torch.equal(again(torch.tensor(images)).total, loss.total)  # what training calls
 
 
 @pytest.mark.parametrize("method", ["wwae", "vae"])

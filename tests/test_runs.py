@@ -107,8 +107,23 @@ def test_a_metric_that_is_no_number_is_refused_and_the_record_kept(run):
 # ---------------------------------------------------------------- damage
 
 
-@pytest.mark.parametrize("damage", ["missing", "cut", "one bit", "empty", "a folder"])
-@pytest.mark.parametrize("name", FILES)
+def test_weights_may_be_left_out_of_a_copy(run):
+    (run.path / "weights.safetensors").unlink()
+    bare = runs.load(run.path)
+    assert bare.metrics == run.metrics and bare.grid("samples").size
+    with pytest.raises(RunError, match="not in this copy"):
+        bare.weights()
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        (name, damage)
+        for name in FILES
+        for damage in ("missing", "cut", "one bit", "empty", "a folder")
+        if (name, damage) != ("weights.safetensors", "missing")
+    ],
+)
 def test_every_damaged_file_is_named(run, name, damage):
     path = run.path / name
     content = path.read_bytes()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .gaussian import moments, w2_squared_to_standard_normal
+from .penalties import AccumulatedMoments
 
 __all__ = [
     "DEPARTURES",
@@ -101,21 +102,15 @@ class AccumulatedW2:
     """
 
     def __init__(self, decay: float):
-        self.decay, self.average = decay, None
+        self.decay, self.memory = decay, None
 
     def __call__(self, z: Tensor) -> Tensor:
-        """Codes ``(n, d)`` to a scalar; the batch joins the average."""
-        current = moments(z)
-        before = self.average or current
-        self.average = tuple(
-            torch.lerp(new.detach(), old.detach(), self.decay)
-            for new, old in zip(current, before, strict=True)
-        )
-        average = [a.clone().requires_grad_() for a in self.average]
-        value = w2_squared_to_standard_normal(*average)
-        slopes = torch.autograd.grad(value, average)
-        linear = sum((slope * new).sum() for slope, new in zip(slopes, current, strict=True))
-        return value.detach() + linear - linear.detach()
+        """Codes ``(n, d)`` to a scalar; the batch joins the average, which begins at the first."""
+        mean, cov = moments(z)
+        if self.memory is None:
+            self.memory = AccumulatedMoments(z.shape[-1], self.decay).to(mean.dtype)
+            self.memory.load_state_dict({"mean": mean, "cov": cov})
+        return w2_squared_to_standard_normal(*self.memory(mean, cov))
 
 
 def departure(kind: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
