@@ -15,7 +15,8 @@ from conftest import small, subprocess_environment
 
 from wwae_lib import data, reproduce, runs, training
 from wwae_lib.__main__ import main
-from wwae_lib.experiments import ABLATIONS, METHODS, experiment
+from wwae_lib.experiments import ABLATIONS, METHODS
+from wwae_lib.penalties import ESTIMATORS
 from wwae_lib.reproduce import PROFILES, Profile
 
 
@@ -103,6 +104,17 @@ def test_states_as_they_are_read_from_the_folder(tmp_path, finished):
     assert other.name == "differs" and "latent was 3, is now 4" in other.words
     assert "latent was 3, is now 4" in run(few("wwae", latent=4), tmp_path)[chosen.name]
     assert runs.load(path).experiment == chosen  # left as it was
+
+
+def test_two_in_one_folder(tmp_path):
+    with (
+        reproduce._alone(tmp_path),
+        pytest.raises(runs.RunError, match="another reproduce is at work"),
+        reproduce._alone(tmp_path),
+    ):
+        pass
+    with reproduce._alone(tmp_path):  # once it has ended
+        pass
 
 
 def test_a_run_that_raises_is_reported_with_what_it_said(tmp_path):

@@ -8,7 +8,9 @@ How far each is is read from its folder.
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
+import fcntl
 import fnmatch
 import itertools
 import multiprocessing
@@ -160,7 +162,36 @@ def reproduce(
 
     Returns:
         What went wrong, by the run's name.
+
+    Raises:
+        RunError: another ``reproduce`` is at work in that folder.
     """
+    with _alone(results):
+        return _reproduce(profile, experiments, results, jobs, accelerator, progress)
+
+
+@contextlib.contextmanager
+def _alone(results: Path) -> Iterator[None]:
+    """Hold the folder's lock, which a killed process gives back by itself: two would train the same runs."""
+    results.mkdir(parents=True, exist_ok=True)
+    with open(results / ".reproduce.lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise runs.RunError(
+                f"another reproduce is at work in {results}; wait for it, or end it"
+            ) from error
+        yield
+
+
+def _reproduce(
+    profile: Profile,
+    experiments: Sequence[Experiment],
+    results: Path,
+    jobs: int,
+    accelerator: str,
+    progress: bool,
+) -> dict[str, str]:
     failures: dict[str, str] = {}
     waiting: collections.deque[Experiment] = collections.deque()
     for chosen in experiments:
