@@ -10,7 +10,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
-import fcntl
 import fnmatch
 import itertools
 import multiprocessing
@@ -23,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import filelock
 import torch
 from tqdm import tqdm
 
@@ -174,13 +174,11 @@ def reproduce(
 def _alone(results: Path) -> Iterator[None]:
     """Hold the folder's lock, which a killed process gives back by itself: two would train the same runs."""
     results.mkdir(parents=True, exist_ok=True)
-    with open(results / ".reproduce.lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise runs.RunError(
-                f"another reproduce is at work in {results}; wait for it, or end it"
-            ) from error
+    try:
+        held = filelock.FileLock(results / ".reproduce.lock").acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise runs.RunError(f"another reproduce is at work in {results}; wait for it, or end it") from error
+    with held:
         yield
 
 
