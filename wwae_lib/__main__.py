@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import math
 import signal
 import sys
 import threading
@@ -119,6 +120,12 @@ def parser() -> argparse.ArgumentParser:
     )
     matrix.add_argument("--dry-run", action="store_true", help="list the runs and how far each is")
     matrix.add_argument("--jobs", type=int, default=1, help="runs at a time (default: %(default)s)")
+    matrix.add_argument(
+        "--minutes",
+        type=float,
+        default=math.inf,
+        help="stop after as many; the same command goes on from there",
+    )
     matrix.add_argument("--accelerator", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)")
     matrix.add_argument(
         "--results", type=Path, help="results folder (default: the book's; for quick one in the data folder)"
@@ -195,9 +202,14 @@ def run_reproduce(arguments: argparse.Namespace) -> int:
         for one in chosen:
             print(f"  {one.name:40} {reproduce.state(one, results, profile.fid).words}")
         return 0
-    options = {"jobs": arguments.jobs, "accelerator": arguments.accelerator}
+    if not arguments.minutes > 0:
+        raise ValueError(f"--minutes is {arguments.minutes}; it must be more than 0")
+    options = {name: getattr(arguments, name) for name in ("jobs", "accelerator", "minutes")}
     failures = reproduce.reproduce(profile, chosen, results, **options)
-    print(f"{len(chosen) - len(failures)} finished, {len(failures)} failed")
+    sound = [one for one in chosen if one.name not in failures]
+    left = sum(reproduce.state(one, results, profile.fid).name != "finished" for one in sound)
+    said = f"{len(sound) - left} finished, {len(failures)} failed"
+    print(f"{said}, {left} to go on with" if left else said)
     for name, why in failures.items():
         print(f"failed: {name}: {why}", file=sys.stderr)
     return 1 if failures else 0

@@ -12,11 +12,13 @@ import contextlib
 import dataclasses
 import fnmatch
 import itertools
+import math
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,6 +150,7 @@ def reproduce(
     *,
     jobs: int = 1,
     accelerator: str = "auto",
+    minutes: float = math.inf,
     progress: bool = True,
 ) -> dict[str, str]:
     """Make every run that is not finished, ``jobs`` at a time.
@@ -158,16 +161,17 @@ def reproduce(
         results: the results folder.
         jobs: runs at a time, which share the processor's cores.
         accelerator: as :func:`wwae_lib.training.choose_fabric`.
+        minutes: stop after as many, as if interrupted: for machines that are lent by the slice.
         progress: show a progress bar.
 
     Returns:
-        What went wrong, by the run's name.
+        What went wrong, by the run's name; what there was no time for is no failure.
 
     Raises:
         RunError: another ``reproduce`` is at work in that folder.
     """
     with _alone(results):
-        return _reproduce(profile, experiments, results, jobs, accelerator, progress)
+        return _reproduce(profile, experiments, results, jobs, accelerator, minutes, progress)
 
 
 @contextlib.contextmanager
@@ -188,6 +192,7 @@ def _reproduce(
     results: Path,
     jobs: int,
     accelerator: str,
+    minutes: float,
     progress: bool,
 ) -> dict[str, str]:
     failures: dict[str, str] = {}
@@ -205,8 +210,9 @@ def _reproduce(
     view = _View(profile, waiting, results, len(failures), progress)
     running: dict[Experiment, _Worker] = {}
     threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else 0
+    end = time.monotonic() + 60 * minutes
     try:
-        while waiting or running:
+        while (waiting or running) and time.monotonic() < end:
             while waiting and len(running) < jobs:
                 chosen = waiting.popleft()
                 running[chosen] = _Worker(chosen, profile, results, accelerator, threads)
