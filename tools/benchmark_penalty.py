@@ -4,7 +4,8 @@
 
 Each competitor starts from the same batch of codes and ends with the gradient in the codes. The
 competitors take turns within each repeat (the quick among themselves, then the slow), so that
-whatever else the machine does slows them all alike: read the ratios. With one CPU thread (the
+whatever else the machine does slows them all alike: read the ratios. Each repeat has another random
+order, so that none always finds the caches as the same other left them. With one CPU thread (the
 default) the time is the processor's, which other programs do not inflate; with more, or on a GPU,
 it is the clock's. A competitor that needs more than --limit seconds for one call is left out.
 """
@@ -12,6 +13,7 @@ it is the clock's. A competitor that needs more than --limit seconds for one cal
 import argparse
 import json
 import platform
+import random
 import statistics
 import time
 import warnings
@@ -96,6 +98,7 @@ def measure(n: int, d: int, device: str, repeats: int, limit: float) -> dict[str
     generator = torch.Generator().manual_seed(0)
     codes, prior = (torch.randn(n, d, generator=generator).to(device) for _ in range(2))
     codes = 1.1 * codes + 0.1
+    order = random.Random(0)
     times = {}
     for group in (QUICK, SLOW if n <= 2048 else {}):  # n^2 pairs: seconds a call beyond that
         for function in group.values():
@@ -103,8 +106,8 @@ def measure(n: int, d: int, device: str, repeats: int, limit: float) -> dict[str
         running = {name: f for name, f in group.items() if seconds(f, codes, prior) < limit}
         times |= {name: [] for name in running}
         for _ in range(repeats if group is QUICK else max(5, repeats // 20)):
-            for name, function in running.items():
-                times[name].append(seconds(function, codes, prior))
+            for name in order.sample(list(running), len(running)):
+                times[name].append(seconds(running[name], codes, prior))
     return {name: statistics.median(t) for name, t in times.items()}
 
 

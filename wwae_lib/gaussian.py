@@ -285,7 +285,7 @@ def w2_squared_to_standard_normal(mean, cov) -> Tensor:
         return mean.square().sum(-1) + _BuresSquaredToIdentity.apply(_symmetric(cov))
 
 
-def w2_penalty(z, *, eigensolver: bool | None = None) -> Tensor:
+def w2_penalty(z, variance=None, *, eigensolver: bool | None = None) -> Tensor:
     r"""Squared W2 to :math:`N(0, I)` of a batch's moments, in one step: the fast WWAE penalty.
 
     The value of ``w2_squared_to_standard_normal(*moments(z))``. With
@@ -298,8 +298,12 @@ def w2_penalty(z, *, eigensolver: bool | None = None) -> Tensor:
         \frac{\partial W_2^2}{\partial z} = \frac{2}{n} \mathbf{1} \bar z^\top
             + \frac{2}{\sqrt{n - 1}} (X - P).
 
-    There are two ways to `P`. One is an eigendecomposition of the smaller of
-    :math:`X^\top X` and :math:`X X^\top`. The other is the iteration :math:`X \leftarrow
+    With a variance `v` the covariance is :math:`S = X^\top X + \operatorname{diag} v`, as in
+    :func:`total_moments`; then `s` are the roots of its eigenvalues, :math:`P = X S^{-1/2}`, and
+    :math:`\partial W_2^2 / \partial v = \operatorname{diag}(I - S^{-1/2})`.
+
+    There are two ways to `P`. One is an eigendecomposition of `S`, or of :math:`X X^\top` where
+    that is smaller. The other is the iteration :math:`X \leftarrow
     X (15 I - 10 G + 3 G^2) / 8`, :math:`G = X^\top X` (Bjorck & Bowie 1971), a fixed number
     of matrix products: nothing waits for the device. Singular values below about a
     thousandth of the largest (float32; a millionth in float64) are then partly counted as 0. Its
@@ -307,21 +311,25 @@ def w2_penalty(z, *, eigensolver: bool | None = None) -> Tensor:
 
     Args:
         z: points, ``(..., n, d)`` with ``n >= 2``.
+        variance: added to the covariance's diagonal, ``(..., d)``, not negative: for an encoder's
+            means, its mean variance. None by default.
         eigensolver: which way; by default the eigendecomposition except on CUDA devices.
 
     Returns:
-        ``(...)``, differentiable once; never negative; NaN for points that are not finite.
+        ``(...)``, differentiable once; never negative; NaN for input that is not finite.
 
     Raises:
-        ValueError: fewer than two points, or no dimension.
+        ValueError: fewer than two points, no dimension, or a variance of another shape.
     """
-    (z,) = _floating(z)
+    z, variance = _floating(z, variance) if variance is not None else (*_floating(z), None)
     if z.ndim < 2 or z.shape[-2] < 2 or z.shape[-1] < 1:
         raise ValueError(f"w2_penalty needs points of shape (..., n >= 2, d >= 1), got {tuple(z.shape)}")
+    if variance is not None and variance.shape != (expected := (*z.shape[:-2], z.shape[-1])):
+        raise ValueError(f"w2_penalty needs a variance of shape {expected}, got {tuple(variance.shape)}")
     if eigensolver is None:
         eigensolver = z.device.type != "cuda"
     with _full_precision(z):
-        return _Penalty.apply(z, eigensolver)
+        return _Penalty.apply(z, variance, eigensolver)
 
 
 def w2_squared_diagonal(mean1, variance1, mean2=0.0, variance2=1.0) -> Tensor:
@@ -664,60 +672,80 @@ class _BuresSquaredToIdentity(torch.autograd.Function):
 
 
 class _Penalty(torch.autograd.Function):
-    """w2_penalty; the gradient is finished in forward, which passes over the batch fewer times."""
+    """w2_penalty; the gradients are finished in forward, which passes over the batch fewer times."""
 
     @staticmethod
-    def forward(ctx, z: Tensor, eigensolver: bool) -> Tensor:
+    def forward(ctx, z: Tensor, variance: Tensor | None, eigensolver: bool) -> Tensor:
         mean = z.mean(-2, keepdim=True)
-        value, gradient = (_bures_by_eigenvalues if eigensolver else _bures_by_products)(z - mean)
-        if ctx.needs_input_grad[0]:
-            ctx.save_for_backward(gradient.add_(mean, alpha=2 / z.shape[-2]))
-        return value + mean.square().sum((-1, -2))
+        bures = _bures_by_eigenvalues if eigensolver else _bures_by_products
+        value, gradient, weight = bures(z - mean, variance)
+        ctx.save_for_backward(gradient.add_(mean, alpha=2 / z.shape[-2]), weight)
+        return value + torch.linalg.vecdot(mean, mean).squeeze(-1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor):
-        (gradient,) = ctx.saved_tensors
-        return gradient * grad[..., None, None], None
+        gradient, weight = ctx.saved_tensors
+        grad = grad.unsqueeze(-1)
+        by_variance = weight.diagonal(dim1=-2, dim2=-1) * grad if ctx.needs_input_grad[1] else None
+        return gradient * grad.unsqueeze(-1), by_variance, None
 
 
-def _bures_by_eigenvalues(centred: Tensor) -> tuple[Tensor, Tensor]:
-    """sum (s - 1)^2 for the d singular values s of X = centred / sqrt(n - 1), and its gradient."""
+# Two ways to sum (s - 1)^2 for the roots s of the d eigenvalues of S = X^T X + diag v, X = centred /
+# sqrt(n - 1). Each returns it, its gradient in the points, and a matrix that is I - S^{-1/2} where there is
+# a v, whose gradient is the diagonal.
+
+
+def _bures_by_eigenvalues(centred: Tensor, variance: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     n, d = centred.shape[-2:]
-    gram = (centred.mT @ centred if n > d else centred @ centred.mT) / (n - 1)
+    columns = n > d or variance is not None
+    gram = (centred.mT @ centred if columns else centred @ centred.mT).mul_(1 / (n - 1))
+    if variance is not None:
+        gram.diagonal(dim1=-2, dim2=-1).add_(variance)
     if not math.isfinite(gram.sum().item()):  # the solver refuses NaN: set such batches aside
         bad = ~gram.sum((-1, -2), keepdim=True).isfinite()
-        value, gradient = _bures_by_eigenvalues(centred.masked_fill(bad, 0))
-        return value.masked_fill(bad[..., 0, 0], torch.nan), gradient.masked_fill(bad, torch.nan)
+        variance = None if variance is None else variance.masked_fill(bad[..., 0], 0)
+        value, *gradients = _bures_by_eigenvalues(centred.masked_fill(bad, 0), variance)
+        return value.masked_fill(bad[..., 0, 0], torch.nan), *(g.masked_fill(bad, torch.nan) for g in gradients)
     values, vectors = torch.linalg.eigh(gram)
-    values = values.clamp_min(0)
-    value = (values.sqrt() - 1).square().sum(-1)
-    if d > n:
+    roots = values.clamp_min_(0).sqrt()
+    short = roots - 1
+    value = torch.linalg.vecdot(short, short)
+    if not columns:
         value += d - n  # the eigenvalues that the smaller Gram matrix lacks are 0
-    slope = (1 - _inverse_root(values)) * (2 / (n - 1))
+    null = values <= values[..., -1:] * (torch.finfo(values.dtype).eps * values.shape[-1])
+    slope = (short / roots).masked_fill_(null, 1)
     weight = vectors * slope.unsqueeze(-2) @ vectors.mT
-    return value, centred @ weight if n > d else weight @ centred
+    gradient = centred @ weight if columns else weight @ centred
+    return value, gradient.mul_(2 / (n - 1)), weight
 
 
-def _bures_by_products(centred: Tensor) -> tuple[Tensor, Tensor]:
-    """The same from matrix products alone."""
+def _bures_by_products(centred: Tensor, variance: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     n, d = centred.shape[-2:]
-    x = (centred if n > d else centred.mT) * (n - 1) ** -0.5
+    columns = n > d or variance is not None
+    x = (centred if columns else centred.mT) * (n - 1) ** -0.5
     tiny, eps = torch.finfo(x.dtype).tiny, torch.finfo(x.dtype).eps
-    size = x.square().sum((-1, -2), keepdim=True).clamp_min(tiny)
-    gram = x.mT @ x / size
-    # (sum s^8)^(1/8) is above the largest singular value s, as the iteration needs, and close to it
-    polar = x / (size * torch.linalg.matrix_norm(gram @ gram, keepdim=True).sqrt()).sqrt().clamp_min(tiny)
     eye = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
+    one = eye[:1, :1]
+    if variance is None:
+        rows, mass = x, one
+    else:  # S is the Gram matrix of X and of unit rows that weigh v, which become S^{-1/2}
+        rows = torch.cat((x, eye.expand(*x.shape[:-2], d, d)), -2)
+        mass = torch.cat((one.expand(*x.shape[:-1], 1), variance.unsqueeze(-1)), -2)
+    size = (mass * rows.square()).sum((-1, -2), keepdim=True).clamp_min(tiny)
+    gram = rows.mT @ (mass * rows) / size
+    # (sum s^8)^(1/8) is above the largest singular value s, as the iteration needs, and close to it
+    polar = rows / (size * torch.linalg.matrix_norm(gram @ gram, keepdim=True).sqrt()).sqrt().clamp_min(tiny)
     for _ in range(16 if x.dtype == torch.float32 else 28):
-        gram = polar.mT @ polar
+        gram = polar.mT @ (polar if variance is None else mass * polar)
         polar = polar @ (1.875 * eye - 1.25 * gram + 0.375 * gram @ gram)
     # a direction that the polar factor misses counts 1; below rounding it misses none
-    missed = d - polar.square().sum((-1, -2))
+    missed = d - (mass * polar.square()).sum((-1, -2))
     missed = missed * (missed > 16 * eps * d)
-    residual = x - polar
-    gradient = (residual if n > d else residual.mT) * (2 * (n - 1) ** -0.5)
-    return residual.square().sum((-1, -2)) + missed, gradient
+    residual = rows - polar
+    value = (mass * residual.square()).sum((-1, -2)) + missed
+    points, weight = residual[..., : x.shape[-2], :], residual[..., -d:, :]
+    return value, (points if columns else points.mT) * (2 * (n - 1) ** -0.5), weight
 
 
 def _eigh(cov: Tensor, bad: Tensor) -> tuple[Tensor, Tensor]:
