@@ -284,6 +284,57 @@ def test_penalty_is_the_two_step_form(n, d, eigensolver):
     assert torch.allclose(torch.autograd.grad(one_step, z)[0], gradient, atol=1e-7)
 
 
+@pytest.mark.parametrize("eigensolver", [True, False])
+@pytest.mark.parametrize("n, d", SHAPES)
+def test_penalty_of_total_moments(n, d, eigensolver):
+    """With the mean variance of the codes: value and both gradients of the two-step form."""
+    generator = torch.Generator().manual_seed(n)
+    mean = (torch.randn(n, d, generator=generator, dtype=torch.float64) + 0.3).requires_grad_()
+    variance = torch.rand(n, d, generator=generator, dtype=torch.float64).requires_grad_()
+    two_steps = g.w2_squared_to_standard_normal(*g.total_moments(mean, variance))
+    one_step = g.w2_penalty(mean, variance.mean(0), eigensolver=eigensolver)
+    assert torch.allclose(one_step, two_steps, rtol=1e-9)
+    found, truth = (torch.autograd.grad(value, (mean, variance)) for value in (one_step, two_steps))
+    for a, b in zip(found, truth, strict=True):
+        assert torch.allclose(a, b, rtol=1e-7, atol=1e-10)
+
+
+@pytest.mark.parametrize("eigensolver", [True, False])
+def test_penalty_with_a_variance_equals_finite_differences(eigensolver):
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(2, 7, 3, dtype=torch.float64, generator=generator, requires_grad=True)
+    variance = torch.rand(2, 3, dtype=torch.float64, generator=generator, requires_grad=True)
+    assert gradcheck(lambda z, v: g.w2_penalty(z, v, eigensolver=eigensolver), [z, variance])
+    with pytest.raises(ValueError, match="variance of shape"):
+        g.w2_penalty(z, variance[0])
+
+
+@nasty
+@given(seeds, dims, st.sampled_from([0.0, 1e-12, 1e-3, 1.0]), st.booleans())
+def test_penalty_with_a_variance_is_finite_and_not_negative(seed, d, size, eigensolver):
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(2, 20))
+    z = torch.from_numpy(rng.standard_normal((n, d)) * rng.choice([0.0, 1e-6, 1.0], d)).requires_grad_()
+    variance = torch.full((d,), size, dtype=torch.float64, requires_grad=True)
+    value = g.w2_penalty(z, variance, eigensolver=eigensolver)
+    assert value >= 0
+    cov = g.moments(z.detach())[1] + variance.detach().diag()
+    two_steps = g.w2_squared_to_standard_normal(z.detach().mean(0), cov)
+    assert torch.allclose(value, two_steps, rtol=1e-5, atol=1e-9)
+    for gradient in torch.autograd.grad(value, (z, variance)):
+        assert gradient.isfinite().all()
+
+
+def test_penalty_with_a_variance_vanishes_at_the_prior_and_tells_nan():
+    corners = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]]) * (3 / 8) ** 0.5
+    corners, half = corners.requires_grad_(), torch.full((2,), 0.5, requires_grad=True)
+    for eigensolver in (True, False):
+        value = g.w2_penalty(corners, half, eigensolver=eigensolver)
+        assert value.item() < 1e-12
+        assert all(a.abs().max() < 1e-6 for a in torch.autograd.grad(value, (corners, half)))
+        assert g.w2_penalty(corners, half * torch.nan, eigensolver=eigensolver).isnan()
+
+
 @pytest.mark.parametrize(
     "smallest, eigen, products", [(1, 1e-5, 1e-5), (1e-1, 1e-4, 1e-5), (1e-3, None, 1e-4)]
 )

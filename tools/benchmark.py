@@ -61,9 +61,9 @@ class Effort(NamedTuple):
 
     groups: list[tuple[str, str]]
     methods: tuple[str, ...]
-    rounds: int  # at most, and at least three within the limit
+    rounds: int  # at most; at least three
     steps: int  # counted in a visit, a multiple of PERIOD
-    limit: float  # seconds an entry may take over all its rounds
+    limit: float  # seconds that the rounds of one table may take
     pairs: int  # of visits of the AE and the WWAE
     batches: int  # of an epoch beside pythae
     matrix: int  # side of the matrices of the roofline
@@ -119,6 +119,17 @@ def take_turns(tasks: dict[str, Callable[[], float]], rounds: int, seed: int = 0
     return found
 
 
+def _seconds(task: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    task()
+    return time.perf_counter() - start
+
+
+def _rounds(effort: Effort, seconds: float) -> int:
+    """How many rounds of so many seconds each."""
+    return max(3, min(effort.rounds, int(effort.limit / max(seconds, 1e-9))))
+
+
 def steps_of(experiment: experiments.Experiment, fabric: Stopwatch, steps: int) -> list[float]:
     """Seconds of some steps of training, after some that warm up."""
     images = pixels(experiment.dataset, (WARM + steps + 1) * experiment.batch_size)
@@ -160,10 +171,7 @@ def roofline(device: torch.device, side: int) -> dict[str, float]:
         seconds = []
         for _ in range(6):
             _wait(device)
-            start = time.perf_counter()
-            work()
-            _wait(device)
-            seconds.append(time.perf_counter() - start)
+            seconds.append(_seconds(lambda: (work(), _wait(device))))
         return min(seconds)
 
     found = {}
@@ -180,22 +188,18 @@ def step_times(fabric: Stopwatch, effort: Effort, roof: dict) -> tuple[list[dict
     """Every method on every network; and those that one visit showed to be too slow."""
     precision, rows, left_out = str(fabric._precision.precision), [], []
     for dataset, network in effort.groups:
-        tasks, probes = {}, {}
+        tasks, spent = {}, 0.0
         for name in effort.methods:
             chosen = experiments.experiment(dataset, name, network=network, epochs=1)
-            work = lambda e=chosen: statistics.mean(steps_of(e, fabric, effort.steps))  # noqa: E731
-            start = time.perf_counter()
-            work()
-            probes[name] = time.perf_counter() - start
-            if 3 * probes[name] > effort.limit:
+            tasks[name] = lambda e=chosen: statistics.mean(steps_of(e, fabric, effort.steps))
+        probes = {name: _seconds(task) for name, task in tasks.items()}
+        for name in sorted(tasks, key=probes.get):
+            spent += 3 * probes[name]
+            if spent > effort.limit:
+                del tasks[name]
                 entry = {"dataset": dataset, "network": network, "method": name}
-                left_out.append(entry | {"reason": f"three visits of {probes[name]:.1f} s exceed the limit"})
-            else:
-                tasks[name] = work
-        if not tasks:
-            continue
-        slowest = max(probes[name] for name in tasks)
-        found = take_turns(tasks, max(3, min(effort.rounds, int(effort.limit / slowest))))
+                left_out.append(entry | {"reason": f"a visit takes {probes[name]:.1f} s: beyond the limit"})
+        found = take_turns(tasks, _rounds(effort, sum(probes[name] for name in tasks)))
         for name, seconds in found.items():
             chosen = experiments.experiment(dataset, name, network=network)
             timed, work = quartiles(seconds), flops(chosen)
@@ -220,7 +224,8 @@ def penalty_share(fabric: Stopwatch, effort: Effort) -> list[dict]:
         pair = {n: experiments.experiment(dataset, n, **options) for n in ("ae", "wwae")}
         steps = 2 * effort.steps
         tasks = {n: lambda e=e, k=steps: statistics.median(steps_of(e, fabric, k)) for n, e in pair.items()}
-        found = take_turns(tasks, max(3, effort.pairs // (1 if dataset == "mnist" else 3)))
+        one = sum(_seconds(task) for task in tasks.values())
+        found = take_turns(tasks, _rounds(effort._replace(rounds=effort.pairs), one))
         excess = np.array(found["wwae"]) / np.array(found["ae"]) - 1
         draws = np.random.default_rng(0).choice(excess, (2000, len(excess)))
         low, high = np.quantile(np.median(draws, 1), (0.025, 0.975)).tolist()
@@ -270,9 +275,8 @@ def beside_peers(fabric: Stopwatch, effort: Effort, peers: bool) -> tuple[list[d
         tasks["pythae"] = lambda: pythae_epoch(chosen, images, device) / effort.batches
     else:
         left_out.append({"method": "pythae", "reason": "--without-peers"})
-    for task in tasks.values():
-        task()  # warm up
-    found, rows = take_turns(tasks, effort.rounds), []
+    one = sum(_seconds(task) for task in tasks.values())  # which warms up too
+    found, rows = take_turns(tasks, _rounds(effort, one)), []
     for name, seconds in found.items():
         timed = quartiles(seconds)
         ratio = quartiles((np.array(seconds) / np.array(found["wwae_lib"])).tolist())
@@ -394,18 +398,14 @@ def inception_speed(device: torch.device, effort: Effort) -> list[dict]:
         for batch in data.to_unit(images.pixels).split(50):  # pytorch-fid's own batch
             theirs(batch.to(device))[0].cpu()
 
-    def timed(work: Callable[[], object]) -> float:
-        start = time.perf_counter()
-        work()  # ends with the features on the CPU
-        return (time.perf_counter() - start) / len(images)
-
     works = {"pytorch-fid": reference}
     for precision in inception.PRECISIONS:
         net = inception.network(precision).to(device)
         works[precision] = lambda net=net: inception.features(images.pixels, net, device, progress=False)
-    for work in works.values():
-        work()  # warm up
-    found = take_turns({name: lambda w=w: timed(w) for name, w in works.items()}, effort.rounds)
+    one = sum(_seconds(work) for work in works.values())
+    found = take_turns(
+        {n: lambda w=w: _seconds(w) / len(images) for n, w in works.items()}, _rounds(effort, one)
+    )
     rows = []
     for name, seconds in found.items():
         speed = quartiles((np.array(found["pytorch-fid"]) / np.array(seconds)).tolist())
@@ -466,7 +466,9 @@ def main() -> None:
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--precision", default="auto", choices=("auto", "32-true", "bf16-mixed"))
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
-    parser.add_argument("--limit", type=float, default=20.0, help="seconds an entry may take (default 20)")
+    parser.add_argument(
+        "--limit", type=float, default=60.0, help="seconds a table's rounds take (default 60)"
+    )
     parser.add_argument("--quick", action="store_true", help="little of everything, to see that it works")
     parser.add_argument("--without-peers", action="store_true", help="leave pythae out")
     parser.add_argument("--without-inception", action="store_true", help="leave the FID's network out")

@@ -705,8 +705,9 @@ def _bures_by_eigenvalues(centred: Tensor, variance: Tensor | None) -> tuple[Ten
     if not math.isfinite(gram.sum().item()):  # the solver refuses NaN: set such batches aside
         bad = ~gram.sum((-1, -2), keepdim=True).isfinite()
         variance = None if variance is None else variance.masked_fill(bad[..., 0], 0)
-        value, *gradients = _bures_by_eigenvalues(centred.masked_fill(bad, 0), variance)
-        return value.masked_fill(bad[..., 0, 0], torch.nan), *(g.masked_fill(bad, torch.nan) for g in gradients)
+        value, gradient, weight = _bures_by_eigenvalues(centred.masked_fill(bad, 0), variance)
+        value = value.masked_fill(bad[..., 0, 0], torch.nan)
+        return value, gradient.masked_fill(bad, torch.nan), weight.masked_fill(bad, torch.nan)
     values, vectors = torch.linalg.eigh(gram)
     roots = values.clamp_min_(0).sqrt()
     short = roots - 1
@@ -728,14 +729,14 @@ def _bures_by_products(centred: Tensor, variance: Tensor | None) -> tuple[Tensor
     eye = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
     one = eye[:1, :1]
     if variance is None:
-        rows, mass = x, one
-    else:  # S is the Gram matrix of X and of unit rows that weigh v, which become S^{-1/2}
-        rows = torch.cat((x, eye.expand(*x.shape[:-2], d, d)), -2)
+        rows, mass, least = x, one, tiny
+    else:  # S is the Gram matrix of X and of unit rows that weigh v, which become S^{-1/2}: not beyond float
+        rows, least = torch.cat((x, eye.expand(*x.shape[:-2], d, d)), -2), tiny**0.25
         mass = torch.cat((one.expand(*x.shape[:-1], 1), variance.unsqueeze(-1)), -2)
     size = (mass * rows.square()).sum((-1, -2), keepdim=True).clamp_min(tiny)
     gram = rows.mT @ (mass * rows) / size
     # (sum s^8)^(1/8) is above the largest singular value s, as the iteration needs, and close to it
-    polar = rows / (size * torch.linalg.matrix_norm(gram @ gram, keepdim=True).sqrt()).sqrt().clamp_min(tiny)
+    polar = rows / (size * torch.linalg.matrix_norm(gram @ gram, keepdim=True).sqrt()).sqrt().clamp_min(least)
     for _ in range(16 if x.dtype == torch.float32 else 28):
         gram = polar.mT @ (polar if variance is None else mass * polar)
         polar = polar @ (1.875 * eye - 1.25 * gram + 0.375 * gram @ gram)

@@ -68,6 +68,8 @@ def w2_penalty(
         if processes.count() == 1:
             return gaussian.w2_penalty(codes)
         return w2_squared_to_standard_normal(*moments_across_processes(codes))
+    if estimator == "total" and processes.count() == 1:
+        return gaussian.w2_penalty(mean, log_variance.exp().mean(0))
     centre, covariance = moments_across_processes(mean)
     variance = processes.gather(log_variance.exp().mean(0, keepdim=True)).mean(0)
     if estimator == "diagonal":
