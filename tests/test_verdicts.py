@@ -8,6 +8,7 @@ from made_up import seeds
 from scipy import stats
 
 from wwae_lib import verdicts
+from wwae_lib.tables import GLUE
 from wwae_lib.verdicts import ABSTRACT, CLAIMS, VERDICTS
 
 LOW, HIGH, WIDE = [20.0, 20.5, 19.8], [30.0, 31.0, 29.5], [10.0, 20.0, 30.0]
@@ -63,7 +64,7 @@ def test_the_best_vae_counts_and_so_does_the_default_one():
     runs += seeds("vae_learned", fid=[10.0, 10.1, 10.2]) + seeds("vae_bernoulli", fid=[99.0, 98.0, 97.0])
     found = verdicts.verdicts(runs)["fid-vaes"]
     assert found.verdict == "holds in part"
-    assert [(one.other.rsplit(":", 1)[0], one.says) for one in found.findings] == [
+    assert [(one.rival, one.says) for one in found.findings] == [
         ("VAE", "for"),
         ("VAE, learned variance", "against"),
     ]
@@ -226,7 +227,7 @@ def test_the_page_says_what_was_found():
     assert "**holds**" in row
     expected = stats.ttest_ind(LOW, HIGH, equal_var=False)
     half = expected.confidence_interval().high - (sum(LOW) - sum(HIGH)) / 3
-    assert f"{(sum(LOW) - sum(HIGH)) / 3:.1f} ± {half:.1f}" in row
+    assert f"{(sum(LOW) - sum(HIGH)) / 3:.1f} ± {half:.1f}".replace(" ", GLUE) in row
     assert "2 of 10 hold: computational efficiency; better FID than VAEs." in verdicts.summary(found)
     assert "1 of 10 do not hold: better FID than GANs." in verdicts.summary(found)
-    assert f"Verdict: **{found['fid-gans'].verdict}**." in verdicts.evidence(found["fid-gans"])
+    assert "Verdict: **does not hold**." in verdicts.evidence(found["fid-gans"])

@@ -14,14 +14,17 @@ from .runs import Run
 from .uncertainty import Measured, difference, measured, numbers
 
 __all__ = [
+    "COST",
     "DATASET_NAMES",
     "DECODED",
     "HEADLINE",
-    "LATENT",
     "LEGEND",
     "METRICS",
     "NAMES",
+    "NORMALITY",
     "QUALITY",
+    "SHARPNESS",
+    "STRUCTURE",
     "Contest",
     "Metric",
     "across",
@@ -60,6 +63,7 @@ NAMES = {
 DATASET_NAMES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "celeba": "CelebA"}
 # variant -> what a contest of runs of this variant is called after its data set
 CONTESTS = {"": "", "reference": ", reference network"}
+GLUE = "\N{NO-BREAK SPACE}"  # a number and its uncertainty stay on one line
 NAMED_ELSEWHERE = ("dataset", "method", "variant")  # in the title of a run's column
 
 
@@ -73,26 +77,26 @@ class Metric(NamedTuple):
 
 METRICS = {
     "fid": Metric("FID of prior samples", "{:.1f}", "lower"),
-    "fid_gaussian": Metric("FID, Gaussian fitted to the codes", "{:.1f}", "lower"),
-    "fid_mixture": Metric("FID, mixture fitted to the codes", "{:.1f}", "lower"),
+    "fid_gaussian": Metric("FID, fitted Gaussian", "{:.1f}", "lower"),
+    "fid_mixture": Metric("FID, fitted mixture", "{:.1f}", "lower"),
     "fid_interpolation": Metric("FID of interpolations", "{:.1f}", "lower"),
     "fid_reconstruction": Metric("FID of reconstructions", "{:.1f}", "lower"),
-    "kid": Metric("KID of prior samples", "{:.4f}", "lower"),
+    "kid": Metric("KID", "{:.4f}", "lower"),
     "precision": Metric("precision", "{:.3f}", "higher"),
     "recall": Metric("recall", "{:.3f}", "higher"),
     "density": Metric("density", "{:.3f}", "higher"),
     "coverage": Metric("coverage", "{:.3f}", "higher"),
-    "sharpness": Metric("sharpness of prior samples", "{:.4f}"),
-    "sharpness_reconstruction": Metric("sharpness of reconstructions", "{:.4f}"),
-    "sharpness_gap": Metric("distance of samples from the data's sharpness", "{:.3f}", "lower"),
-    "sharpness_reconstruction_gap": Metric("the same of reconstructions", "{:.3f}", "lower"),
+    "sharpness": Metric("sharpness", "{:.4f}"),
     "sharpness_data": Metric("sharpness of test images", "{:.4f}"),
+    "sharpness_gap": Metric("gap to theirs", "{:.3f}", "lower"),
+    "sharpness_reconstruction": Metric("sharpness of reconstructions", "{:.4f}"),
+    "sharpness_reconstruction_gap": Metric("gap of reconstructions", "{:.3f}", "lower"),
     "squared_error": Metric("squared error an image", "{:.2f}", "lower"),
-    "knn_accuracy": Metric("nearest neighbours' accuracy", "{:.3f}", "higher"),
-    "linear_accuracy": Metric("linear classifier's accuracy", "{:.3f}", "higher"),
+    "knn_accuracy": Metric("nearest-neighbour accuracy", "{:.3f}", "higher"),
+    "linear_accuracy": Metric("linear accuracy", "{:.3f}", "higher"),
     "posterior_w2_squared": Metric("squared W2, posterior to prior", "{:.3f}", "lower"),
-    "sliced_w2_squared": Metric("sliced squared W2, posterior to prior", "{:.4f}", "lower"),
-    "sliced_w2_squared_floor": Metric("the same of exact draws", "{:.4f}"),
+    "sliced_w2_squared": Metric("sliced squared W2", "{:.4f}", "lower"),
+    "sliced_w2_squared_floor": Metric("that of exact draws", "{:.4f}"),
     "ks_mean": Metric("mean Kolmogorov-Smirnov distance", "{:.3f}", "lower"),
     "ks_rejected": Metric("share of coordinates not normal", "{:.2f}", "lower"),
     "henze_zirkler": Metric("Henze-Zirkler statistic", "{:.2f}", "lower"),
@@ -103,16 +107,21 @@ METRICS = {
     "train_minutes": Metric("training, minutes", "{:.1f}", "lower"),
     "epoch_seconds": Metric("an epoch, seconds", "{:.1f}", "lower"),
 }
+# What a table shows together.
 HEADLINE = ("fid", "squared_error", "posterior_w2_squared", "posterior_variance")
 DECODED = ("fid", "fid_gaussian", "fid_mixture", "fid_interpolation", "fid_reconstruction", "squared_error")
-QUALITY = (
-    *("kid", "precision", "recall", "density", "coverage"),
-    *("sharpness", "sharpness_gap", "sharpness_reconstruction_gap"),
+QUALITY = ("kid", "precision", "recall", "density", "coverage")
+SHARPNESS = ("sharpness_data", "sharpness", "sharpness_gap", "sharpness_reconstruction_gap")
+STRUCTURE = (
+    "knn_accuracy",
+    "linear_accuracy",
+    *("effective_dimension", "active_dimensions", "posterior_variance"),
 )
-LATENT = (
-    *("knn_accuracy", "linear_accuracy", "posterior_w2_squared", "sliced_w2_squared", "ks_mean"),
-    *("ks_rejected", "henze_zirkler", "effective_dimension", "active_dimensions", "posterior_variance"),
+NORMALITY = (
+    *("posterior_w2_squared", "sliced_w2_squared", "sliced_w2_squared_floor"),
+    *("ks_mean", "ks_rejected", "henze_zirkler"),
 )
+COST = ("train_minutes", "epoch_seconds")
 LEGEND = (
     "*±: 95% t-interval of the mean over three or more seeds. In brackets: with fewer seeds, the standard "
     "error of measuring the trained model, which leaves out how training spreads. Bold: the best, where its "
@@ -258,14 +267,14 @@ def cell(one: Measured, metric: Metric) -> str:
     if not math.isnan(one.interval):
         return plus_minus(one.mean, one.interval, metric.form)
     form = _form(metric.form, one.error)
-    return form.format(one.mean) + ("" if math.isnan(one.error) else f" ({form.format(one.error)})")
+    return form.format(one.mean) + ("" if math.isnan(one.error) else f"{GLUE}({form.format(one.error)})")
 
 
 def plus_minus(value: float, half: float, form: str, sign: str = "") -> str:
     """``value ± half``, the value alone where half is nan; ``sign`` is that of format specifications."""
     form = _form(form, half)
     text = form.replace(":", f":{sign}").format(value)
-    return text if math.isnan(half) else f"{text} ± {form.format(half)}"
+    return text if math.isnan(half) else f"{text}{GLUE}±{GLUE}{form.format(half)}"
 
 
 def _form(form: str, spread: float) -> str:
@@ -323,7 +332,7 @@ def published(runs: Sequence[Run], dataset: str, key: str = "fid") -> str:
 
 
 def _peer(one: Mapping[str, Any], key: str) -> str:
-    spread = f" ± {one[f'{key}_spread']}" if f"{key}_spread" in one else ""
+    spread = f"{GLUE}±{GLUE}{one[f'{key}_spread']}" if f"{key}_spread" in one else ""
     return f"{'~' if one.get('approximate') else ''}{one[key]}{spread}"
 
 

@@ -73,7 +73,7 @@ def numbers(run: Run) -> dict[str, float]:
     seconds = run.record["environment"]["train_seconds"]
     found = run.metrics | {"train_minutes": seconds / 60, "epoch_seconds": seconds / run.experiment.epochs}
     for key in ("sharpness", "sharpness_reconstruction"):
-        if key in found and "sharpness_data" in found:
+        if found.get(key) and found.get("sharpness_data"):  # images of one grey have no logarithm
             found[f"{key}_gap"] = abs(math.log(found[key] / found["sharpness_data"]))
             if f"{key}_error" in found:
                 found[f"{key}_gap_error"] = found[f"{key}_error"] / found[key]

@@ -64,12 +64,13 @@ FOR, AGAINST, OPEN = "for", "against", "open"
 
 
 class Finding(NamedTuple):
-    """One test of a claim: where, what, the two sides as text, the outcome as text, and what it says."""
+    """One test of a claim: where, what, both sides and the outcome as text, on what basis, what it says."""
 
     setting: str
     question: str
     ours: str
-    other: str
+    rival: str
+    theirs: str
     result: str
     basis: str
     says: str
@@ -150,8 +151,8 @@ def _compared(setting: str, key: str, ours: Measured, name: str, theirs: Measure
     says = OPEN if not gap.sure else FOR if (gap.value < 0) == (metric.better == "lower") else AGAINST
     result = plus_minus(gap.value, gap.half, metric.form, "+")
     question = f"{metric.label} ({metric.better} is better)"
-    other = f"{NAMES[name]}: {cell(theirs, metric)}"
-    return Finding(setting, question, cell(ours, metric), other, result, gap.basis, says)
+    sides = cell(ours, metric), NAMES[name], cell(theirs, metric)
+    return Finding(setting, question, *sides, result, gap.basis, says)
 
 
 def _gaussian_codes(runs: Sequence[Run], timings: Mapping[str, Any] | None) -> Iterator[Finding]:
@@ -164,7 +165,8 @@ def _gaussian_codes(runs: Sequence[Run], timings: Mapping[str, Any] | None) -> I
                 contest.title,
                 "are the codes normal? (Henze-Zirkler test at 5%)",
                 "p = " + ", ".join(f"{value:.3f}" for value in p.values),
-                "-",
+                "",
+                "",
                 f"rejected for {rejected} of {p.seeds}",
                 _seeds(p.seeds),
                 says,
@@ -190,7 +192,8 @@ def _as_good_as_a_mixture(setting: str, gaussian: Measured, mixture: Measured) -
         setting,
         f"FID by a Gaussian fitted to the codes, less by a mixture (up to {WORSE:.0%} counts as none)",
         cell(gaussian, METRICS["fid"]),
-        f"mixture: {cell(mixture, METRICS['fid'])}",
+        "mixture",
+        cell(mixture, METRICS["fid"]),
         plus_minus(value, half, form, "+"),
         basis,
         says,
@@ -209,11 +212,12 @@ def _quicker_than_sampling(runs: Sequence[Run], timings: Mapping[str, Any] | Non
             ratio = theirs / ours
             says = FOR if ratio > SLOWER else AGAINST if ratio < 1 / SLOWER else OPEN
             yield Finding(
-                f"{n:,} codes of {d} dimensions",
-                f"time of penalty and gradient (a factor of {SLOWER:g} counts as none)",
+                f"n = {n:,}, d = {d}",
+                f"time of the penalty, n codes of dimension d (a factor of {SLOWER:g} counts as none)",
                 f"{1e3 * ours:.2f} ms",
-                f"{sampling[method]}: {1e3 * theirs:.2f} ms",
-                f"{ratio:.1f} times as long",
+                sampling[method],
+                f"{1e3 * theirs:.2f} ms",
+                f"{ratio:.1f} times",
                 f"medians, {environment['device']}, {environment['threads']} thread(s)",
                 says,
             )
@@ -239,8 +243,9 @@ def _no_slower(runs: Sequence[Run], timings: Mapping[str, Any] | None) -> Iterat
                 contest.title,
                 f"time of an epoch (a factor of up to {SLOWER:g} counts as none)",
                 f"{ours:.1f} s",
-                f"{NAMES[name]}: {theirs:.1f} s",
-                f"{ours / theirs:.2f} times as long",
+                NAMES[name],
+                f"{theirs:.1f} s",
+                f"{ours / theirs:.2f} times",
                 "means over seeds, same machine",
                 FOR if ours / theirs < SLOWER else AGAINST,
             )
@@ -270,8 +275,9 @@ def _spread_ratio(setting: str, ours: Measured, name: str, theirs: Measured) -> 
         setting,
         "relative spread of the FID over seeds",
         f"{first:.1%}",
-        f"{NAMES[name]}: {second:.1%}",
-        f"{ratio:.2f} times as much ({low:.2f} to {high:.2f})",
+        NAMES[name],
+        f"{second:.1%}",
+        f"{ratio:.2f} times ({low:.2f} to {high:.2f})",
         f"{ours.seeds} and {theirs.seeds} seeds, F",
         FOR if low > 1 else AGAINST if high < 1 else OPEN,
     )
@@ -379,20 +385,17 @@ CLAIMS = {
 
 
 def table(found: Mapping[str, Verdict]) -> str:
-    """One row a claim, as Markdown: its name leads to all its tests, the last column to the numbers."""
+    """One row a claim, as Markdown: its name leads to all its tests."""
     rows = [
         [
-            f"[{one.claim.name}](#verdict-{key})",
-            f"“{one.claim.quote}”",
+            f"[{one.claim.name}](#verdict-{key})<br>“{one.claim.quote}”",
             one.claim.tested,
             _in_short(one.findings),
             f"**{one.verdict}**",
-            f"[comparison](#comparison-{one.claim.link})",
         ]
         for key, one in found.items()
     ]
-    head = ["claim", "word for word", "tested by", "evidence", "verdict", "numbers"]
-    return markdown(head, rows, words=len(head))
+    return markdown(["claim, word for word", "tested by", "evidence", "verdict"], rows, words=4)
 
 
 def _in_short(findings: Sequence[Finding], most: int = 4) -> str:
@@ -402,7 +405,7 @@ def _in_short(findings: Sequence[Finding], most: int = 4) -> str:
     said = [finding.says for finding in findings]
     counts = ", ".join(f"{said.count(word)} {word}" for word in (FOR, AGAINST, OPEN) if word in said)
     first = [one for one in findings if one.question == findings[0].question]
-    lines = [f"{one.setting}, {one.other.split(':')[0]}: {one.result}" for one in first[:most]]
+    lines = [f"{', '.join(filter(None, (one.setting, one.rival)))}: {one.result}" for one in first[:most]]
     more = [f"and {len(first) - most} more"] if len(first) > most else []
     return "<br>".join([counts, *lines, *more])
 
@@ -412,7 +415,7 @@ def evidence(one: Verdict) -> str:
     claim = one.claim
     parts = [f"> “{claim.quote}”", f"{claim.reading} Tested by: {claim.tested}."]
     if one.findings:
-        head = ["data", "question", "WWAE", "other", "difference, 95%", "from", "says"]
+        head = ["data", "question", "WWAE", "against", "", "difference, 95%", "from", "says"]
         parts.append(markdown(head, one.findings, words=len(head)))
     else:
         parts.append("No run that this test needs is recorded.")
@@ -421,7 +424,8 @@ def evidence(one: Verdict) -> str:
             "With one seed each, the uncertainty is that of measuring two trained models: one seed cannot "
             "show how training spreads."
         )
-    return "\n\n".join([*parts, f"Verdict: **{one.verdict}**."])
+    link = f"[All numbers of this kind](#comparison-{claim.link})."
+    return "\n\n".join([*parts, f"Verdict: **{one.verdict}**. {link}"])
 
 
 def summary(found: Mapping[str, Verdict]) -> str:
