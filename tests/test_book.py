@@ -62,11 +62,15 @@ def test_it_holds_no_trace_of_the_machine(notebook):
     assert set(json.loads(text)["metadata"]) == {"kernelspec", "language_info"}
 
 
-def test_every_notebook_is_in_the_table_of_contents_and_the_other_way_round():
+def test_every_page_is_in_the_table_of_contents_and_the_other_way_round():
     contents = yaml.safe_load((ROOT / "_toc.yml").read_text())
     listed = {contents["root"]}
-    listed |= {chapter["file"] for part in contents["parts"] for chapter in part["chapters"]}
-    there = {f"book/{path.stem}" for path in [*NOTEBOOKS, *(ROOT / "book").glob("*.md")]}
+    chapters = [chapter for part in contents["parts"] for chapter in part["chapters"]]
+    for chapter in chapters:
+        listed.add(chapter["file"])
+        chapters += chapter.get("sections", ())
+    pages = [path for kind in ("*.md", "*.rst") for path in (ROOT / "book").glob(kind)]
+    there = {f"book/{path.stem}" for path in [*NOTEBOOKS, *pages]}
     assert listed == there
 
 

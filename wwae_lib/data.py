@@ -64,7 +64,8 @@ class Images:
     Attributes:
         pixels: uint8 ``(N, C, H, W)``.
         labels: int64 ``(N,)``: the class, or for CelebA the identity.
-        dataset, split: which images these are.
+        dataset: one of :data:`DATASETS`.
+        split: which part of it, such as ``train``.
         source: where they came from, in words; a run records it.
     """
 

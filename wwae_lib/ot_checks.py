@@ -200,7 +200,7 @@ class Estimates:
     Attributes:
         n: points in each sample.
         plug_in: the optimal cost between the samples.
-        gelbrich: the closed form on the samples' moments (:func:`gaussian.gelbrich_bound`).
+        gelbrich: the closed form on the samples' moments (:func:`wwae_lib.gaussian.gelbrich_bound`).
         potentials: the mean of the potentials, which needs the laws: a yardstick, no estimator.
     """
 

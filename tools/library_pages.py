@@ -1,0 +1,206 @@
+"""Sphinx extension: the library's reference pages, from its docstrings, and what a reader cites.
+
+A page of reStructuredText asks for modules by name, ``.. library:: gaussian penalties``, or for every module
+that no other page names, ``.. library::``; ``.. library-overview::`` is the table of all. So a new module
+has its reference without anyone's doing. ``book-citation`` shows CITATION.cff as BibTeX.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from docutils import nodes
+from docutils.parsers.rst import Directive
+
+ROOT = Path(__file__).resolve().parents[1]
+LIBRARY, PAGES = ROOT / "wwae_lib", ROOT / "book"
+ASKED = re.compile(r"^\.\. library::(.*)$", re.MULTILINE)
+
+
+# ---------------------------------------------------------------- which modules, on which page
+
+
+def floors() -> dict[str, int]:
+    """Every module with its floor: 0 where it imports no other, else one above the highest it imports."""
+    imports = {path.stem: _imports(path) for path in LIBRARY.glob("*.py") if path.stem != "__init__"}
+    found: dict[str, int] = {}
+    while len(found) < len(imports):
+        ready = [name for name in sorted(imports.keys() - found) if imports[name] <= found.keys()]
+        if not ready:
+            raise ValueError(f"modules import one another: {', '.join(sorted(imports.keys() - found))}")
+        found |= {name: max((found[below] + 1 for below in imports[name]), default=0) for name in ready}
+    return found
+
+
+def _imports(path: Path) -> set[str]:
+    """The modules of the library that one imports."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            found |= {node.module} if node.module else {alias.name for alias in node.names}
+    return found
+
+
+def pages() -> dict[str, list[str]]:
+    """The modules of each page of the reference, from the ground floor up.
+
+    Raises:
+        ValueError: a module is asked for twice, or there is none of that name.
+    """
+    level = floors()
+    asked = {
+        path.stem: match[1].split()
+        for path in sorted(PAGES.glob("*.rst"))
+        if (match := ASKED.search(path.read_text(encoding="utf-8")))
+    }
+    named = [name for names in asked.values() for name in names]
+    if wrong := sorted({name for name in named if named.count(name) > 1 or name not in level}):
+        raise ValueError(f"the reference asks twice for, or the library lacks: {', '.join(wrong)}")
+    rest = sorted(level.keys() - set(named), key=lambda name: (level[name], name))
+    return {page: names or rest for page, names in asked.items()}
+
+
+# ---------------------------------------------------------------- what they hold
+
+
+def public(name: str) -> dict[str, Any]:
+    """The public names of a module and what they stand for, in the order of its source."""
+    module = importlib.import_module(f"wwae_lib.{name}")
+    source = inspect.getsource(module)
+    names = getattr(module, "__all__", ())
+
+    def place(word: str) -> int:
+        defined = re.search(rf"^(?:def |class )?{word}\b", source, re.MULTILINE)
+        return defined.start() if defined else 0
+
+    return {word: getattr(module, word) for word in sorted(names, key=place)}
+
+
+def question(name: str) -> str:
+    """The first sentences of a module's docstring that fit its first paragraph."""
+    text = inspect.getdoc(importlib.import_module(f"wwae_lib.{name}")) or ""
+    return " ".join(text.split("\n\n")[0].split())
+
+
+def reference(name: str) -> list[str]:
+    """A module's part of a page: heading, docstring, a table of what it holds, and each in full."""
+    full, content = f"wwae_lib.{name}", public(name)
+    lines = [f".. _module-{name}:", "", name, "-" * len(name), ""]
+    lines += [f".. automodule:: {full}", "   :no-members:", ""]
+    if name == "__main__":
+        return lines + _command_line()
+    lines += [f".. currentmodule:: {full}", "", ".. autosummary::", "   :nosignatures:", ""]
+    lines += [f"   {word}" for word, thing in content.items() if callable(thing)] + [""]
+    for word, thing in content.items():
+        if inspect.isclass(thing):
+            lines += [f".. autoclass:: {word}", "   :members:", "   :show-inheritance:", ""]
+        elif inspect.isroutine(thing):
+            lines += [f".. autofunction:: {word}", ""]
+        else:
+            lines += [f".. data:: {word}", "   :no-index-entry:", "", *_constant(thing), ""]
+    return lines
+
+
+def _constant(value: Any) -> list[str]:
+    """What a constant holds: its value where that is short, else its keys or its size."""
+    if isinstance(value, dict):
+        return [f"   A dictionary by {', '.join(f'``{key}``' for key in value)}."]
+    text = repr(value)
+    return [f"   ``{text}``" if len(text) < 300 else f"   {len(value)} entries."]
+
+
+def _command_line() -> list[str]:
+    """The help of every command, as a terminal shows it."""
+    from wwae_lib.__main__ import parser
+
+    whole = parser()
+    commands = next(
+        action for action in whole._actions if action.choices and hasattr(action.choices, "items")
+    )
+    lines: list[str] = []
+    for title, one in {"python -m wwae_lib": whole, **commands.choices}.items():
+        lines += [title, "~" * len(title), "", ".. code-block:: none", ""]
+        lines += [f"   {line}".rstrip() for line in one.format_help().splitlines()] + [""]
+    return lines
+
+
+class Library(Directive):
+    """The reference of the modules that this page stands for."""
+
+    optional_arguments = 1
+    final_argument_whitespace = True
+
+    def run(self) -> list[nodes.Node]:
+        env = self.state.document.settings.env
+        for name in reversed(pages()[Path(env.docname).name]):  # each is put in front of the last
+            env.note_dependency(str(LIBRARY / f"{name}.py"))
+            self.state_machine.insert_input(reference(name), f"wwae_lib/{name}.py")
+        return []
+
+
+class Overview(Directive):
+    """Every module, the floor it stands on, and the question that it answers."""
+
+    def run(self) -> list[nodes.Node]:
+        level = floors()
+        lines = [".. list-table::", "   :header-rows: 1", "   :widths: 10 22 68", "   :class: wrapped", ""]
+        lines += ["   * - floor", "     - module", "     - question"]
+        for name in sorted(level, key=lambda name: (level[name], name)):
+            link = f":ref:`{name} <module-{name}>`"
+            lines += [f"   * - {level[name]}", f"     - {link}", f"     - {question(name)}"]
+        self.state_machine.insert_input([*lines, ""], "wwae_lib")
+        return []
+
+
+# ---------------------------------------------------------------- cite this
+
+
+def bibtex(citation: dict[str, Any]) -> str:
+    """CITATION.cff, as YAML reads it, as a BibTeX entry."""
+    names = [a.get("name") or f"{a['family-names']}, {a['given-names']}" for a in citation["authors"]]
+    fields = {
+        "author": " and ".join(f"{{{name}}}" if "," not in name else name for name in names),
+        "title": f"{{{citation['title']}}}",
+        "year": str(citation["date-released"])[:4],
+        "note": f"Version {citation['version']}",
+        "url": citation.get("repository-code"),
+    }
+    width = max(map(len, fields))
+    lines = [f"  {key:{width}} = {{{value}}}," for key, value in fields.items() if value]
+    return "\n".join(["@misc{wwae_book,", *lines, "}"])
+
+
+class Citation(Directive):
+    """The BibTeX entry of this book."""
+
+    def run(self) -> list[nodes.Node]:
+        path = ROOT / "CITATION.cff"
+        self.state.document.settings.env.note_dependency(str(path))
+        text = bibtex(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return [nodes.literal_block(text, text, language="bibtex")]
+
+
+def _skip(app: Any, what: str, name: str, thing: Any, skip: bool, options: Any) -> bool | None:
+    """Leave out what NamedTuple writes about its own fields; Attributes says what they are."""
+    return True if (getattr(thing, "__doc__", None) or "").startswith("Alias for field number") else None
+
+
+def _prose(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """Keep napoleon from reading a property's first words, up to a colon, as its type."""
+    if what == "property" and lines:
+        lines[0] = f": {lines[0]}"
+
+
+def setup(app: Any) -> dict[str, bool]:
+    app.add_directive("library", Library)
+    app.add_directive("library-overview", Overview)
+    app.add_directive("book-citation", Citation)
+    app.connect("autodoc-skip-member", _skip)
+    app.connect("autodoc-process-docstring", _prose, priority=400)  # napoleon's is 500
+    return {"parallel_read_safe": True}
