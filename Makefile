@@ -32,6 +32,7 @@ test: $(READY) lint
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python tools/check_text.py
 
 notebooks: $(READY)
 	$(BIN)/python tools/execute_notebooks.py

@@ -337,7 +337,7 @@ def _seed(*entropy: int) -> None:
 
 
 def _tensors(method: Method, optimizers: dict[str, Any]) -> dict[str, Tensor]:
-    """Method and every player's optimizer as one flat dictionary of tensors."""
+    """Method and every player's optimiser as one flat dictionary of tensors."""
     tensors = {f"method.{name}": value for name, value in method.state_dict().items()}
     for player, optimizer in optimizers.items():
         for number, entries in optimizer.state_dict()["state"].items():
