@@ -8,6 +8,7 @@ has its reference without anyone's doing. ``book-citation`` shows CITATION.cff a
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import inspect
 import re
@@ -20,6 +21,7 @@ from docutils.parsers.rst import Directive
 
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARY, PAGES = ROOT / "wwae_lib", ROOT / "book"
+TITLES = {"__main__": "command line"}  # of modules that go by another name
 ASKED = re.compile(r"^\.\. library::(.*)$", re.MULTILINE)
 
 
@@ -91,7 +93,8 @@ def question(name: str) -> str:
 def reference(name: str) -> list[str]:
     """A module's part of a page: heading, docstring, a table of what it holds, and each in full."""
     full, content = f"wwae_lib.{name}", public(name)
-    lines = [f".. _module-{name}:", "", name, "-" * len(name), ""]
+    title = TITLES.get(name, name)
+    lines = [f".. _module-{name}:", "", title, "-" * len(title), ""]
     lines += [f".. automodule:: {full}", "   :no-members:", ""]
     if name == "__main__":
         return lines + _command_line()
@@ -99,7 +102,8 @@ def reference(name: str) -> list[str]:
     lines += [f"   {word}" for word, thing in content.items() if callable(thing)] + [""]
     for word, thing in content.items():
         if inspect.isclass(thing):
-            lines += [f".. autoclass:: {word}", "   :members:", "   :show-inheritance:", ""]
+            family = thing.__bases__ not in ((object,), (tuple,))
+            lines += [f".. autoclass:: {word}", "   :members:", *["   :show-inheritance:"] * family, ""]
         elif inspect.isroutine(thing):
             lines += [f".. autofunction:: {word}", ""]
         else:
@@ -125,6 +129,7 @@ def _command_line() -> list[str]:
     )
     lines: list[str] = []
     for title, one in {"python -m wwae_lib": whole, **commands.choices}.items():
+        one.formatter_class = functools.partial(one.formatter_class, width=78)  # not the terminal's
         lines += [title, "~" * len(title), "", ".. code-block:: none", ""]
         lines += [f"   {line}".rstrip() for line in one.format_help().splitlines()] + [""]
     return lines
@@ -152,7 +157,7 @@ class Overview(Directive):
         lines = [".. list-table::", "   :header-rows: 1", "   :widths: 10 22 68", "   :class: wrapped", ""]
         lines += ["   * - floor", "     - module", "     - question"]
         for name in sorted(level, key=lambda name: (level[name], name)):
-            link = f":ref:`{name} <module-{name}>`"
+            link = f":ref:`{TITLES.get(name, name)} <module-{name}>`"
             lines += [f"   * - {level[name]}", f"     - {link}", f"     - {question(name)}"]
         self.state_machine.insert_input([*lines, ""], "wwae_lib")
         return []
