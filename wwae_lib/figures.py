@@ -93,7 +93,9 @@ def use_style() -> None:
             "legend.fontsize": "small",
             "legend.frameon": False,
             "lines.linewidth": 1.8,
+            "savefig.bbox": "tight",
             "savefig.facecolor": "white",
+            "savefig.pad_inches": 0.06,
         }
     )
 
@@ -341,7 +343,9 @@ def latent_map(
 
 def overview(run: Run) -> Figure:
     """What a WWAE is, drawn from a recorded run: images, their codes against the prior, new images."""
-    figure, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.2), width_ratios=[1, 1.3, 1])
+    figure, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.0), width_ratios=[1, 1.3, 1])
+    for axis in axes:
+        axis.set_anchor("N")  # titles on one line
     new, side = run.grid("samples"), run.grid("samples").shape[1] // 10
     _image(axes[0], originals(run)[: 4 * side, : 4 * side], "images $x$")
     _image(axes[2], new[: 4 * side, : 4 * side], "new: $G(z)$")

@@ -36,12 +36,14 @@ __all__ = [
     "contests",
     "markdown",
     "name_of",
+    "near_best",
     "peers",
     "penalty_times",
     "places",
     "plus_minus",
     "protocols",
     "published",
+    "readings",
     "settings",
     "table",
 ]
@@ -156,6 +158,34 @@ def table(runs: Sequence[Run], keys: Sequence[str] = HEADLINE) -> str:
         for run, one in zip(runs, found, strict=True)
     ]
     return markdown(["method", *(METRICS[key].label for key in shown)], rows)
+
+
+def readings(runs: Sequence[Run], labels: Sequence[str], keys: Sequence[str]) -> str:
+    """What a figure of metrics against a choice shows, in words: of each metric the value at each choice."""
+    return " ".join(
+        f"{METRICS[key].label}: "
+        + ", ".join(
+            f"{METRICS[key].form.format(run.metrics[key])} at {label}"
+            for run, label in zip(runs, labels, strict=True)
+            if key in run.metrics
+        )
+        + "."
+        for key in keys
+    )
+
+
+def near_best(runs: Sequence[Run], key: str, share: float = 0.1) -> list[Run]:
+    """The runs whose metric is within a share of the best one's, in the order given.
+
+    Raises:
+        ValueError: no run has the metric, or neither end of it is better.
+    """
+    better = METRICS[key].better
+    found = [run.metrics[key] for run in runs if key in run.metrics]
+    if not found or not better:
+        raise ValueError(f"there is no best {key} among these runs")
+    best = min(found) if better == "lower" else max(found)
+    return [run for run in runs if key in run.metrics and abs(run.metrics[key] - best) <= share * abs(best)]
 
 
 def settings(runs: Sequence[Run]) -> str:
