@@ -16,7 +16,7 @@ from conftest import inception_file, real_data, small, subprocess_environment
 from PIL import Image
 from torch import nn
 
-from wwae_lib import data, evaluation, methods, runs
+from wwae_lib import data, evaluation, inception, methods, runs
 from wwae_lib.gaussian import moments, w2_squared
 
 BOOK_RESULTS = Path(__file__).resolve().parents[1] / "book" / "results"
@@ -228,7 +228,7 @@ def test_inception_features_are_pytorch_fids(tmp_path, digits):
     images = digits.pixels[::25]
     theirs = InceptionV3([InceptionV3.BLOCK_INDEX_BY_DIM[2048]]).eval()
     expected = get_activations(save_pngs(images, tmp_path / "png"), theirs, batch_size=8, num_workers=0)
-    found = evaluation.inception_features(images, evaluation.inception_network(), progress=False)
+    found = inception.features(images, inception.network(), progress=False)
     assert expected.shape == found.shape == (16, 2048) and np.abs(expected).max() > 0.5
     assert np.abs(found.numpy() - expected).max() < 1e-4
 

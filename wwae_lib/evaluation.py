@@ -1,38 +1,67 @@
-"""How good is a trained method? Reconstruction, the aggregated posterior, FID; and the pictures of a run."""
+"""How good is a trained method? Its images beside real ones, its codes beside the prior; and its pictures."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
-from tqdm import tqdm
 
-from . import methods, runs
-from .data import Images, data_root, to_unit
-from .gaussian import moments, total_moments, w2_squared, w2_squared_to_standard_normal
+from . import data, fidelity, inception, latents, methods, runs
+from .data import Images, to_unit
+from .gaussian import total_moments, w2_squared_to_standard_normal
 from .methods import AutoEncoder, Method
 
 __all__ = [
     "MINIMUM_FID_IMAGES",
+    "PROTOCOLS",
+    "SETS",
+    "Protocol",
     "evaluate",
     "fid",
-    "inception_network",
     "load_method",
+    "made_images",
     "measure",
+    "measure_codes",
+    "missing",
+    "prior_samples",
+    "reference_images",
     "write_pictures",
 ]
 
-MINIMUM_FID_IMAGES = 2048  # the features' dimension: fewer images give a covariance of lower rank
+MINIMUM_FID_IMAGES = inception.FEATURES  # fewer images give a covariance of lower rank
 FID_IMAGES = 10_000
 CHUNK = 500  # images that pass a network at once
 KEPT_CODES = 2000  # test images whose codes a run keeps
 GRID = 10  # images a row and a column of a grid
+SETS = ("prior", "reconstruction", "interpolation", "gaussian", "mixture")
+ACTIVE = 0.01  # variance over images of a coordinate's mean above which it is in use
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How many images a distance is measured on, and how.
+
+    Attributes:
+        images: made images, and the most images that are reconstructed.
+        step: the reference is every so many-th of the held-out images.
+        precision: of the Inception network, for both.
+    """
+
+    images: int
+    step: int
+    precision: str
+
+
+PROTOCOLS = {"full": Protocol(FID_IMAGES, 1, "float32"), "brief": Protocol(2_500, 2, "float32")}
 
 
 def load_method(run: runs.Run) -> Method:
@@ -51,28 +80,237 @@ def load_method(run: runs.Run) -> Method:
 
 
 def evaluate(
-    run: runs.Run, test_images: Images, *, device: torch.device | str = "cpu", progress: bool = True
+    run: runs.Run,
+    images: Images,
+    test_images: Images,
+    *,
+    protocol: str = "full",
+    sets: Sequence[str] | None = None,
+    device: torch.device | str = "cpu",
+    redo: bool = False,
+    progress: bool = True,
 ) -> runs.Run:
-    """Measure a run from its stored weights, FID included, and add the metrics to its record.
+    """Measure a run from its stored weights, and add the metrics to its record.
+
+    The cheap ones always: those of :func:`measure` and :func:`measure_codes`, and sharpness. Then each set of
+    made images is compared with real ones. The record is written after each, so that what was measured
+    before an interruption is kept, and is not measured again by the same protocol. The same run, images
+    and machine give the same numbers.
 
     Args:
         run: the run; its record is replaced.
-        test_images: the official test split, at least 2,048 images for the FID.
+        images: training images, which classifiers of codes and laws of codes are fitted to.
+        test_images: the official test split.
+        protocol: a name in ``PROTOCOLS``.
+        sets: which of ``SETS``; by default ``prior``. A method without an encoder has no other.
         device: where to compute.
+        redo: measure again what the record holds.
         progress: show progress bars.
 
+    Returns:
+        The run with its new record, whose entry ``evaluation`` tells for each set how it was measured.
+
     Raises:
-        ValueError: too few test images for the FID.
+        ValueError: the protocol or a set is unknown, or there are too few images for a FID.
+        RunError: these are not the images that the run recorded.
     """
+    _check_images(run, images, test_images)
+    todo = missing(run, protocol, sets, redo)  # checks its arguments
+    reference = reference_images(test_images) if todo else test_images
+    chosen = PROTOCOLS[protocol]
+    real = reference.pixels[:: chosen.step]
+    if todo:
+        _check_enough(chosen.images, "images")
+        _check_enough(len(real), "reference images")
     method = load_method(run).to(device)
-    samples = prior_samples(method, FID_IMAGES, run.experiment.seed)
-    found = measure(method, test_images) | {"fid": fid(samples, test_images.pixels, device, progress)}
-    protocol = {
-        "fid_samples": len(samples),
-        "fid_reference": len(test_images),
-        "inception_sha256": inception_sha256(inception_network()),
+    if redo or "codes" not in run.record.get("evaluation", {}):
+        found, more = _measure_cheaply(method, images, test_images, run.experiment.seed)
+        counts = {"train_images": len(images), "test_images": len(test_images)}
+        run = _add(run, "codes", found, counts, **more)
+    if not todo:
+        return run
+    network = inception.network(chosen.precision)
+    how = {
+        "protocol": protocol,
+        "reference": reference.split,
+        "reference_images": len(real),
+        "reference_sha256": _sha256(real),
+        "features": chosen.precision,
+        "inception_sha256": inception.sha256(),
     }
-    return run.add_metrics(found, evaluation=protocol)
+    real_features = _reference_features(real, network, device, progress)
+    for name in todo:
+        begun = time.perf_counter()
+        pixels = made_images(method, name, chosen.images, run.experiment.seed, images, real)
+        _check_enough(len(pixels), f"images of the set {name!r}")
+        made = inception.features(pixels, network, device, progress)
+        found = _compare(name, made, real_features)
+        seconds = round(time.perf_counter() - begun, 1)
+        run = _add(run, name, found, how | {"images": len(pixels), "seconds": seconds})
+    return run
+
+
+def missing(
+    run: runs.Run, protocol: str = "full", sets: Sequence[str] | None = None, redo: bool = False
+) -> list[str]:
+    """Which sets a run can make and has not measured by this protocol.
+
+    Raises:
+        ValueError: the protocol or a set is unknown.
+    """
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"there is no protocol {protocol!r}; known: {', '.join(PROTOCOLS)}")
+    wanted = SETS[:1] if sets is None else sets
+    if unknown := [name for name in wanted if name not in SETS]:
+        raise ValueError(f"there is no set of images {unknown[0]!r}; known: {', '.join(SETS)}")
+    possible = SETS if run.experiment.has_encoder else SETS[:1]
+    done = run.record.get("evaluation", {})
+    return [
+        name
+        for name in SETS
+        if name in wanted and name in possible and (redo or done.get(name, {}).get("protocol") != protocol)
+    ]
+
+
+def reference_images(test_images: Images) -> Images:
+    """What made images are compared with: the test images, for CelebA with the validation images."""
+    if test_images.dataset != "celeba":
+        return test_images
+    valid = data.load("celeba", "valid")
+    return Images(
+        torch.cat([test_images.pixels, valid.pixels]),
+        torch.cat([test_images.labels, valid.labels]),
+        "celeba",
+        "test + valid",
+        test_images.source,
+    )
+
+
+@torch.inference_mode()
+def made_images(method: Method, name: str, n: int, seed: int, images: Images, real: Tensor) -> Tensor:
+    """A set of made images, uint8 on the CPU.
+
+    * ``prior``: `n` decoded draws of the prior;
+    * ``reconstruction``: the first `n` real images, decoded from their mean codes;
+    * ``interpolation``: `n` decoded midpoints of the mean codes of two real images, drawn at random;
+    * ``gaussian``, ``mixture``: `n` decoded draws of a Gaussian, or a mixture of 10 of them, fitted to the
+      mean codes of the training images.
+
+    Args:
+        method: an auto-encoder, or any method for ``prior``.
+        name: one of ``SETS``.
+        n: how many; reconstructions are no more than real images.
+        seed: decides the draws.
+        images: training images.
+        real: uint8 pixels of held-out images.
+    """
+    if name == "prior":
+        return prior_samples(method, n, seed)
+    drawn = _seed(seed, name)
+    if name == "reconstruction":
+        codes = encode(method, real[:n])[0]
+    elif name == "interpolation":
+        means = encode(method, real)[0]
+        rng = np.random.default_rng(drawn)
+        first = rng.integers(len(means), size=n)
+        second = (first + rng.integers(1, len(means), size=n)) % len(means)  # another one
+        codes = (means[first] + means[second]) / 2
+    else:
+        draw = {"gaussian": latents.draw_gaussian, "mixture": latents.draw_mixture}[name]
+        codes = draw(encode(method, images.pixels)[0], n, drawn)
+    device = next(method.parameters()).device
+    return torch.cat([to_pixels(method.decode(some.to(device))) for some in codes.split(CHUNK)])
+
+
+def _compare(name: str, made: Tensor, real: Tensor) -> dict[str, float]:
+    """Metrics of a set from features; of prior samples under bare names, and more of them."""
+    suffix = "" if name == "prior" else f"_{name}"
+    value, error = fidelity.fid(made, real)
+    found = {f"fid{suffix}": value, f"fid{suffix}_error": error}
+    if name == "prior":
+        found["kid"], found["kid_error"] = fidelity.kid(made, real)
+        found |= fidelity.neighbourhoods(made, real)
+    return found
+
+
+def _add(run: runs.Run, name: str, found: dict[str, float], how: dict, **more) -> runs.Run:
+    """Write what was found, and how, into the record as it is on the disk now."""
+    run = runs.load(run.path)
+    return run.add_metrics(found, evaluation=run.record.get("evaluation", {}) | {name: how}, **more)
+
+
+def _check_images(run: runs.Run, images: Images, test_images: Images) -> None:
+    for given, part in ((images, "train"), (test_images, "test")):
+        if (found := given.sha256()) != (recorded := run.record["data"][part]["sha256"]):
+            raise runs.RunError(
+                f"{run.path} has the {part} images with SHA-256 {recorded[:16]}..., "
+                f"those at hand have {found[:16]}... ({given.source})"
+            )
+
+
+def _check_enough(n: int, what: str) -> None:
+    if n < MINIMUM_FID_IMAGES:
+        raise ValueError(f"FID needs at least {MINIMUM_FID_IMAGES:,} {what}, one a feature; got {n:,}")
+
+
+# ---------------------------------------------------------------- cheap metrics
+
+
+def _measure_cheaply(
+    method: Method, images: Images, test_images: Images, seed: int
+) -> tuple[dict[str, float], dict]:
+    """Everything that needs no Inception network: metrics, and the record's entry ``latent``."""
+    found = measure(method, test_images) | measure_codes(method, images, test_images, seed)
+    samples = prior_samples(method, len(test_images), seed)
+    found["sharpness"] = fidelity.sharpness(samples)
+    found["sharpness_data"] = fidelity.sharpness(test_images.pixels)
+    if not isinstance(method, AutoEncoder):
+        return found, {}
+    rebuilt = made_images(method, "reconstruction", len(test_images), seed, images, test_images.pixels)
+    found["sharpness_reconstruction"] = fidelity.sharpness(rebuilt)
+    mean, variance = encode(method, test_images.pixels)
+    each = {"posterior_variance": variance.mean(0).tolist(), "code_variance": mean.var(0).tolist()}
+    return found, {"latent": each}
+
+
+@torch.inference_mode()
+def encode(method: AutoEncoder, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Means and variances of the codes of uint8 images, ``(n, latent)`` each, float32 on the CPU."""
+    device = next(method.parameters()).device
+    parts = [method.encode(to_unit(some.to(device))) for some in pixels.split(CHUNK)]
+    means, log_variances = zip(*parts, strict=True)
+    return torch.cat(means).float().cpu(), torch.cat(log_variances).float().exp().cpu()
+
+
+def measure_codes(method: Method, images: Images, test_images: Images, seed: int) -> dict[str, float]:
+    """What structure the codes have; nothing for a method without an encoder.
+
+    Returns:
+        On mean codes: ``knn_accuracy``, ``linear_accuracy`` (:func:`wwae_lib.latents.accuracies`; not for
+        CelebA, whose labels are identities), ``effective_dimension``, ``active_dimensions`` (coordinates
+        whose mean varies by more than 0.01, Burda et al. 2016, section 4).
+        On one code drawn for each test image: ``sliced_w2_squared``, and ``sliced_w2_squared_floor`` of as
+        many exact draws; ``ks_mean``, ``ks_rejected``; ``henze_zirkler``, ``henze_zirkler_p``.
+    """
+    if not isinstance(method, AutoEncoder):
+        return {}
+    mean, variance = encode(method, test_images.pixels)
+    generator = torch.Generator().manual_seed(_seed(seed, "codes"))
+    noise, exact = torch.randn(2, *mean.shape, generator=generator)
+    drawn = mean + variance.sqrt() * noise
+    found = {
+        "sliced_w2_squared": latents.sliced_w2_squared(drawn, _seed(seed, "directions")),
+        "sliced_w2_squared_floor": latents.sliced_w2_squared(exact, _seed(seed, "directions")),
+        "effective_dimension": latents.effective_dimension(mean),
+        "active_dimensions": int((mean.double().var(0) > ACTIVE).sum()),
+        **latents.marginal_normality(drawn),
+    }
+    with contextlib.suppress(ValueError):  # codes that fill no volume have no normal law to be tested for
+        found["henze_zirkler"], found["henze_zirkler_p"] = latents.henze_zirkler(drawn)
+    if images.dataset != "celeba":
+        codes = encode(method, images.pixels)[0]
+        found |= latents.accuracies(codes, images.labels, mean, test_images.labels)
+    return found
 
 
 @torch.inference_mode()
@@ -117,6 +355,11 @@ def prior_samples(method: Method, n: int, seed: int) -> Tensor:
 def to_pixels(images: Tensor) -> Tensor:
     """Numbers in [0, 1] to the nearest uint8 pixels, on the CPU."""
     return images.mul(255).round_().clamp_(0, 255).to("cpu", torch.uint8)
+
+
+def _seed(seed: int, purpose: str) -> int:
+    """A seed for each purpose, which no other shares."""
+    return int(np.random.SeedSequence((seed, *purpose.encode())).generate_state(1)[0])
 
 
 def _sample_seed(seed: int, start: int) -> int:
@@ -200,14 +443,9 @@ def _write_grid(path: Path, pixels: Tensor) -> None:
 def fid(
     images: Tensor, reference: Tensor, device: torch.device | str = "cpu", progress: bool = True
 ) -> float:
-    r"""Frechet inception distance (Heusel et al. 2017) of images to a reference set.
+    """Frechet inception distance of images to a reference set (:func:`wwae_lib.fidelity.fid`).
 
-    .. math::  W_2^2\bigl(N(m_1, S_1), N(m_2, S_2)\bigr)
-
-    of the moments of 2048 features of pytorch-fid's Inception network, in float64, by
-    :func:`wwae_lib.gaussian.w2_squared`. Grey images are repeated to three channels; each is resized to
-    299 x 299 as pytorch-fid does. The reference's moments are cached in the data folder, by the
-    checksums of its pixels and of the network.
+    The reference's features are cached in the data folder, by the checksums of its pixels and of the network.
 
     Args:
         images, reference: uint8 ``(N, C, H, W)``, at least 2,048 each.
@@ -217,71 +455,28 @@ def fid(
     Raises:
         ValueError: fewer than 2,048 images.
     """
-    for name, pixels in (("images", images), ("reference images", reference)):
-        if len(pixels) < MINIMUM_FID_IMAGES:
-            raise ValueError(
-                f"FID needs at least {MINIMUM_FID_IMAGES:,} {name}, one a feature; got {len(pixels):,}"
-            )
-    network = inception_network()
-    moments1 = moments(inception_features(images, network, device, progress).double())
-    return w2_squared(*moments1, *_reference_moments(reference, network, device, progress)).item()
+    for pixels, name in ((images, "images"), (reference, "reference images")):
+        _check_enough(len(pixels), name)
+    network = inception.network()
+    made = inception.features(images, network, device, progress)
+    return fidelity.fid(made, _reference_features(reference, network, device, progress)).value
 
 
-def inception_network() -> nn.Module:
-    """pytorch-fid's Inception network up to the 2048 pooled features, ready to infer.
-
-    Its weights come from torch.hub's cache (``TORCH_HOME``), or are downloaded into it. Batch
-    normalisation is folded into the convolutions before it: the same features, to rounding, sooner.
-    """
-    from pytorch_fid.inception import InceptionV3
-
-    network = InceptionV3([InceptionV3.BLOCK_INDEX_BY_DIM[2048]]).eval()
-    for module in list(network.modules()):
-        if isinstance(getattr(module, "bn", None), nn.BatchNorm2d):
-            module.conv = fuse_conv_bn_eval(module.conv, module.bn)
-            module.bn = nn.Identity()
-    return network.to(memory_format=torch.channels_last)
-
-
-@torch.inference_mode()
-def inception_features(
-    images: Tensor, network: nn.Module, device: torch.device | str = "cpu", progress: bool = True
-) -> Tensor:
-    """Features ``(N, 2048)`` float32 of uint8 images ``(N, C, H, W)``, on the CPU."""
-    network = network.to(device)
-    features = torch.empty(len(images), 2048)
-    size = 50
-    bar = tqdm(total=len(images), desc="FID features", unit="img", disable=not progress)
-    with bar:
-        for start in range(0, len(images), size):
-            batch = to_unit(images[start : start + size].to(device)).expand(-1, 3, -1, -1)
-            (out,) = network(batch.contiguous(memory_format=torch.channels_last))
-            features[start : start + size] = out.flatten(1).cpu()
-            bar.update(len(batch))
+def _reference_features(reference: Tensor, network: nn.Module, device, progress: bool) -> Tensor:
+    """Features of real images, from the cache where they are."""
+    how = {"pixels": _sha256(reference), "inception": inception.sha256(), "precision": network.precision}
+    key = json.dumps(how)
+    path = data.data_root() / "fid" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
+    if path.exists():
+        tensors, metadata = runs.read_tensors(path)
+        if metadata.get("key") != key or tensors.keys() != {"features"}:
+            raise runs.RunError(f"{path} holds the features of other images or another network; delete it")
+        return tensors["features"]
+    features = inception.features(reference, network, device, progress)
+    with runs.write_aside(path) as part:
+        save_file({"features": features}, part, {"key": key})
     return features
 
 
-def inception_sha256(network: nn.Module) -> str:
-    """Checksum of every weight that the features depend on."""
-    digest = hashlib.sha256()
-    for name, value in sorted(network.state_dict().items()):
-        digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _reference_moments(
-    reference: Tensor, network: nn.Module, device, progress: bool
-) -> tuple[Tensor, Tensor]:
-    """Moments of the reference's features, from the cache where they are."""
-    pixels = hashlib.sha256(reference.contiguous().numpy()).hexdigest()
-    key = json.dumps({"pixels": pixels, "inception": inception_sha256(network)})
-    path = data_root() / "fid" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
-    if path.exists():
-        tensors, metadata = runs.read_tensors(path)
-        if metadata.get("key") != key or tensors.keys() != {"mean", "covariance"}:
-            raise runs.RunError(f"{path} holds the moments of other images or another network; delete it")
-        return tensors["mean"], tensors["covariance"]
-    mean, covariance = moments(inception_features(reference, network, device, progress).double())
-    with runs.write_aside(path) as part:
-        save_file({"mean": mean, "covariance": covariance}, part, {"key": key})
-    return mean, covariance
+def _sha256(pixels: Tensor) -> str:
+    return hashlib.sha256(pixels.contiguous().numpy()).hexdigest()

@@ -339,7 +339,7 @@ def _train_and_measure(
     options = {"results": results, "resume": True, "fabric": fabric, "progress": False}
     run = training.train(chosen, images, test_images, **options)
     if fid and "fid" not in run.metrics:
-        evaluation.evaluate(run, test_images, device=fabric.device, progress=False)
+        evaluation.evaluate(run, images, test_images, device=fabric.device, progress=False)
 
 
 def _end_with_parent() -> None:

@@ -1,0 +1,160 @@
+r"""What structure do codes have, and how near is their law to the prior N(0, I)?
+
+Codes are ``(n, d)``. What is fitted is fitted to codes of training images and scored on codes of test images.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from scipy import stats
+from torch import Tensor
+from torch.nn import functional
+
+from .gaussian import moments
+
+__all__ = [
+    "accuracies",
+    "draw_gaussian",
+    "draw_mixture",
+    "effective_dimension",
+    "henze_zirkler",
+    "marginal_normality",
+    "sliced_w2_squared",
+]
+
+NEIGHBOURS = 5
+COMPONENTS = 10
+DIRECTIONS = 500
+ROWS = 1000
+
+
+def accuracies(codes: Tensor, labels: Tensor, test_codes: Tensor, test_labels: Tensor) -> dict[str, float]:
+    """Share of test codes whose class is guessed from training codes, by two classifiers of scikit-learn.
+
+    Returns:
+        ``knn_accuracy``: by a vote of the 5 nearest training codes;
+        ``linear_accuracy``: by logistic regression on standardised codes, scikit-learn's penalty.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    models = {
+        "knn_accuracy": KNeighborsClassifier(NEIGHBOURS),
+        "linear_accuracy": make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),
+    }
+    fitted = {name: model.fit(codes.numpy(), labels.numpy()) for name, model in models.items()}
+    return {
+        name: float(model.score(test_codes.numpy(), test_labels.numpy())) for name, model in fitted.items()
+    }
+
+
+def sliced_w2_squared(codes: Tensor, seed: int) -> float:
+    r"""Squared sliced Wasserstein-2 distance of codes to N(0, I), averaged over 500 random directions.
+
+    .. math::
+
+        \frac{1}{Ln} \sum_{l=1}^{L} \sum_{i=1}^{n}
+            \bigl((\theta_l^\top z)_{(i)} - \Phi^{-1}((i - \tfrac12) / n)\bigr)^2
+
+    (Bonneel et al. 2015): on each line the prior is N(0, 1), and its quantiles stand for draws of it.
+    """
+    codes = codes.double()
+    n, d = codes.shape
+    generator = torch.Generator().manual_seed(seed)
+    directions = torch.randn(DIRECTIONS, d, dtype=torch.float64, generator=generator)
+    quantiles = torch.special.ndtri((torch.arange(n, dtype=torch.float64) + 0.5) / n)
+    total = 0.0
+    for some in functional.normalize(directions, dim=1).split(50):
+        total += ((codes @ some.mT).sort(0).values - quantiles[:, None]).square().mean(0).sum().item()
+    return total / DIRECTIONS
+
+
+def marginal_normality(codes: Tensor) -> dict[str, float]:
+    """Kolmogorov-Smirnov tests of each coordinate against N(0, 1).
+
+    Returns:
+        ``ks_mean``: the largest difference of distribution functions, averaged over coordinates;
+        ``ks_rejected``: share of coordinates rejected at 5 % after Holm (1979).
+    """
+    found = [stats.kstest(column, "norm") for column in codes.double().numpy().T]
+    p = np.sort([one.pvalue for one in found])
+    passed = np.flatnonzero(p > 0.05 / np.arange(len(p), 0, -1))
+    rejected = passed[0] if len(passed) else len(p)
+    return {
+        "ks_mean": float(np.mean([one.statistic for one in found])),
+        "ks_rejected": float(rejected / len(p)),
+    }
+
+
+def henze_zirkler(codes: Tensor) -> tuple[float, float]:
+    r"""Statistic and p-value of the test of multivariate normality of Henze & Zirkler (1990).
+
+    With :math:`y` the codes standardised by their own mean and covariance (divisor `n`) and
+    :math:`\beta = 2^{-1/2} ((2d + 1) n / 4)^{1 / (d + 4)}`
+
+    .. math::
+
+        T = \frac1n \sum_{i, j} e^{-\beta^2 |y_i - y_j|^2 / 2}
+            - \frac{2}{(1 + \beta^2)^{d/2}} \sum_i e^{-\beta^2 |y_i|^2 / (2 (1 + \beta^2))}
+            + \frac{n}{(1 + 2 \beta^2)^{d/2}}
+
+    whose law under normality is close to a log-normal with the mean and variance of their theorem 3.1. It
+    asks for a normal law, whichever its moments. Time grows with the square of `n`.
+
+    Raises:
+        ValueError: fewer than `d + 1` points, or they lie in a subspace.
+    """
+    n, d = codes.shape
+    mean, covariance = moments(codes.double())
+    factor, failed = torch.linalg.cholesky_ex(covariance * ((n - 1) / n))
+    if n <= d or failed:
+        raise ValueError(f"the Henze-Zirkler test needs codes of full rank, got {n} points of {d} dimensions")
+    y = torch.linalg.solve_triangular(factor, (codes.double() - mean).mT, upper=False).mT
+    b = (((2 * d + 1) * n / 4) ** (1 / (d + 4))) ** 2 / 2  # beta squared
+    pairs = sum(torch.cdist(rows, y).square().mul(-b / 2).exp().sum().item() for rows in y.split(ROWS))
+    single = (-b / (2 * (1 + b)) * y.square().sum(1)).exp().sum().item()
+    statistic = pairs / n - 2 * (1 + b) ** (-d / 2) * single + n * (1 + 2 * b) ** (-d / 2)
+
+    a, w = 1 + 2 * b, (1 + b) * (1 + 3 * b)
+    centre = 1 - a ** (-d / 2) * (1 + d * b / a + d * (d + 2) * b**2 / (2 * a**2))
+    spread = 2 * (1 + 4 * b) ** (-d / 2)
+    spread += 2 * a**-d * (1 + 2 * d * b**2 / a**2 + 3 * d * (d + 2) * b**4 / (4 * a**4))
+    spread -= 4 * w ** (-d / 2) * (1 + 3 * d * b**2 / (2 * w) + d * (d + 2) * b**4 / (2 * w**2))
+    shape = math.sqrt(math.log1p(spread / centre**2))
+    law = stats.lognorm(shape, scale=centre**2 / math.sqrt(spread + centre**2))
+    return statistic, float(law.sf(statistic))
+
+
+def effective_dimension(codes: Tensor) -> float:
+    r"""Participation ratio :math:`(\operatorname{tr} S)^2 / \operatorname{tr} S^2` of the codes' covariance.
+
+    `d` where all directions vary alike, 1 where a single one varies.
+    """
+    covariance = moments(codes.double())[1]
+    return (covariance.trace() ** 2 / covariance.square().sum()).item()
+
+
+def draw_gaussian(codes: Tensor, n: int, seed: int) -> Tensor:
+    """`n` draws of the Gaussian with the codes' mean and covariance, ``(n, d)`` float32."""
+    mean, covariance = moments(codes.double())
+    values, vectors = torch.linalg.eigh(covariance)
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(n, codes.shape[1], dtype=torch.float64, generator=generator)
+    return (mean + noise * values.clamp_min(0).sqrt() @ vectors.mT).float()
+
+
+def draw_mixture(codes: Tensor, n: int, seed: int) -> Tensor:
+    """`n` draws of a mixture of 10 Gaussians fitted to codes, ``(n, d)`` float32 (Ghosh et al. 2020).
+
+    Full covariances, by scikit-learn's expectation maximisation from its k-means start.
+    """
+    from sklearn.mixture import GaussianMixture
+
+    mixture = GaussianMixture(COMPONENTS, covariance_type="full", random_state=seed % 2**32)
+    drawn, _ = mixture.fit(codes.double().numpy()).sample(n)
+    return torch.from_numpy(np.random.default_rng(seed).permutation(drawn)).float()
