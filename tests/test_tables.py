@@ -8,12 +8,13 @@ import re
 from urllib.parse import urlparse
 
 import made_up
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from made_up import seeds
 from scipy import stats
 
-from wwae_lib import tables
+from wwae_lib import figures, tables
 from wwae_lib.data import DATASETS
 from wwae_lib.experiments import METHODS
 from wwae_lib.runs import Run
@@ -139,24 +140,24 @@ def test_the_best_is_marked_only_where_it_is_surely_best():
 
 
 def test_places(runs):
-    assert plain(tables.places(runs, "fid")).splitlines() == [
-        "- MNIST, FID of prior samples: WWAE 24.4 ± 2.0, place 2 of 3; lowest is DCGAN, 17.5 (0.2).",
-        "- Fashion-MNIST, FID of prior samples: WWAE 52.1, place 2 of 2; lowest is DCGAN, 40.5.",
+    assert [plain(line) for line in tables.places(runs, "fid")] == [
+        "MNIST, FID of prior samples: WWAE 24.4 ± 2.0, place 2 of 3; lowest is DCGAN, 17.5 (0.2).",
+        "Fashion-MNIST, FID of prior samples: WWAE 52.1, place 2 of 2; lowest is DCGAN, 40.5.",
     ]
-    assert "highest is" in tables.places(
-        [made_up.run("wwae", recall=0.1), made_up.run("gan", recall=0.2)], "recall"
-    )
+    (one,) = tables.places([made_up.run("wwae", recall=0.1), made_up.run("gan", recall=0.2)], "recall")
+    assert "highest is DCGAN" in one
 
 
 def test_nothing_recorded_makes_empty_tables():
-    assert tables.comparisons([]) == tables.places([], "fid") == ""
+    assert tables.comparisons([]) == ""
+    assert tables.places([], "fid") == []
     assert rows(tables.across([], "fid")) == []
 
 
 def all_tables(runs: list[Run]) -> str:
     keys = list(METRICS)
     parts = [tables.comparisons(runs, keys), tables.across(runs, "fid"), tables.table(runs, keys)]
-    parts += [tables.settings(runs), tables.compute(runs), tables.places(runs, "fid")]
+    parts += [tables.settings(runs), tables.compute(runs), *tables.places(runs, "fid")]
     return "\n\n".join([*parts, *(tables.published(runs, dataset) for dataset in DATASETS)])
 
 
@@ -255,3 +256,19 @@ def test_times_of_the_penalty():
     }
     found = rows(tables.penalty_times(timings, {"w2_penalty": "W2", "mmd": "MMD"}))
     assert [list(row.values()) for row in found] == [["W2", "0.50", "20.00"], ["MMD", "2.50", "-"]]
+
+
+# ---------------------------------------------------------------- the figure of the same numbers
+
+
+def test_the_figure_of_standings_draws_the_numbers_of_the_table(runs):
+    figure = figures.standing(runs, "fid")
+    mnist, fashion = figure.axes
+    assert [label.get_text() for label in mnist.get_yticklabels()] == ["VAE", "WWAE", "DCGAN"], "best on top"
+    assert [bar.lines[0].get_xdata()[0] for bar in mnist.containers] == pytest.approx([31.44, 24.42, 17.5])
+    (bar,) = mnist.containers[1].lines[2]
+    (low, _), (high, _) = bar.get_segments()[0]
+    half = stats.t.ppf(0.975, 2) * stats.sem([24.11, 25.32, 23.83])
+    assert (high - low) / 2 == pytest.approx(half)
+    assert fashion.get_title() == "Fashion-MNIST"
+    plt.close(figure)

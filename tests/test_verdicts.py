@@ -15,7 +15,7 @@ LOW, HIGH, WIDE = [20.0, 20.5, 19.8], [30.0, 31.0, 29.5], [10.0, 20.0, 30.0]
 
 
 def judged(claim: str, runs, timings=None) -> str:
-    return verdicts.verdicts(runs, timings)[claim].verdict
+    return verdicts.verdicts(runs, timings or {})[claim].verdict
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
@@ -33,7 +33,7 @@ def test_the_rule():
 
 
 def test_without_records_nothing_can_be_tested():
-    found = verdicts.verdicts([])
+    found = verdicts.verdicts([], {})
     assert {one.verdict for one in found.values()} == {"cannot be tested"}
     for one in found.values():
         assert "No run that this test needs is recorded." in verdicts.evidence(one)
@@ -62,7 +62,7 @@ def test_fid_against_the_vae_over_seeds(ours, theirs, verdict):
 def test_the_best_vae_counts_and_so_does_the_default_one():
     runs = seeds("wwae", fid=LOW) + seeds("vae", fid=HIGH)
     runs += seeds("vae_learned", fid=[10.0, 10.1, 10.2]) + seeds("vae_bernoulli", fid=[99.0, 98.0, 97.0])
-    found = verdicts.verdicts(runs)["fid-vaes"]
+    found = verdicts.verdicts(runs, {})["fid-vaes"]
     assert found.verdict == "holds in part"
     assert [(one.rival, one.says) for one in found.findings] == [
         ("VAE", "for"),
@@ -86,7 +86,7 @@ def test_higher_is_better_where_it_is():
 
 def test_single_seeds_are_judged_by_their_own_errors_and_the_page_says_so():
     runs = [made_up.run("wwae", fid=20.0, fid_error=0.3), made_up.run("gan", fid=21.0, fid_error=0.3)]
-    found = verdicts.verdicts(runs)["fid-gans"]
+    found = verdicts.verdicts(runs, {})["fid-gans"]
     assert found.verdict == "holds"
     assert "one seed cannot show how training spreads" in verdicts.evidence(found)
     closer = [runs[0], made_up.run("gan", fid=20.5, fid_error=0.3)]
@@ -150,7 +150,7 @@ def test_the_mixture_of_a_single_seed_is_judged_by_its_own_errors():
 
 def timed(**seconds) -> dict:
     measured = [{"n": 100, "d": 8, "method": name, "seconds": value} for name, value in seconds.items()]
-    return {"environment": {"device": "cpu", "threads": 1}, "measured": measured}
+    return {"penalty_benchmark": {"environment": {"device": "cpu", "threads": 1}, "measured": measured}}
 
 
 @pytest.mark.parametrize(
@@ -183,6 +183,41 @@ def test_efficiency(vae, mmd, verdict):
     assert judged("efficiency", runs) == verdict
 
 
+def trained(share: float, interval: tuple[float, float], **seconds: float) -> dict:
+    """A record of the benchmark of training."""
+    step = {name: {"median": value, "count": 5} for name, value in seconds.items()}
+    where = {"dataset": "mnist", "network": "compact"}
+    penalty = {"share_of_pairs": share, "interval_95": interval, "pairs": 24}
+    penalty |= {"ae_step_seconds": step["ae"], "wwae_step_seconds": step["wwae"]}
+    steps = [where | {"method": name, "step_seconds": value} for name, value in step.items()]
+    environment = {"device": "cpu (x86_64)"}
+    return {"performance": {"environment": environment, "penalty": [where | penalty], "steps": steps}}
+
+
+@pytest.mark.parametrize(
+    ("share", "interval", "vae", "says", "verdict"),
+    [
+        (0.02, (0.01, 0.03), 0.1, ["for", "for"], "holds"),
+        (0.40, (0.30, 0.50), 0.1, ["against", "for"], "holds in part"),
+        (0.40, (0.30, 0.50), 0.05, ["against", "against"], "does not hold"),
+        (0.20, (0.10, 0.30), 0.1, ["open", "for"], "holds in part"),
+    ],
+)
+def test_efficiency_by_the_benchmark_of_training(share, interval, vae, says, verdict):
+    timings = trained(share, interval, ae=0.1, wwae=0.1, vae=vae)
+    slow = [made_up.run("wwae", seconds=999.0), made_up.run("vae", seconds=1.0)]
+    found = verdicts.verdicts(slow, timings)["efficiency"]
+    assert [one.says for one in found.findings] == says, "the benchmark goes before times beside other work"
+    assert found.verdict == verdict
+
+
+def test_benchmarks_are_read_where_they_are(tmp_path, monkeypatch):
+    monkeypatch.setenv("WWAE_RESULTS", str(tmp_path))
+    assert verdicts.benchmarks() == {}
+    (tmp_path / "performance.json").write_text('{"format": 1}')
+    assert verdicts.benchmarks() == {"performance": {"format": 1}}
+
+
 def test_times_of_different_machines_are_not_compared():
     other = made_up.run("vae", seconds=100.0)
     other.record["environment"]["device"] = "another"
@@ -213,7 +248,7 @@ def test_stability_in_part():
 
 def test_one_seed_says_nothing_of_stability():
     runs = [made_up.run("wwae", fid=20.0, fid_error=0.1), made_up.run("gan", fid=90.0, fid_error=0.1)]
-    found = verdicts.verdicts(runs)["stability"]
+    found = verdicts.verdicts(runs, {})["stability"]
     assert (found.verdict, found.findings) == ("cannot be tested", ())
 
 
@@ -222,7 +257,7 @@ def test_one_seed_says_nothing_of_stability():
 
 def test_the_page_says_what_was_found():
     runs = seeds("wwae", fid=LOW) + seeds("vae", fid=HIGH) + seeds("gan", fid=[5.0, 5.1, 4.9])
-    found = verdicts.verdicts(runs)
+    found = verdicts.verdicts(runs, {})
     row = next(line for line in verdicts.table(found).splitlines() if "#verdict-fid-vaes" in line)
     assert "**holds**" in row
     expected = stats.ttest_ind(LOW, HIGH, equal_var=False)

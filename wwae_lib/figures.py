@@ -15,7 +15,7 @@ from matplotlib.patheffects import withStroke
 from torch import Tensor
 
 from .gaussian import small_sample_bias, total_moments
-from .tables import METRICS, name_of
+from .tables import METRICS, NAMES, contests, name_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,6 +37,7 @@ __all__ = [
     "reconstructions",
     "samples",
     "show",
+    "standing",
     "training_curves",
     "use_style",
 ]
@@ -129,6 +130,31 @@ def show(figure: Figure, alt: str, *, photographs: bool = False) -> None:
     else:
         opaque.quantize(256, dither=Picture.Dither.NONE).save(encoded, "PNG", optimize=True)
     display(Image(encoded.getvalue(), format="jpeg" if photographs else "png", alt=" ".join(alt.split())))
+
+
+# ---------------------------------------------------------------- comparisons
+
+
+def standing(runs: Sequence[Run], key: str) -> Figure:
+    """One metric of every method, a panel a contest and a dot a method, the best on top.
+
+    Bars are 95% intervals of means over three or more seeds; a hollow dot has fewer.
+    """
+    panels = [(contest.title, found) for contest in contests(runs) if (found := contest.measured(key))]
+    heights = [0.22 * len(found) + 0.3 for _, found in panels]
+    size = (WIDTH, sum(heights) + 0.5 * len(panels))
+    figure, axes = plt.subplots(len(panels), 1, figsize=size, squeeze=False, height_ratios=heights)
+    for axis, (title, found) in zip(axes[:, 0], panels, strict=True):
+        order = sorted(found, key=lambda name: found[name].mean, reverse=METRICS[key].better == "lower")
+        for height, name in enumerate(order):
+            one, colour = found[name], COLOURS[LINES[name][0]]
+            spread = np.nan_to_num(one.interval)
+            inside = "white" if np.isnan(one.interval) else colour
+            axis.errorbar(one.mean, height, xerr=spread, fmt="o", color=colour, mfc=inside, ms=5)
+        axis.set_yticks(range(len(order)), [NAMES[name] for name in order], fontsize="small")
+        axis.set(title=title, ylim=(-0.6, len(order) - 0.4), xlim=(0, None))
+    axes[-1, 0].set_xlabel(METRICS[key].label)
+    return figure
 
 
 # ---------------------------------------------------------------- training

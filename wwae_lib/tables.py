@@ -100,7 +100,7 @@ METRICS = {
     "sliced_w2_squared": Metric("sliced squared W2", "{:.4f}", "lower"),
     "sliced_w2_squared_floor": Metric("that of exact draws", "{:.4f}"),
     "ks_mean": Metric("mean Kolmogorov-Smirnov distance", "{:.3f}", "lower"),
-    "ks_rejected": Metric("share of coordinates not normal", "{:.2f}", "lower"),
+    "ks_rejected": Metric("share of coordinates not N(0, 1)", "{:.2f}", "lower"),
     "henze_zirkler": Metric("Henze-Zirkler statistic", "{:.2f}", "lower"),
     "henze_zirkler_p": Metric("its p-value", "{:.3f}"),
     "effective_dimension": Metric("effective dimension", "{:.2f}"),
@@ -276,8 +276,8 @@ def across(runs: Sequence[Run], key: str) -> str:
     return markdown(head, rows)
 
 
-def places(runs: Sequence[Run], key: str, method: str = "wwae") -> str:
-    """Where a method comes in each contest by one metric, and who is first, as a Markdown list."""
+def places(runs: Sequence[Run], key: str, method: str = "wwae") -> list[str]:
+    """Where a method comes in each contest by one metric, and who is first: a sentence a contest."""
     metric, lines = METRICS[key], []
     for contest in contests(runs):
         found = contest.measured(key)
@@ -286,10 +286,10 @@ def places(runs: Sequence[Run], key: str, method: str = "wwae") -> str:
             place, ours = order.index(method) + 1, f"{NAMES[method]} {cell(found[method], metric)}"
             first = f"; {metric.better[:-2]}est is {NAMES[order[0]]}, {cell(found[order[0]], metric)}"
             lines.append(
-                f"- {contest.title}, {metric.label}: {ours}, place {place} of {len(order)}"
+                f"{contest.title}, {metric.label}: {ours}, place {place} of {len(order)}"
                 f"{first if place > 1 else ''}."
             )
-    return "\n".join(lines)
+    return lines
 
 
 def cell(one: Measured, metric: Metric) -> str:

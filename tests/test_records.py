@@ -1,0 +1,261 @@
+"""The committed pages and the committed records agree: every table, number by number."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from wwae_lib import runs, tables, verdicts
+from wwae_lib.tables import DATASET_NAMES, GLUE, METRICS, NAMES
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "book" / "results"
+README = runpy.run_path(str(ROOT / "tools" / "render_readme.py"))
+
+METHOD_OF = {name: method for method, name in NAMES.items()}
+KEY_OF = {metric.label: key for key, metric in METRICS.items()}
+DERIVED = {
+    "train_minutes": lambda record: record["environment"]["train_seconds"] / 60,
+    "epoch_seconds": lambda record: record["environment"]["train_seconds"] / record["config"]["epochs"],
+    "sharpness_gap": lambda record: gap(record["metrics"], "sharpness"),
+    "sharpness_reconstruction_gap": lambda record: gap(record["metrics"], "sharpness_reconstruction"),
+}
+
+
+def gap(metrics: dict[str, float], key: str) -> float | None:
+    if key not in metrics or "sharpness_data" not in metrics:
+        return None
+    return abs(np.log(metrics[key]) - np.log(metrics["sharpness_data"]))
+
+
+@pytest.fixture(scope="module")
+def records() -> list[dict]:
+    """Every record as the file has it, read by nothing of ours."""
+    return [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*/*/seed-*/run.json"))]
+
+
+def of(records: list[dict], contest: str, method: str) -> list[dict]:
+    """Records of a method in the contest of a title."""
+    data, _, network = contest.partition(", ")
+    dataset = next(name for name, words in DATASET_NAMES.items() if words == data)
+    wanted = {"dataset": dataset, "method": method, "variant": "reference" if network else ""}
+    return [record for record in records if wanted.items() <= record["config"].items()]
+
+
+def values(records: list[dict], key: str) -> list[float]:
+    found = [DERIVED[key](one) if key in DERIVED else one["metrics"].get(key) for one in records]
+    return [value for value in found if value is not None]
+
+
+def outputs(name: str) -> str:
+    """All Markdown that a notebook's cells show, a cell after the other."""
+    notebook = json.loads((ROOT / "book" / f"{name}.ipynb").read_text(encoding="utf-8"))
+    shown = [
+        "".join(output["data"]["text/markdown"])
+        for cell in notebook["cells"]
+        for output in cell.get("outputs", [])
+        if "text/markdown" in output.get("data", {})
+    ]
+    return "\n\n".join(shown).replace(GLUE, " ")
+
+
+def found_tables(text: str) -> list[tuple[str, list[str], list[list[str]]]]:
+    """Title (a bold line above, if there is one), head and rows of every Markdown table."""
+    found, title = [], ""
+    for block in text.split("\n\n"):
+        if bold := re.fullmatch(r"\*\*(.+)\*\*", block.strip()):
+            title = bold.group(1)
+        elif block.startswith("| "):
+            lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in block.strip().splitlines()]
+            found.append((title, lines[0], lines[2:]))
+            title = ""
+    return found
+
+
+def assert_cell(cell: str, expected: list[float], errors: list[float | None]) -> None:
+    """A cell is the mean of the values, with their t-interval, or their error, or alone."""
+    if not expected:
+        assert cell == "-"
+        return
+    numbers = [float(number) for number in re.findall(r"-?\d+(?:\.\d+)?", cell)]
+    decimals = len(re.match(r"\**-?\d+\.?(\d*)", cell).group(1))
+    rounding = 0.5001 * 10.0**-decimals
+    assert abs(numbers[0] - np.mean(expected)) <= rounding, cell
+    if len(expected) >= 3:
+        assert "±" in cell
+        half = stats.t.ppf(0.975, len(expected) - 1) * stats.sem(expected)
+        assert abs(numbers[1] - half) <= rounding, cell
+    elif None not in errors:
+        assert "(" in cell
+        assert abs(numbers[1] - np.sqrt(np.sum(np.square(errors))) / len(errors)) <= rounding, cell
+    else:
+        assert len(numbers) == 1, cell
+
+
+def error(record: dict, key: str) -> float | None:
+    """The standard error of a record's metric, where it is known."""
+    metrics = record["metrics"]
+    if f"{key}_error" in metrics:
+        return metrics[f"{key}_error"]
+    if key in ("knn_accuracy", "linear_accuracy"):
+        return np.sqrt(metrics[key] * (1 - metrics[key]) / record["data"]["test"]["images"])
+    if key.endswith("_gap") and f"{key[:-4]}_error" in metrics:
+        return metrics[f"{key[:-4]}_error"] / metrics[key[:-4]]
+    return None
+
+
+def test_every_number_of_the_comparison_is_that_of_the_records(records):
+    checked = 0
+    for title, head, body in found_tables(outputs("comparison")):
+        for row in body if head[0] == "method" else []:
+            for column, cell in zip(head[1:], row[1:], strict=True):
+                if column in KEY_OF:  # a contest's table: metrics are columns
+                    chosen, key = of(records, title, METHOD_OF[row[0]]), KEY_OF[column]
+                elif column.split(",")[0] in DATASET_NAMES.values():  # contests are columns
+                    chosen, key = of(records, column, METHOD_OF[row[0]]), "fid"
+                elif column.startswith("this book") and row[0] in METHOD_OF:
+                    contest = title + column.removeprefix("this book")
+                    chosen, key = of(records, contest, METHOD_OF[row[0]]), "fid"
+                else:
+                    continue  # numbers of seeds, checked with their table, and published numbers
+                with_it = [one for one in chosen if values([one], key)]
+                assert_cell(cell, values(with_it, key), [error(one, key) for one in with_it])
+                checked += cell != "-"
+    measured = sum(len(one["metrics"]) > 4 for one in records if one["config"]["variant"] == "")
+    assert checked >= max(1, measured)
+
+
+def test_every_published_number_of_the_comparison_is_in_the_file():
+    theirs = json.loads((ROOT / "book" / "published.json").read_text())
+    sources = {source["name"]: key for key, source in theirs["sources"].items()}
+    checked = 0
+    for title, head, body in found_tables(outputs("comparison")):
+        for column, name in enumerate(head):
+            for row in body if name in sources else []:
+                if row[column] != "-":
+                    dataset = next(key for key, words in DATASET_NAMES.items() if words == title)
+                    (one,) = (
+                        one
+                        for one in theirs["results"]
+                        if (one["source"], one["dataset"]) == (sources[name], dataset)
+                        and NAMES.get(one["method"], one["label"]) == row[0]
+                    )
+                    number, *spread = re.findall(r"\d+(?:\.\d+)?", row[column])
+                    assert float(number) == one["fid"]
+                    assert [float(s) for s in spread] == [one[key] for key in ["fid_spread"] if key in one]
+                    checked += 1
+    assert checked == sum("fid" in one for one in theirs["results"])
+
+
+def test_every_difference_of_the_verdict_follows_from_the_records(records):
+    checked = 0
+    for _, head, body in found_tables(outputs("verdict")):
+        for row in body if head[0] == "data" else []:
+            line = dict(zip(("data", "question", "ours", "rival", "theirs", "difference"), row, strict=False))
+            line["says"] = row[-1]
+            label = re.sub(r" \((lower|higher) is better\)$", "", line["question"])
+            if label == line["question"]:
+                continue  # not a comparison in a metric
+            key = KEY_OF[label]
+            ours = of(records, line["data"], "wwae")
+            theirs = of(records, line["data"], METHOD_OF[line["rival"]])
+            a, b = values(ours, key), values(theirs, key)
+            gap, *half = (float(x) for x in re.findall(r"[-+]?\d+(?:\.\d+)?", line["difference"]))
+            rounding = 0.5001 * 10.0 ** -len(line["difference"].split(" ")[0].partition(".")[2])
+            assert abs(gap - (np.mean(a) - np.mean(b))) <= rounding, line
+            if len(a) > 1 or len(b) > 1:
+                test = stats.ttest_ind(a, b, equal_var=min(len(a), len(b)) == 1)
+                low, high = test.confidence_interval(0.95)
+                assert abs(half[0] - (high - low) / 2) <= rounding, line
+                better = (np.mean(a) < np.mean(b)) == (METRICS[key].better == "lower")
+                says = "open" if low <= 0 <= high else "for" if better else "against"
+                assert line["says"] == says, line
+            checked += 1
+    pairs = {"wwae", "vae"} <= {one["config"]["method"] for one in records if "fid" in one["metrics"]}
+    assert checked or not pairs
+
+
+def test_the_pages_are_what_the_library_makes_of_the_records(monkeypatch):
+    # nbval tests this by executing the notebooks; here it takes no kernel and covers the summaries too.
+    monkeypatch.setenv("WWAE_RESULTS", str(RESULTS))
+    found = runs.recorded()
+    judged = verdicts.verdicts(found, verdicts.benchmarks())
+    assert tables.across(found, "fid").replace(GLUE, " ") in outputs("comparison")
+    assert verdicts.table(judged).replace(GLUE, " ") in outputs("verdict")
+    assert verdicts.summary(judged).replace(GLUE, " ") in outputs("verdict")
+    assert tables.compute(found) in outputs("deviations")
+    for one in judged.values():
+        assert verdicts.evidence(one).replace(GLUE, " ") in outputs("verdict")
+
+
+def test_choices_are_those_of_the_records(records):
+    ((_, _, body),) = (
+        found for found in found_tables(outputs("deviations")) if "weight of the penalty" in found[1]
+    )
+    fields = ("penalty_weight", "latent", "learning_rate", "batch_size", "epochs")
+    for row in body:
+        for field, cell in zip(fields, row[1:], strict=True):
+            configured = {
+                one["config"][field]
+                for one in records
+                if NAMES[one["config"]["method"]] == row[0] and one["config"]["variant"] == ""
+            }
+            assert {float(value) for value in re.sub(r"\(.*?\)", "", cell).split(";")} == configured
+    trained = {one["config"]["method"] for one in records if one["config"]["variant"] in ("", "reference")}
+    assert {row[0] for row in body} == {NAMES[method] for method in trained}
+
+
+# ---------------------------------------------------------------- README
+
+
+def test_readme_shows_the_records(monkeypatch):
+    monkeypatch.setenv("WWAE_RESULTS", str(RESULTS))
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert README["rendered"](text, runs.recorded()) == text, "run python tools/render_readme.py"
+
+
+def test_readme_follows_a_record_that_changes(tmp_path, monkeypatch):
+    source = next(path.parent for path in sorted(RESULTS.glob("*/wwae/seed-0/run.json")))
+    shutil.copytree(source, tmp_path / "mnist" / "wwae" / "seed-0")
+    file = tmp_path / "mnist" / "wwae" / "seed-0" / "run.json"
+    record = json.loads(file.read_text())
+    record["metrics"]["fid"] = 123.4
+    file.write_text(json.dumps(record))
+    monkeypatch.setenv("WWAE_RESULTS", str(tmp_path))
+    text = f"before\n{README['START']}\noutdated\n{README['END']}\nafter\n"
+    made = README["rendered"](text, runs.recorded())
+    assert "123.4" in made
+    assert "outdated" not in made
+    assert made.startswith("before\n") and made.endswith("\nafter\n")
+    assert README["rendered"](made, runs.recorded()) == made
+
+
+@pytest.mark.parametrize("marks", ["", "END START", "START START END", "START"])
+def test_readme_without_its_marks_is_refused(marks):
+    text = marks.replace("START", README["START"]).replace("END", README["END"])
+    with pytest.raises(ValueError, match="once"):
+        README["rendered"](text, [])
+
+
+def test_the_command_says_when_readme_is_behind(tmp_path, monkeypatch, capsys):
+    readme, main = tmp_path / "README.md", README["main"]
+    readme.write_text(f"{README['START']}\noutdated\n{README['END']}\n")
+    monkeypatch.setitem(main.__globals__, "README", readme)
+
+    def call(*options):
+        monkeypatch.setattr(sys, "argv", ["render_readme.py", *options])
+        return main()
+
+    assert call("--check") == 1
+    assert "README.md is behind the records" in capsys.readouterr().err
+    assert "outdated" in readme.read_text()
+    assert call() == call("--check") == 0
+    assert "outdated" not in readme.read_text()

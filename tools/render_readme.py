@@ -1,0 +1,43 @@
+"""Write the results of the recorded runs into README.md, between the two marks that enclose them.
+
+python tools/render_readme.py [--check]      (--check changes nothing, and fails where README is behind)
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from wwae_lib import runs, tables
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+START, END = "<!-- results: python tools/render_readme.py -->", "<!-- end of results -->"
+
+
+def rendered(text: str, found: list[runs.Run]) -> str:
+    """The text, its results replaced by those of the runs.
+
+    Raises:
+        ValueError: the text has not each mark once, in their order.
+    """
+    if (text.count(START), text.count(END)) != (1, 1) or text.index(START) > text.index(END):
+        raise ValueError(f"{README.name} needs {START!r} once and then {END!r} once")
+    results = f"\n\n{tables.across(found, 'fid')}\n\n{tables.LEGEND}\n\n"
+    return text[: text.index(START)] + START + results + text[text.index(END) :]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    check = parser.parse_args().check
+    before = README.read_text(encoding="utf-8")
+    after = rendered(before, runs.recorded())
+    if check and after != before:
+        print("README.md is behind the records: run python tools/render_readme.py", file=sys.stderr)
+        return 1
+    if not check:
+        README.write_text(after, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
