@@ -10,7 +10,7 @@ from pathlib import Path
 from wwae_lib import runs, tables
 
 README = Path(__file__).resolve().parents[1] / "README.md"
-START, END = "<!-- results: python tools/render_readme.py -->", "<!-- end of results -->"
+START, END = "<!-- results:start -->", "<!-- results:end -->"
 
 
 def rendered(text: str, found: list[runs.Run]) -> str:
@@ -21,7 +21,9 @@ def rendered(text: str, found: list[runs.Run]) -> str:
     """
     if (text.count(START), text.count(END)) != (1, 1) or text.index(START) > text.index(END):
         raise ValueError(f"{README.name} needs {START!r} once and then {END!r} once")
-    results = f"\n\n{tables.across(found, 'fid')}\n\n{tables.LEGEND}\n\n"
+    results = "\n\nNothing is measured yet.\n\n"
+    if any("fid" in run.metrics for run in found):
+        results = f"\n\n{tables.across(found, 'fid')}\n\n{tables.LEGEND}\n\n"
     return text[: text.index(START)] + START + results + text[text.index(END) :]
 
 
