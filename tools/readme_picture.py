@@ -5,6 +5,7 @@ python tools/readme_picture.py
 
 import hashlib
 import io
+import sys
 from pathlib import Path
 
 from PIL import Image, PngImagePlugin
@@ -36,5 +37,8 @@ def draw() -> None:
 
 
 if __name__ == "__main__":
-    draw()
+    try:
+        draw()
+    except runs.RunError as error:
+        sys.exit(f"error: {error}")
     print(f"{PICTURE}: {PICTURE.stat().st_size:,} bytes")
