@@ -1,0 +1,194 @@
+"""Figures: what is drawn is what is recorded, for runs of every kind, and each is told in words too."""
+
+import base64
+import importlib.util
+import io
+import shutil
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import nbformat
+import numpy as np
+import pytest
+import torch
+from made_up import run as made_up
+from PIL import Image
+
+from wwae_lib import figures, training
+from wwae_lib.experiments import METHODS
+
+from conftest import cpu_fabric, small
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _style():
+    with plt.rc_context():
+        figures.use_style()
+        yield
+        plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def gan(tmp_path_factory, digits, test_digits):
+    """A finished run without an encoder."""
+    results = tmp_path_factory.mktemp("gan")
+    chosen = small("gan", epochs=1)
+    return training.train(chosen, digits, test_digits, results=results, fabric=cpu_fabric(), progress=False)
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What is displayed instead of being displayed: (data, metadata) of each."""
+    found = []
+    monkeypatch.setattr("IPython.display.display", lambda image: found.append(image._repr_mimebundle_()))
+    return found
+
+
+class TestShow:
+    def test_a_figure_carries_its_text_and_is_closed(self, shown):
+        figure, axis = plt.subplots()
+        axis.plot([0, 1])
+        figures.show(figure, "A line\n  that rises.")
+        ((data, metadata),) = shown
+        assert metadata["image/png"] == {"alt": "A line that rises."}
+        assert len(Image.open(io.BytesIO(base64.b64decode(data["image/png"]))).getcolors()) <= 256
+        assert not plt.get_fignums()
+
+    def test_photographs_are_jpeg(self, shown):
+        figures.show(plt.figure(), "Nothing.", photographs=True)
+        ((data, metadata),) = shown
+        assert set(data) == {"image/jpeg"}
+        assert metadata["image/jpeg"] == {"alt": "Nothing."}
+
+    @pytest.mark.parametrize("alt", ["", " \n"])
+    def test_no_figure_without_words(self, shown, alt):
+        with pytest.raises(ValueError, match="alternative text"):
+            figures.show(plt.figure(), alt)
+        assert not shown
+
+    def test_the_tool_that_executes_notebooks_hands_the_text_to_the_builder(self):
+        path = ROOT / "tools" / "execute_notebooks.py"
+        spec = importlib.util.spec_from_file_location("execute_notebooks", path)
+        tool = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(tool)
+        output = nbformat.v4.new_output("display_data", metadata={"image/png": {"alt": "A line."}})
+        stream = nbformat.v4.new_output("stream", text="x")
+        assert tool.alternative_text(nbformat.v4.new_code_cell(outputs=[stream, output])) == "A line."
+        assert tool.alternative_text(nbformat.v4.new_code_cell(outputs=[stream])) == ""
+
+
+def test_every_method_has_a_line_of_its_own():
+    assert figures.LINES.keys() == set(METHODS)
+    assert len(set(figures.LINES.values())) == len(METHODS)
+    assert {colour for colour, _ in figures.LINES.values()} <= figures.COLOURS.keys()
+    assert len(set(figures.CLASS_COLOURS)) == 10
+
+
+def test_no_figure_is_wider_than_a_phone_can_show(finished, gan):
+    runs = [finished, gan]
+    drawn = [
+        figures.training_curves(runs),
+        figures.samples(runs),
+        figures.reconstructions(runs),
+        figures.interpolations(runs),
+        figures.neighbours(runs),
+        figures.posterior([finished, finished]),
+        figures.overview(finished),
+    ]
+    assert {figure.get_figwidth() for figure in drawn} == {figures.WIDTH}
+
+
+def test_curves_are_the_history(finished, gan):
+    left, right = figures.training_curves([finished, gan]).axes
+    (line,) = left.get_lines()  # the GAN has no reconstruction term
+    history = finished.history()
+    assert list(line.get_ydata()) == [epoch["reconstruction"] for epoch in history]
+    assert list(right.get_lines()[0].get_ydata()) == [epoch["penalty"] for epoch in history]
+
+
+def test_samples_stand_beside_test_images(finished, gan):
+    axes = figures.samples([gan, finished], columns=4, rows=2).axes
+    assert [axis.get_title(loc="left") for axis in axes] == ["test images", "DCGAN", "WWAE"]
+    for axis, grid in zip(axes[1:], (gan.grid("samples"), finished.grid("samples")), strict=True):
+        np.testing.assert_array_equal(axis.images[0].get_array(), grid[:56, :112])
+    first = finished.grid("reconstructions")[:28]  # originals are every other row of this grid
+    np.testing.assert_array_equal(axes[0].images[0].get_array()[:28], first[:, :112])
+
+
+def test_samples_of_gans_alone_need_no_test_images(gan):
+    assert [axis.get_title(loc="left") for axis in figures.samples([gan]).axes] == ["DCGAN"]
+
+
+def test_strips_hold_each_runs_images_under_its_name(finished, gan):
+    (axis,) = figures.reconstructions([gan, finished], columns=8).axes
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["test image", "WWAE"]
+    canvas, grid = axis.images[0].get_array(), finished.grid("reconstructions")
+    np.testing.assert_array_equal(canvas[:28], grid[:28, :224])
+    np.testing.assert_array_equal(canvas[-28:], grid[28:56, :224])
+
+    (axis,) = figures.interpolations([finished, gan], pair=3).axes
+    np.testing.assert_array_equal(axis.images[0].get_array()[-28:], gan.grid("interpolations")[84:112])
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["WWAE", "DCGAN"]
+
+    (axis,) = figures.neighbours([finished], columns=10).axes
+    np.testing.assert_array_equal(axis.images[0].get_array(), finished.grid("neighbours"))
+
+
+def test_a_neighbour_as_far_as_it_is(tmp_path, finished):
+    folder = tmp_path / "run"
+    shutil.copytree(finished.path, folder)
+    above = np.full((28, 280), 100, np.uint8)
+    below = above.copy()
+    below[:, 28:56] = 110  # the second image is 10 levels lighter
+    below[:14, 56:84] = 120  # half of the third is 20 levels lighter
+    Image.fromarray(np.concatenate([above, below])).save(folder / "neighbours.png")
+    found = figures.neighbour_distances(type(finished)(folder, finished.record))
+    np.testing.assert_allclose(found, [0, 10, 20 / np.sqrt(2), *[0] * 7])
+
+
+class TestCodes:
+    def test_ellipses_are_those_of_the_kept_codes(self, finished):
+        above, _ = figures.posterior([finished]).axes
+        lines = {line.get_label(): line.get_xydata() for line in above.get_lines()}
+        np.testing.assert_allclose(np.linalg.norm(lines["prior"], axis=1), 1)
+        codes = finished.codes()
+        mean = codes["mean"].mean(0).numpy()
+        centre = (lines["aggregated posterior"].max(0) + lines["aggregated posterior"].min(0)) / 2
+        assert np.isin(centre.round(4), mean.round(4)).all()  # of two of its coordinates
+
+    def test_a_map_reads_the_plane_from_above_and_from_the_left(self, tmp_path, digits, test_digits):
+        chosen = small(latent=2, epochs=1)
+        run = training.train(
+            chosen, digits, test_digits, results=tmp_path, fabric=cpu_fabric(), progress=False
+        )
+        seen = []
+
+        def decode(plane: torch.Tensor) -> torch.Tensor:
+            seen.append(plane)
+            return torch.rand(len(plane), 1, 4, 4)
+
+        names = [f"class {label}" for label in range(10)]
+        left, right = figures.latent_map(run, decode, names, side=5).axes
+        (plane,) = seen
+        rows = plane.reshape(5, 5, 2)
+        assert (rows[:, :, 0].diff(dim=1) > 0).all()
+        assert (rows[:, :, 1].diff(dim=0) < 0).all()
+        assert torch.equal(rows[2, 2], torch.zeros(2))  # the prior's median
+        assert rows[0, 0, 0].item() == pytest.approx(-1.2815516)  # its first decile
+        assert right.images[0].get_array().shape == (20, 20)
+        assert [text.get_text() for text in left.texts] == names
+
+    def test_more_dimensions_have_no_map(self, finished):
+        with pytest.raises(ValueError, match="2 latent dimensions"):
+            figures.latent_map(finished, lambda plane: plane, [""] * 10)
+
+
+def test_choices_show_what_was_measured():
+    runs = [made_up("wwae", squared_error=12.0, fid=30.0), made_up("wwae", squared_error=10.0)]
+    errors, distances = figures.choices(runs, ["0.1", "10"], 1, ["squared_error", "fid"]).axes
+    assert list(errors.get_lines()[0].get_ydata()) == [12, 10]
+    assert list(errors.get_lines()[1].get_xdata()) == [1]  # the baseline
+    np.testing.assert_array_equal(distances.get_lines()[0].get_ydata(), [30, np.nan])
+    assert [label.get_text() for label in errors.get_xticklabels()] == ["0.1", "10"]
