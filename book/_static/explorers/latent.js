@@ -8,12 +8,12 @@
   const models = {}; // "mnist-wwae" -> what add() made of its script
 
   // ---------------------------------------------------------------- reading a run
-  /** Half-precision numbers (IEEE 754 binary16, little endian) in base64. */
+  /** Half-precision numbers (IEEE 754 binary16) in base64: the lower bytes of all, then the higher. */
   function halves(base64) {
     const bytes = atob(base64);
     const numbers = new Float32Array(bytes.length / 2);
     for (let i = 0; i < numbers.length; i++) {
-      const bits = bytes.charCodeAt(2 * i) | (bytes.charCodeAt(2 * i + 1) << 8);
+      const bits = bytes.charCodeAt(i) | (bytes.charCodeAt(numbers.length + i) << 8);
       const exponent = (bits >> 10) & 31;
       const fraction = bits & 1023;
       const size = exponent === 0 ? fraction * 2 ** -24 : exponent === 31 ? NaN : (1 + fraction / 1024) * 2 ** (exponent - 15);
@@ -537,7 +537,7 @@
     if (!called) show(state.dataset);
     called = true;
   };
-  // Weights are megabytes: they come when the reader does.
+  // Weights are half a megabyte a run: they come when the reader does.
   new IntersectionObserver((entries, observer) => {
     if (!entries.some((entry) => entry.isIntersecting)) return;
     observer.disconnect();
