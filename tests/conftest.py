@@ -79,6 +79,26 @@ def finished(tmp_path_factory, digits, test_digits):
     return training.train(small(), digits, test_digits, results=results, fabric=cpu_fabric(), progress=False)
 
 
+@pytest.fixture(scope="session")
+def shelf(tmp_path_factory, digits, test_digits):
+    """A results folder with small runs of all that the explorers show; clothes and faces are digits."""
+    results = tmp_path_factory.mktemp("shelf")
+    for dataset in ("mnist", "fashion_mnist", "celeba"):
+        images, test_images = (posing_as(dataset, some) for some in (digits, test_digits))
+        for method in ("wwae", "vae"):
+            chosen = experiment(dataset, method, network="tiny", latent=3, epochs=1, batch_size=64)
+            training.train(chosen, images, test_images, results=results, fabric=cpu_fabric(), progress=False)
+    return results
+
+
+def posing_as(dataset: str, images: data.Images) -> data.Images:
+    """Digits in the shape of another data set's images."""
+    pixels = images.pixels
+    if dataset == "celeba":
+        pixels = torch.nn.functional.interpolate(pixels.expand(-1, 3, -1, -1), size=64)
+    return data.Images(pixels, images.labels, dataset, images.split, images.source)
+
+
 def real_data(dataset: str) -> Path:
     """The user's data folder, or a skip that says what it lacks."""
     if dataset == "celeba":

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import io
 import json
 import os
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from wwae_lib import evaluation, export, runs
 from wwae_lib.gaussian import w2_squared
@@ -32,7 +35,7 @@ WIDTHS = (390, 768, 1440)
 # Reduced motion: the theme scrolls smoothly otherwise, and what is measured would still be moving.
 DESK = {"viewport": {"width": 1440, "height": 900}, "reduced_motion": "reduce"}
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
-RECORDED = sorted(path.stem for path in export.explorer_folder().glob("*-*.js"))
+RESULTS = ROOT / "book" / "results"
 
 
 def pages() -> list[Path]:
@@ -349,14 +352,67 @@ def test_play_runs_to_the_end(browser):
 # ---------------------------------------------------------------- the latent explorer
 
 
-@pytest.fixture
-def decoders():
-    """The recorded runs whose decoders the page holds, as torch has them."""
-    folder = ROOT / "book" / "results"
-    paths = {key: folder / key[0] / key[1] / "seed-0" for key in (tuple(n.rsplit("-", 1)) for n in RECORDED)}
-    if not paths or not all(path.exists() for path in paths.values()):
-        pytest.skip("the runs are not recorded in book/results")
-    return {key: evaluation.load_method(runs.load(path)) for key, path in paths.items()}
+Decoders = dict[tuple[str, str], Any]
+
+
+def decoders_of(results: Path) -> Decoders:
+    """The decoders that the page should hold, as torch has them."""
+    found = [run for dataset in export.SHOWN for run in export.recorded(results, dataset)]
+    return {(run.experiment.dataset, run.experiment.method): evaluation.load_method(run) for run in found}
+
+
+@pytest.fixture(scope="module")
+def decoders() -> Decoders:
+    """Those of the book's recorded runs."""
+    found = decoders_of(RESULTS)
+    assert ("mnist", "wwae") in found
+    return found
+
+
+@pytest.fixture(scope="module")
+def small_site(shelf, tmp_path_factory) -> Path:
+    """A page with the explorers of small runs on every data set, whatever the book has recorded so far."""
+    root = tmp_path_factory.mktemp("site")
+    folder, page = root / "_static" / "explorers", root / "book" / "explorers.html"
+    export.export(folder, shelf)
+    for name in ("explorers.css", "latent.js", "faces.js"):
+        shutil.copy(export.explorer_folder() / name, folder)
+    for k, path in enumerate(sorted(folder.glob("*.png"))):
+        draw_test_card(path, k)
+    stills = [(folder / f"{name}-still.html").read_text(encoding="utf-8") for name in ("latent", "faces")]
+    scripts = [
+        f'<script defer src="../_static/explorers/{name}.js"></script>' for name in ("latent", "faces")
+    ]
+    head = '<link rel="stylesheet" href="../_static/explorers/explorers.css">'
+    head += '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+    space = '<div style="height: 60rem"></div>'
+    body = "".join([*stills, space, *scripts])
+    page.parent.mkdir()
+    page.write_text(
+        f'<!doctype html><html lang="en" data-theme="light"><head>{head}</head><body>{body}</body></html>'
+    )
+    return page
+
+
+def draw_test_card(path: Path, blue: int) -> None:
+    """Each image of a sheet in a colour of its own: small runs decode nearly the same everywhere."""
+    with Image.open(path) as image:
+        pixels = np.asarray(image).copy()
+    side = len(pixels) // export.FACES
+    for row in range(export.FACES):
+        for column in range(12):
+            left = column * side + export.GAP * ((column > 0) + (column > 10))
+            colour = [20 + 20 * column, 30 + 60 * row, 50 + 150 * blue, 255]
+            pixels[row * side : (row + 1) * side, left : left + side] = colour
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture(params=["small runs", "the book"])
+def site(request) -> tuple[Path, Path]:
+    """A page with explorers, and the results folder that it was exported from."""
+    if request.param == "the book":
+        return EXPLORERS, RESULTS
+    return request.getfixturevalue("small_site"), request.getfixturevalue("shelf")
 
 
 def show_map(page) -> None:
@@ -373,9 +429,10 @@ def point(page, method: str = "wwae") -> dict:
             const canvas = document.querySelectorAll("#latent-explorer .ex-picture")
                 [Object.keys(wwaeExplorer.state.points).indexOf(method)];
             const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
-            const {code, place} = wwaeExplorer.state.points[method];
+            const {dataset, points} = wwaeExplorer.state;
+            const {code, place} = points[method];
             const picture = Array.from(data).filter((_, i) => i % 4 === 0);
-            return {code: Array.from(code), place: Array.from(place), picture};
+            return {dataset, code: Array.from(code), place: Array.from(place), picture};
         }""",
         method,
     )
@@ -386,7 +443,7 @@ def assert_drawn(page, decoders, method: str = "wwae") -> list[float]:
     settled(page)
     found = point(page, method)
     with torch.inference_mode():
-        expected = decoders["mnist", method].decode(torch.tensor([found["code"]])).flatten().numpy()
+        expected = decoders[found["dataset"], method].decode(torch.tensor([found["code"]])).flatten().numpy()
     np.testing.assert_allclose(255 - np.array(found["picture"]), 255 * expected, atol=0.51)
     return found["place"]
 
@@ -470,8 +527,41 @@ def test_the_map_by_mouse(browser, decoders):
         assert page.locator("#latent-explorer .ex-map").first.locator(".ex-dots.ex-faint").count() == 9
 
 
+def test_the_readers_data_set_is_shown_and_its_runs_alone(browser, site):
+    page_file, results = site
+    decoders = decoders_of(results)
+    recorded: dict[str, list[str]] = {}
+    for dataset, method in decoders:
+        recorded.setdefault(dataset, []).append(method)
+    asked: list[str] = []
+    with opened(browser, page_file, mathematics=False) as page:
+        page.on("request", lambda request: asked.append(urlsplit(request.url).path.rpartition("/")[2]))
+        assert json.loads(page.locator("#latent-explorer").get_attribute("data-runs")) == recorded
+        show_map(page)
+        chooser = page.locator("#ex-dataset")
+        assert chooser.is_visible() == (len(recorded) > 1)
+        assert asked_for(asked) == {f"mnist-{method}.js" for method in recorded["mnist"]}
+        for dataset in [*reversed(recorded), *recorded]:
+            if len(recorded) > 1:
+                chooser.select_option(dataset)
+            page.wait_for_function(f"wwaeExplorer.ready === '{dataset}'")
+            for method in recorded[dataset]:
+                assert_drawn(page, decoders, method)
+            assert (
+                page.locator("#latent-explorer .ex-classes button").all_inner_texts()
+                == export.SHOWN[dataset][1]
+            )
+            assert page.locator("#latent-explorer .ex-name").count() == 10 * len(recorded[dataset])
+            assert not scrolls_sideways(page)
+        assert asked_for(asked) == {f"{dataset}-{method}.js" for dataset, method in decoders}
+
+
+def asked_for(names: list[str]) -> set[str]:
+    return {name for name in names if re.fullmatch(r"\w+-\w+\.js", name)}
+
+
 def decoders_codes() -> tuple[torch.Tensor, torch.Tensor]:
-    kept = runs.load(ROOT / "book" / "results" / "mnist" / "wwae" / "seed-0").codes()
+    kept = runs.load(RESULTS / "mnist" / "wwae" / "seed-0").codes()
     return kept["mean"], kept["label"]
 
 
@@ -518,6 +608,119 @@ def test_the_map_by_touch_without_holding_the_page(browser, decoders):
         page.wait_for_function(f"scrollY > {height + 50}")
         assert assert_drawn(page, decoders) == tapped
         assert not scrolls_sideways(page)
+
+
+# ---------------------------------------------------------------- faces
+
+
+def show_faces(page, results: Path) -> bool:
+    """Scroll to the faces; false where no run on them is recorded, which the page must say."""
+    recorded = [run.experiment.method for run in export.recorded(results, "celeba")]
+    assert page.locator("#faces-explorer .ex-sheet").count() == len(recorded)
+    if not recorded:
+        assert page.get_by_text("no run on CelebA").is_visible()
+        return False
+    page.locator("#faces-explorer").scroll_into_view_if_needed()
+    page.locator("#faces-explorer .ex-faces").scroll_into_view_if_needed()
+    page.wait_for_function("[...document.querySelectorAll('#faces-explorer img')].every((e) => e.complete)")
+    return True
+
+
+def assert_faces(page, page_file: Path) -> tuple[int, int]:
+    """What is shown is the marked cell of each sheet, between its photographs; returns its row and step."""
+    settled(page)
+    row, step = page.evaluate("[wwaeExplorer.faces.row, wwaeExplorer.faces.step]")
+    sheets = []
+    for frame in page.locator("#faces-explorer .ex-sheet").all():
+        path = page_file.parent / frame.locator("img").get_attribute("src")
+        with Image.open(path) as image:
+            sheets.append(np.asarray(image.convert("RGB")))
+        side = len(sheets[-1]) // export.FACES
+        left = side + export.GAP + step * side
+        inside, mark = frame.bounding_box(), frame.locator(".ex-mark").bounding_box()
+        assert mark["x"] - inside["x"] == pytest.approx(left * inside["width"] / sheets[-1].shape[1], abs=2)
+        assert mark["y"] - inside["y"] == pytest.approx(row * inside["height"] / export.FACES, abs=2)
+    columns = [(sheets[0], 0), *((sheet, left) for sheet in sheets), (sheets[0], sheets[0].shape[1] - side)]
+    canvases = page.locator("#faces-explorer .ex-stage canvas").all()
+    for canvas, (sheet, left) in zip(canvases, columns, strict=True):
+        with Image.open(io.BytesIO(canvas.screenshot())) as image:
+            shown = np.asarray(image.convert("RGB").resize((side, side), Image.Resampling.BOX)).astype(float)
+        expected = sheet[row * side : (row + 1) * side, left : left + side]
+        middle = slice(side // 8, -side // 8)  # the corners are round
+        assert (
+            np.abs(shown - expected)[middle, middle].mean() < 8
+        )  # of 255: it was enlarged and reduced again
+    return row, step
+
+
+def test_faces_by_mouse(browser, site):
+    page_file, results = site
+    with opened(browser, page_file, mathematics=False) as page:
+        if not show_faces(page, results):
+            return
+        assert assert_faces(page, page_file) == (0, 5)  # drawn before any touch
+        frame = page.locator("#faces-explorer .ex-sheet").last.bounding_box()
+        at = lambda x, y: (frame["x"] + x * frame["width"], frame["y"] + y * frame["height"])  # noqa: E731
+        page.mouse.move(*at(0.25, 0.6))
+        page.mouse.down()
+        assert assert_faces(page, page_file) == (2, 1)
+        page.mouse.move(*at(0.8, 0.9))  # along the row, though the hand does not keep to it
+        page.mouse.up()
+        assert assert_faces(page, page_file) == (2, 8)
+        page.mouse.move(*at(0.5, 0.1))
+        assert assert_faces(page, page_file) == (2, 8)
+        page.get_by_role("button", name="Pair 4").click()
+        page.locator("#ex-faces-t").fill("0")
+        assert assert_faces(page, page_file) == (3, 0)
+
+
+def test_faces_by_keyboard(browser, site):
+    page_file, results = site
+    with opened(browser, page_file, mathematics=False) as page:
+        if not show_faces(page, results):
+            return
+        slider = page.locator("#ex-faces-t")
+        slider.focus()
+        page.keyboard.press("ArrowRight")
+        assert assert_faces(page, page_file) == (0, 6)
+        assert slider.get_attribute("aria-valuetext") == "t = 0.67, pair 1"
+        page.keyboard.press("End")
+        page.keyboard.press("Tab")
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        assert assert_faces(page, page_file) == (1, 9)
+        assert page.get_by_role("button", name="Pair 2").get_attribute("aria-pressed") == "true"
+
+
+def test_faces_by_touch_without_holding_the_page(browser, site):
+    page_file, results = site
+    with opened(browser, page_file, mathematics=False, **PHONE) as page:
+        if not show_faces(page, results):
+            return
+        page.evaluate("document.querySelector('#faces-explorer .ex-sheet').scrollIntoView({block: 'center'})")
+        height = page.evaluate("scrollY")
+        frame = page.locator("#faces-explorer .ex-sheet").first.bounding_box()
+        start = frame["x"] + 0.2 * frame["width"], frame["y"] + 0.6 * frame["height"]
+        drag_by_touch(page, start, (0.5 * frame["width"], 10))
+        assert assert_faces(page, page_file) == (2, 7)
+        assert page.evaluate("scrollY") == height, "a face was dragged, and the page went with it"
+        page.touchscreen.tap(start[0], frame["y"] + 0.1 * frame["height"])
+        assert assert_faces(page, page_file) == (0, 1)
+        drag_by_touch(page, (frame["x"] + 0.5 * frame["width"], start[1]), (0, -150))
+        page.wait_for_function(f"scrollY > {height + 50}")
+        assert page.evaluate("[wwaeExplorer.faces.row, wwaeExplorer.faces.step]") == [0, 1]
+        assert not scrolls_sideways(page)
+
+
+def test_faces_without_javascript(browser, site):
+    page_file, results = site
+    with opened(browser, page_file, java_script_enabled=False) as page:
+        sheets = page.locator("#faces-explorer .ex-sheet img")
+        assert sheets.count() == len(export.recorded(results, "celeba"))
+        for sheet in sheets.all():
+            sheet.scroll_into_view_if_needed()
+            assert sheet.bounding_box()["height"] > 100
+            assert "photograph" in sheet.get_attribute("alt")
 
 
 # ---------------------------------------------------------------- access

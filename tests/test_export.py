@@ -32,7 +32,8 @@ def script(text: str) -> dict:
 
 
 def halves(text: str) -> np.ndarray:
-    return np.frombuffer(base64.b64decode(text), "<f2").astype(np.float32)
+    planes = np.frombuffer(base64.b64decode(text), np.uint8).reshape(2, -1)
+    return planes.T.copy().view("<f2")[:, 0].astype(np.float32)
 
 
 def test_a_script_holds_the_decoder_and_the_codes(written, finished):
@@ -56,22 +57,48 @@ def test_the_same_run_gives_the_same_bytes(written, finished, tmp_path):
 
 
 def test_only_what_was_recorded_is_written(written, tmp_path):
-    assert set(written) == {"gaussian-still.html", "latent-still.html", "mnist-wwae.js"}
+    assert set(written) == {"gaussian-still.html", "faces-still.html", "latent-still.html", "mnist-wwae.js"}
+    assert "no run on CelebA" in written["faces-still.html"]
     paths = export.export(tmp_path / "explorers", tmp_path / "no results")
-    assert [path.name for path in paths] == ["gaussian-still.html"]
+    assert [path.name for path in paths] == ["gaussian-still.html", "faces-still.html"]
 
 
-def test_the_books_scripts_are_those_of_its_recorded_runs(tmp_path):
-    results, folder = ROOT / "book" / "results", export.explorer_folder()
-    if not any((results / dataset / "wwae" / "seed-0" / "run.json").exists() for dataset in export.SHOWN):
-        pytest.skip("no run is recorded in book/results")
-    made = {path.name: path.read_bytes() for path in export.export(tmp_path, results)}
-    there = {
-        path.name: path.read_bytes() for path in folder.iterdir() if re.search(r"-.*\.(js|html)$", path.name)
-    }
-    assert sorted(made) == sorted(there)
-    for name, content in made.items():
-        assert content == there[name], f"{name} is out of date: run python -m wwae_lib export"
+def test_the_books_explorers_show_its_recorded_runs_and_no_others(tmp_path):
+    made = {path.name: path for path in export.export(tmp_path, ROOT / "book" / "results")}
+    there = {path.name: path for path in export.explorer_folder().iterdir() if "-" in path.name}
+    assert sorted(made) == sorted(there), "run python -m wwae_lib export"
+    assert {"mnist-wwae.js", "mnist-vae.js"} <= made.keys()
+    for name, path in made.items():
+        same = pixels if path.suffix == ".png" else Path.read_bytes  # a PNG's bytes depend on its writer
+        assert np.array_equal(same(path), same(there[name])), f"{name}: run python -m wwae_lib export"
+
+
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def test_a_sheet_is_cut_from_what_the_run_recorded(shelf, tmp_path):
+    export.export(tmp_path, shelf)
+    for method in export.METHODS:
+        run = runs.load(shelf / "celeba" / method / "seed-0")
+        shown = pixels(tmp_path / f"celeba-{method}.png")
+        assert shown.shape == (export.FACES * 64, 12 * 64 + 2 * export.GAP, 4)
+        middle = shown[:, 64 + export.GAP : -64 - export.GAP]
+        np.testing.assert_array_equal(middle[..., :3], run.grid("interpolations")[: export.FACES * 64])
+        assert (shown[:, 64 : 64 + export.GAP, 3] == 0).all() and (middle[..., 3] == 255).all()
+        decoder = evaluation.load_method(run)
+        kept = run.codes()["mean"]
+        for start, column, photographs in ((0, 0, shown[:, :64]), (10, -1, shown[:, -64:])):
+            with torch.inference_mode():
+                ends = evaluation.to_pixels(decoder.decode(kept[start : start + export.FACES]))
+            cells = middle.reshape(export.FACES, 64, 10, 64, 4)[:, :, column, :, :3]
+            np.testing.assert_allclose(
+                cells.astype(int), ends.permute(0, 2, 3, 1).numpy(), atol=2
+            )  # half precision
+            originals = run.grid("reconstructions").reshape(10, 64, 10, 64, 3)[2 * (start > 0)]
+            expected = originals.transpose(1, 0, 2, 3)[: export.FACES].reshape(-1, 64, 3)
+            np.testing.assert_array_equal(photographs[..., :3], expected)
 
 
 def test_planes_are_orthonormal_and_hold_the_variance_they_claim():

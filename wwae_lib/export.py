@@ -25,7 +25,7 @@ from .evaluation import GRID, load_method, to_pixels
 from .gaussian import w2_squared
 from .tables import NAMES
 
-__all__ = ["SHOWN", "explorer_folder", "export", "planes", "record", "sheet", "transport_matrix"]
+__all__ = ["SHOWN", "explorer_folder", "export", "planes", "record", "recorded", "sheet", "transport_matrix"]
 
 # data set -> what the reader calls it and its classes.
 SHOWN: dict[str, tuple[str, list[str]]] = {
@@ -72,8 +72,8 @@ def export(folder: Path | None = None, results: Path | None = None) -> list[Path
     """
     folder = folder or explorer_folder()
     results = results or runs.results_root()
-    found = {dataset: some for dataset in SHOWN if (some := _recorded(results, dataset))}
-    faces = _recorded(results, "celeba")
+    found = {dataset: some for dataset in SHOWN if (some := recorded(results, dataset))}
+    faces = recorded(results, "celeba")
     files = {"gaussian-still.html": gaussian_still(), "faces-still.html": faces_still(faces)}
     for run in [run for some in found.values() for run in some]:
         content = json.dumps(record(run), separators=(",", ":"))
@@ -90,7 +90,8 @@ def export(folder: Path | None = None, results: Path | None = None) -> list[Path
     return [folder / name for name in files | sheets]
 
 
-def _recorded(results: Path, dataset: str) -> list[runs.Run]:
+def recorded(results: Path, dataset: str) -> list[runs.Run]:
+    """The runs on a data set that the explorers show, of those in a results folder."""
     paths = [results / dataset / method / "seed-0" for method in METHODS]
     return [runs.load(path) for path in paths if path.exists()]
 
@@ -315,7 +316,7 @@ def sheet(run: runs.Run) -> np.ndarray:
     """Rows that lead from one test photograph to another, as uint8 RGBA ``(height, width, 4)``.
 
     Between the photographs lie ``GRID`` images that the run decoded along the straight line between their
-    codes. All are cut from the grids that the run recorded, whose pairs were not chosen: the first test images.
+    codes. All are cut from the grids that the run recorded, of its first test images: no pair was chosen.
     """
     lines, rebuilt = run.grid("interpolations"), run.grid("reconstructions")
     side = lines.shape[1] // GRID
@@ -343,10 +344,11 @@ def faces_still(found: list[runs.Run]) -> str:
     size = f'width="{(GRID + 2) * side + 2 * GAP}" height="{FACES * side}"'
     sheets = "".join(
         f"""
-<div class="ex-column"><p class="ex-title">{(name := NAMES[run.experiment.method])}</p>
-<div class="ex-sheet"><img class="dark-light" loading="lazy" {size} src="../_static/explorers/celeba-\
-{run.experiment.method}.png" alt="{FACES} rows of faces. Each leads from a test photograph, on the left, to another, \
-on the right, through {GRID} faces that the {name} decodes along the straight line between their codes"></div></div>"""
+<div class="ex-column"><p class="ex-title">{(name := NAMES[run.experiment.method])}</p><div class="ex-sheet">
+<img class="dark-light" loading="lazy" {size} src="../_static/explorers/celeba-{run.experiment.method}.png"
+alt="{FACES} rows of faces. Each leads from a test photograph, on the left, to another, on the right,
+through {GRID} faces that the {name} decodes along the straight line between their codes">
+</div></div>"""
         for run in found
     )
     return f"""\

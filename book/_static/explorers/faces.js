@@ -89,15 +89,21 @@
     };
     image.draggable = false;
     image.addEventListener("load", draw);
-    frame.addEventListener("click", (event) => moveTo(...at(event)));
-    // A finger that moves up or down scrolls the page (touch-action in the style sheet); along a row it walks.
     frame.addEventListener("pointerdown", (event) => {
       if (event.button !== 0) return;
-      const [row] = at(event);
-      const walk = (e) => moveTo(row, at(e)[1]);
+      const [row, step] = at(event);
+      const touch = event.pointerType === "touch";
+      const walk = (e) => {
+        // A finger that moves up or down scrolls the page (touch-action in the style sheet).
+        if (!touch || Math.abs(e.clientX - event.clientX) > Math.abs(e.clientY - event.clientY)) moveTo(row, at(e)[1]);
+      };
+      if (!touch) moveTo(row, step);
       frame.setPointerCapture(event.pointerId);
       frame.addEventListener("pointermove", walk);
       frame.addEventListener("lostpointercapture", () => frame.removeEventListener("pointermove", walk), { once: true });
+    });
+    frame.addEventListener("click", (event) => {
+      if (event.pointerType === "touch") moveTo(...at(event));
     });
   }
   draw();
