@@ -141,6 +141,7 @@ def standing(runs: Sequence[Run], key: str) -> Figure:
     Bars are 95% intervals of means over three or more seeds; a hollow dot has fewer.
     """
     panels = [(contest.title, found) for contest in contests(runs) if (found := contest.measured(key))]
+    panels = panels or [("not measured yet", {})]
     heights = [0.22 * len(found) + 0.3 for _, found in panels]
     size = (WIDTH, sum(heights) + 0.5 * len(panels))
     figure, axes = plt.subplots(len(panels), 1, figsize=size, squeeze=False, height_ratios=heights)
