@@ -467,7 +467,7 @@ def main() -> None:
     parser.add_argument("--precision", default="auto", choices=("auto", "32-true", "bf16-mixed"))
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
     parser.add_argument(
-        "--limit", type=float, default=60.0, help="seconds a table's rounds take (default 60)"
+        "--limit", type=float, default=45.0, help="seconds a table's rounds take (default 45)"
     )
     parser.add_argument("--quick", action="store_true", help="little of everything, to see that it works")
     parser.add_argument("--without-peers", action="store_true", help="leave pythae out")
