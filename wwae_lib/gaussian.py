@@ -678,8 +678,8 @@ class _Penalty(torch.autograd.Function):
     def forward(ctx, z: Tensor, variance: Tensor | None, eigensolver: bool) -> Tensor:
         mean = z.mean(-2, keepdim=True)
         bures = _bures_by_eigenvalues if eigensolver else _bures_by_products
-        value, gradient, weight = bures(z - mean, variance)
-        ctx.save_for_backward(gradient.add_(mean, alpha=2 / z.shape[-2]), weight)
+        value, gradient, weight = bures(z - mean, mean, variance)
+        ctx.save_for_backward(gradient, weight)
         return value + torch.linalg.vecdot(mean, mean).squeeze(-1)
 
     @staticmethod
@@ -692,11 +692,13 @@ class _Penalty(torch.autograd.Function):
 
 
 # Two ways to sum (s - 1)^2 for the roots s of the d eigenvalues of S = X^T X + diag v, X = centred /
-# sqrt(n - 1). Each returns it, its gradient in the points, and a matrix that is I - S^{-1/2} where there is
-# a v, whose gradient is the diagonal.
+# sqrt(n - 1). Each returns it, the penalty's gradient in the points, and a matrix that is I - S^{-1/2}
+# where there is a v, whose gradient is its diagonal.
 
 
-def _bures_by_eigenvalues(centred: Tensor, variance: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def _bures_by_eigenvalues(
+    centred: Tensor, mean: Tensor, variance: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
     n, d = centred.shape[-2:]
     columns = n > d or variance is not None
     gram = (centred.mT @ centred if columns else centred @ centred.mT).mul_(1 / (n - 1))
@@ -705,7 +707,7 @@ def _bures_by_eigenvalues(centred: Tensor, variance: Tensor | None) -> tuple[Ten
     if not math.isfinite(gram.sum().item()):  # the solver refuses NaN: set such batches aside
         bad = ~gram.sum((-1, -2), keepdim=True).isfinite()
         variance = None if variance is None else variance.masked_fill(bad[..., 0], 0)
-        value, gradient, weight = _bures_by_eigenvalues(centred.masked_fill(bad, 0), variance)
+        value, gradient, weight = _bures_by_eigenvalues(centred.masked_fill(bad, 0), mean, variance)
         value = value.masked_fill(bad[..., 0, 0], torch.nan)
         return value, gradient.masked_fill(bad, torch.nan), weight.masked_fill(bad, torch.nan)
     values, vectors = torch.linalg.eigh(gram)
@@ -714,14 +716,20 @@ def _bures_by_eigenvalues(centred: Tensor, variance: Tensor | None) -> tuple[Ten
     value = torch.linalg.vecdot(short, short)
     if not columns:
         value += d - n  # the eigenvalues that the smaller Gram matrix lacks are 0
-    null = values <= values[..., -1:] * (torch.finfo(values.dtype).eps * values.shape[-1])
-    slope = (short / roots).masked_fill_(null, 1)
+    slope, cut = short / roots, torch.finfo(values.dtype).eps * values.shape[-1]
+    # for one batch, to look at two numbers is quicker than to mask
+    if values.ndim > 1 or not values[0].item() > cut * values[-1].item():
+        slope.masked_fill_(values <= cut * values[..., -1:], 1)
     weight = vectors * slope.unsqueeze(-2) @ vectors.mT
-    gradient = centred @ weight if columns else weight @ centred
-    return value, gradient.mul_(2 / (n - 1)), weight
+    left, right = (centred, weight) if columns else (weight, centred)
+    if centred.ndim == 2:
+        return value, torch.addmm(mean, left, right, beta=2 / n, alpha=2 / (n - 1)), weight
+    return value, (left @ right).mul_(2 / (n - 1)).add_(mean, alpha=2 / n), weight
 
 
-def _bures_by_products(centred: Tensor, variance: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def _bures_by_products(
+    centred: Tensor, mean: Tensor, variance: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
     n, d = centred.shape[-2:]
     columns = n > d or variance is not None
     x = (centred if columns else centred.mT) * (n - 1) ** -0.5
@@ -746,7 +754,8 @@ def _bures_by_products(centred: Tensor, variance: Tensor | None) -> tuple[Tensor
     residual = rows - polar
     value = (mass * residual.square()).sum((-1, -2)) + missed
     points, weight = residual[..., : x.shape[-2], :], residual[..., -d:, :]
-    return value, (points if columns else points.mT) * (2 * (n - 1) ** -0.5), weight
+    gradient = (points if columns else points.mT) * (2 * (n - 1) ** -0.5)
+    return value, gradient.add_(mean, alpha=2 / n), weight
 
 
 def _eigh(cov: Tensor, bad: Tensor) -> tuple[Tensor, Tensor]:
