@@ -1,4 +1,4 @@
-"""Check a built site: every internal link leads somewhere, and no page needs the network.
+"""Check a built site: internal links lead somewhere, no page needs the network, no picture lacks words.
 
 python tools/check_site.py _build/html
 """
@@ -16,12 +16,15 @@ PASSIVE = {"canonical", "prev", "next", "search", "index", "author"}  # <link>s 
 class Page(HTMLParser):
     def __init__(self, path: Path):
         super().__init__()
-        self.anchors, self.links, self.loads = {""}, [], []
+        self.anchors, self.links, self.loads, self.silent = {""}, [], [], []
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag, attributes):
         values = dict(attributes)
         self.anchors.update(v for k in ("id", "name") if (v := values.get(k)))
+        source, words = values.get("src", ""), (values.get("alt") or "").strip()
+        if tag == "img" and (not words or source.endswith(Path(words).name)):  # docutils' default is the name
+            self.silent.append(source)
         target = values.get(LINKED.get(tag, ""))
         if not target:
             return
@@ -46,6 +49,7 @@ def problems(site: Path) -> list[str]:
             for load in page.loads
             if urlsplit(load).scheme in {"http", "https"} or load.startswith("//")
         ]
+        found += [f"{where}: picture {source} without alternative text" for source in page.silent]
         for link in page.links:
             parts = urlsplit(link)
             if parts.scheme or parts.netloc:
@@ -62,5 +66,8 @@ def problems(site: Path) -> list[str]:
 
 if __name__ == "__main__":
     found = problems(Path(sys.argv[1]))
-    print("\n".join(found) or "every internal link leads somewhere; nothing is loaded from the network")
+    print(
+        "\n".join(found)
+        or "links lead somewhere, nothing is loaded from the network, pictures have their words"
+    )
     sys.exit(bool(found))
