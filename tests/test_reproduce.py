@@ -287,3 +287,31 @@ def test_other_data_than_a_finished_run_was_trained_on(tmp_path, monkeypatch):
         training.train(
             recorded.experiment, digits, data.embedded_digits("test"), results=tmp_path, resume=True
         )
+
+
+def test_a_notebook_reads_the_records_or_the_same_experiments_trained_again(tmp_path, monkeypatch, finished):
+    recorded = runs.results_root()
+    shutil.copytree(finished.path, recorded / "mnist" / "wwae" / "seed-0")
+    shutil.copytree(finished.path, recorded / "mnist" / "wwae-other" / "seed-0")
+    reproduce.records("quick", "mnist/wwae/seed-*")
+    assert runs.results_root() == recorded
+
+    made = []
+
+    def train(profile, experiments, results):
+        made.extend(experiments)
+        return {"mnist/wwae/seed-0": "no data"} if len(made) > 1 else {}
+
+    monkeypatch.setattr(reproduce, "reproduce", train)
+    reproduce.records("full", "mnist/wwae/seed-*")
+    assert made == [finished.experiment]
+    assert runs.results_root() == data.data_root() / "full"
+
+    monkeypatch.setenv("WWAE_RESULTS", str(recorded))
+    with pytest.raises(runs.RunError, match="mnist/wwae/seed-0: no data"):
+        reproduce.records("full", "mnist/*/seed-0")
+    assert runs.results_root() == recorded
+    with pytest.raises(ValueError, match="no profile 'fast'"):
+        reproduce.records("fast", "mnist/wwae/seed-0")
+    with pytest.raises(ValueError, match="no recorded run's name is 'mnist/nosuch"):
+        reproduce.records("quick", "mnist/nosuch/*")

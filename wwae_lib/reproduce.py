@@ -31,7 +31,7 @@ from tqdm import tqdm
 from . import data, evaluation, runs, training
 from .experiments import METHODS, Experiment, ablations, experiment
 
-__all__ = ["PROFILES", "Profile", "State", "reproduce", "results_of", "select", "state"]
+__all__ = ["PROFILES", "Profile", "State", "records", "reproduce", "results_of", "select", "state"]
 
 GREY = ("mnist", "fashion_mnist")
 # What measuring a FID costs, next to training: in passes of MNIST's 60,000 images through a compact network.
@@ -346,3 +346,34 @@ def _end_with_parent() -> None:
     """A process whose parent was killed must not write into what the next parent resumes."""
     multiprocessing.parent_process().join()
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def records(profile: str, *patterns: str) -> None:
+    """Decide which runs a notebook reads: the book's records, or the same experiments trained again.
+
+    Args:
+        profile: ``quick`` reads what is recorded; ``full`` trains it again from the real data, into the
+            folder ``full`` of the data folder, and makes :func:`wwae_lib.runs.load` read from there. What
+            that folder already holds is not trained twice.
+        patterns: names of the runs (``*``, ``?``, ``[]``), such as ``mnist/wwae/seed-*``.
+
+    Raises:
+        ValueError: there is no such profile, or no run has such a name.
+        RunError: a run could not be made; the message lists each with the reason.
+    """
+    if profile not in ("quick", "full"):
+        raise ValueError(f"there is no profile {profile!r}; known: quick, full")
+    root = runs.results_root()
+    found = sorted(path.parent.relative_to(root).as_posix() for path in root.glob("*/*/*/run.json"))
+    for pattern in patterns:
+        if not fnmatch.filter(found, pattern):
+            raise ValueError(f"no recorded run's name is {pattern!r}; there are {', '.join(found)}")
+    if profile == "quick":
+        return
+    names = [name for name in found if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
+    chosen = [runs.load(root / name) for name in names]
+    whole = Profile(tuple(run.experiment for run in chosen), fid=any("fid" in run.metrics for run in chosen))
+    results = data.data_root() / "full"
+    if failures := reproduce(whole, whole.experiments, results):
+        raise runs.RunError("\n".join(f"{name}: {why}" for name, why in failures.items()))
+    os.environ["WWAE_RESULTS"] = str(results)
