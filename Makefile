@@ -5,12 +5,19 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help book test notebooks lint clean
+.PHONY: help book test reproduce pdf lint clean
+
+# What is named on the command line of make reproduce, such as PROFILE=full SEED=1, are the notebooks' parameters.
+GIVEN = $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
+PARAMETERS = $(foreach name,$(filter-out PYTHON NOTEBOOKS,$(GIVEN)),--parameter $(name) '$($(name))')
+NOTEBOOKS ?=
 
 help:
 	@echo "make book       build the site into _build/html, strictly"
 	@echo "make test       unit tests, then every notebook against its committed outputs"
-	@echo "make notebooks  execute the notebooks again and rewrite them"
+	@echo "make reproduce  execute the notebooks again and rewrite them;"
+	@echo "                PROFILE=full, SEED=1, ... leave them and write to _build/reproduced"
+	@echo "make pdf        the whole book as _build/book.pdf, through Chromium"
 	@echo "make clean      remove what the others made (the environment stays)"
 
 $(READY): requirements.txt constraints.txt pyproject.toml
@@ -34,8 +41,11 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/python tools/check_text.py
 
-notebooks: $(READY)
-	$(BIN)/python tools/execute_notebooks.py
+reproduce: $(READY)
+	$(BIN)/python tools/execute_notebooks.py $(NOTEBOOKS) $(PARAMETERS)
+
+pdf: book
+	$(BIN)/python tools/print_book.py _build/html _build/book.pdf
 
 clean:
 	rm -rf _build .pytest_cache .ruff_cache .hypothesis

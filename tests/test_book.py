@@ -3,10 +3,13 @@
 import ast
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import execute_notebooks
+import nbformat
 import pytest
 import yaml
 
@@ -67,7 +70,26 @@ def test_no_notebook_outgrows_a_megabyte(notebook):
 def test_it_opens_with_its_takeaway(notebook):
     first = "".join(cells(notebook)[0]["source"])
     assert first.startswith("# ")
-    assert "{admonition} Takeaway" in "".join("".join(cell["source"]) for cell in cells(notebook)[:2])
+    opening = [
+        cell
+        for cell in cells(notebook)
+        if not {"setup", "parameters"} & set(cell["metadata"].get("tags", ()))
+    ]
+    assert "{admonition} Takeaway" in "".join("".join(cell["source"]) for cell in opening[:2])
+
+
+def test_it_sets_itself_up_and_then_states_its_parameters(notebook):
+    setup, *others = code_cells(notebook)
+    assert "".join(setup["source"]) == execute_notebooks.SETUP
+    assert setup["metadata"]["tags"] == ["setup", "remove-cell"] and setup["outputs"] == []
+    sources = ["".join(cell["source"]) for cell in others]
+    given = execute_notebooks.parameters(nbformat.read(notebook, as_version=4))  # literals, or an error
+    if given:
+        assert "parameters" in others[0]["metadata"]["tags"]
+        assert given["PROFILE"] == "quick"
+    for name in given:
+        assert any(re.search(rf"\b{name}\b", source) for source in sources[1:]), f"{name} is not used"
+    assert not any("pip install" in source for source in sources)
 
 
 def test_it_holds_no_trace_of_the_machine(notebook):

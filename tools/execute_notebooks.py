@@ -1,48 +1,190 @@
-"""Execute the book's notebooks in place and keep only what a reader needs of the result.
+"""Execute the book's notebooks and keep only what a reader needs of the result.
 
-    python tools/execute_notebooks.py [NOTEBOOK ...]      (default: every notebook of book/)
+    python tools/execute_notebooks.py [NOTEBOOK ...] [-p NAME VALUE ...]    (default: every notebook of book/)
 
-A notebook is replaced only when every cell ran; timings and machine details are dropped, so
-that running it twice leaves the same file.
+With the parameters that a notebook states itself it is replaced, once every cell ran. With others the result
+goes to _build/reproduced and the book stays as it is; a name that no notebook has is an error. Nothing of
+the machine or the time of day is kept, and cells tagged nbval-ignore-output, which measure times, keep
+the outputs that they had while their code is unchanged (--measure replaces them too): executing twice
+leaves the same bytes. Each notebook's set-up cell is made that of tools/setup_cell.py on the way; --cells
+does only that.
 """
 
+from __future__ import annotations
+
+import argparse
+import ast
 import sys
 import tempfile
 from pathlib import Path
 
 import nbformat
 import papermill
+from nbformat import NotebookNode
 
-BOOK = Path(__file__).resolve().parents[1] / "book"
+ROOT = Path(__file__).resolve().parents[1]
+SETUP = (ROOT / "tools" / "setup_cell.py").read_text(encoding="utf-8").rstrip("\n")
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
 
 
-def execute(path: Path) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        executed = Path(folder) / path.name
-        papermill.execute_notebook(path, executed, cwd=path.parent, kernel_name="python3", progress_bar=False)
-        notebook = nbformat.read(executed, as_version=4)
-    notebook.metadata = {
-        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-        "language_info": {"name": "python"},
-    }
+def tagged(notebook: NotebookNode, tag: str) -> NotebookNode | None:
+    """The first cell with a tag."""
+    return next((cell for cell in notebook.cells if tag in cell.metadata.get("tags", ())), None)
+
+
+def parameters(notebook: NotebookNode) -> dict[str, object]:
+    """What the cell tagged ``parameters`` assigns.
+
+    Raises:
+        ValueError: it holds anything but literals given to names.
+    """
+    found, cell = {}, tagged(notebook, "parameters")
+    for line in ast.parse(cell.source).body if cell else ():
+        try:
+            (target,) = line.targets
+            found[target.id] = ast.literal_eval(line.value)
+        except (AttributeError, ValueError) as error:
+            raise ValueError(f"not a literal given to a name: {ast.unparse(line)}") from error
+    return found
+
+
+def changed(own: dict[str, object], given: dict[str, str]) -> dict[str, object]:
+    """The given parameters that a notebook has and that differ from its own.
+
+    Raises:
+        ValueError: one is of another type.
+    """
+    values = {}
+    for name in given.keys() & own.keys():
+        value = given[name] if isinstance(own[name], str) else _literal(given[name])
+        if isinstance(own[name], float) and type(value) is int:
+            value = float(value)
+        if type(value) is not type(own[name]):
+            raise ValueError(f"{name} is {given[name]!r}; it must be of the type of {own[name]!r}")
+        if value != own[name]:
+            values[name] = value
+    return values
+
+
+def _literal(text: str) -> object:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def with_setup(notebook: NotebookNode) -> NotebookNode:
+    """The notebook with the current set-up cell, before its first code cell where it had none."""
+    cell = tagged(notebook, "setup")
+    if cell is None:
+        cell = nbformat.v4.new_code_cell(metadata={"tags": ["setup", "remove-cell"]})
+        first = next(i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code")
+        notebook.cells.insert(first, cell)
+    cell.source = SETUP
+    return notebook
+
+
+def clean(notebook: NotebookNode) -> NotebookNode:
+    """The notebook without what differs from one execution, or machine, to the next."""
+    notebook.metadata = NotebookNode(METADATA)
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"
         tags, alt = cell.metadata.get("tags", []), alternative_text(cell)
         cell.metadata = {"tags": tags} if tags else {}
         if alt:
             cell.metadata["mystnb"] = {"image": {"alt": alt}}
-    aside = path.with_suffix(".part.ipynb")
-    nbformat.write(notebook, aside)
-    aside.replace(path)
+        if cell.cell_type == "code":
+            cell.outputs = joined(cell.outputs)
+    return notebook
 
 
-def alternative_text(cell: nbformat.NotebookNode) -> str:
+def alternative_text(cell: NotebookNode) -> str:
     """The text that figures.show gave the cell's figure; the book's builder looks for it in the cell."""
     shown = [of for output in cell.get("outputs", []) for of in output.get("metadata", {}).values()]
     return " ".join(of["alt"] for of in shown if "alt" in of)
 
 
+def joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """Outputs with neighbouring pieces of one stream made one: where it is cut is chance."""
+    whole: list[NotebookNode] = []
+    for output in outputs:
+        if whole and output.output_type == "stream" and output.name == whole[-1].get("name"):
+            whole[-1].text += output.text
+        else:
+            whole.append(output)
+    return whole
+
+
+def keep_measured(notebook: NotebookNode, before: NotebookNode) -> None:
+    """Give cells tagged nbval-ignore-output the outputs that the same code had before."""
+    had = {cell.source: cell.outputs for cell in before.cells if _measures(cell) and cell.outputs}
+    for cell in notebook.cells:
+        if _measures(cell):
+            cell.outputs = had.get(cell.source, cell.outputs)
+
+
+def _measures(cell: NotebookNode) -> bool:
+    return "nbval-ignore-output" in cell.metadata.get("tags", ())
+
+
+def execute(path: Path, target: Path, values: dict[str, object], measure: bool) -> None:
+    """Execute a notebook in its own folder, with some parameters replaced, and write it to ``target``."""
+    before = nbformat.read(path, as_version=4)
+    with tempfile.TemporaryDirectory() as folder:
+        given, executed = Path(folder) / "given.ipynb", Path(folder) / path.name
+        nbformat.write(clean(with_setup(nbformat.read(path, as_version=4))), given)
+        options = {"cwd": path.parent, "kernel_name": "python3", "progress_bar": False}
+        papermill.execute_notebook(given, executed, values, **options)
+        notebook = clean(nbformat.read(executed, as_version=4))
+    if not measure and not values:
+        keep_measured(notebook, before)
+    write(notebook, target)
+
+
+def write(notebook: NotebookNode, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_suffix(".part.ipynb")
+    nbformat.write(notebook, aside)
+    aside.replace(target)
+
+
+def main(words: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("notebooks", nargs="*", type=Path, metavar="NOTEBOOK")
+    parser.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    parser.add_argument("--to", type=Path, default=ROOT / "_build" / "reproduced", metavar="FOLDER")
+    parser.add_argument("--measure", action="store_true", help="replace measured times too")
+    parser.add_argument("--cells", action="store_true", help="execute nothing, renew the set-up cells")
+    arguments = parser.parse_args(words)
+    given = dict(arguments.parameter)
+    paths = arguments.notebooks or sorted((ROOT / "book").glob("*.ipynb"))
+    notebooks = {path: nbformat.read(path, as_version=4) for path in paths}
+    try:
+        own = {path: parameters(notebook) for path, notebook in notebooks.items()}
+        known = sorted({name for names in own.values() for name in names})
+        if unknown := sorted(given.keys() - set(known)):
+            raise ValueError(f"no parameter {', '.join(unknown)}; known: {', '.join(known) or 'none'}")
+        values = {path: changed(own[path], given) for path in paths}
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for path in paths:
+        target = arguments.to / path.name if values[path] else path
+        if arguments.cells:
+            write(with_setup(notebooks[path]), path)
+        elif values[path] or not any(values.values()):
+            words = "".join(f" {name}={value!r}" for name, value in values[path].items())
+            print(f"executing {path}{words and f' with{words}, to {target}'}", flush=True)
+            execute(path, target, values[path], arguments.measure)
+        else:
+            print(f"{path} has none of these parameters: left as it is")
+    return 0
+
+
 if __name__ == "__main__":
-    for path in map(Path, sys.argv[1:]) if sys.argv[1:] else sorted(BOOK.glob("*.ipynb")):
-        print("executing", path, flush=True)
-        execute(path)
+    sys.exit(main())

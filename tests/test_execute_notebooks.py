@@ -1,0 +1,105 @@
+"""tools/execute_notebooks.py: the same bytes twice, no parameter unknown, no notebook half written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import execute_notebooks
+import nbformat
+import pytest
+from conftest import subprocess_environment
+from nbformat.v4 import new_code_cell, new_notebook
+
+
+@pytest.fixture
+def notebook(tmp_path, monkeypatch):
+    """Writes a notebook of the given cells, tagged by their first line's comment, if any."""
+    monkeypatch.setenv("PYTHONPATH", subprocess_environment()["PYTHONPATH"])
+
+    def write(*sources: str) -> Path:
+        cells = []
+        for source in sources:
+            tag, found, rest = source.partition(": ")
+            tags = {"tags": [tag]} if found and tag in ("parameters", "nbval-ignore-output") else {}
+            cells.append(new_code_cell(rest if tags else source, metadata=tags))
+        path = tmp_path / "page.ipynb"
+        nbformat.write(new_notebook(cells=cells), path)
+        return path
+
+    return write
+
+
+def outputs(path: Path) -> list[str]:
+    cells = nbformat.read(path, as_version=4).cells
+    return [output.text for cell in cells for output in cell.outputs]
+
+
+PARAMETERS = 'parameters: PROFILE = "quick"  # which\nSEED = 0\nRATE = 0.5'
+SHOW = "import sys\nprint(PROFILE, SEED, RATE, flush=True)\nprint('and more')"
+TIME = "nbval-ignore-output: import time\nprint(time.perf_counter_ns())"
+
+
+def test_twice_gives_the_same_bytes(notebook):
+    path = notebook(PARAMETERS, SHOW, TIME)
+    assert execute_notebooks.main([str(path)]) == 0
+    first = path.read_bytes()
+    assert execute_notebooks.main([str(path), "-p", "SEED", "0"]) == 0  # its own value changes nothing
+    assert path.read_bytes() == first
+    assert outputs(path)[0] == "quick 0 0.5\nand more\n"
+    setup, parameters, *_ = json.loads(first)["cells"]
+    assert "".join(setup["source"]) == execute_notebooks.SETUP and setup["outputs"] == []
+    assert parameters["metadata"] == {"tags": ["parameters"]} and b"papermill" not in first
+
+    measured = outputs(path)[1]
+    execute_notebooks.main([str(path), "--measure"])
+    assert outputs(path)[1] != measured
+
+
+def test_other_parameters_leave_the_book_as_it_is(notebook, tmp_path, capsys):
+    path = notebook(PARAMETERS, SHOW)
+    before = path.read_bytes()
+    words = ["-p", "SEED", "3", "-p", "RATE", "2", "-p", "PROFILE", "full", "--to", str(tmp_path / "other")]
+    assert execute_notebooks.main([str(path), *words]) == 0
+    assert path.read_bytes() == before
+    assert outputs(tmp_path / "other" / "page.ipynb") == ["full 3 2.0\nand more\n"]
+    assert str(tmp_path / "other") in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["-p", "SEEED", "1"], "no parameter SEEED; known: PROFILE, RATE, SEED"),
+        (["-p", "SEED", "one"], "SEED is 'one'; it must be of the type of 0"),
+        (["-p", "SEED", "1.5"], "SEED is '1.5'"),
+    ],
+)
+def test_what_is_no_parameter_is_an_error(notebook, capsys, words, complaint):
+    path = notebook(PARAMETERS, SHOW)
+    before = path.read_bytes()
+    assert execute_notebooks.main([str(path), *words]) == 2
+    assert complaint in capsys.readouterr().err
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("line", ["SEED = int('3')", "import math", "SEED = OTHER = 3", "print(1)"])
+def test_parameters_are_literals(notebook, capsys, line):
+    path = notebook(f"parameters: {line}")
+    assert execute_notebooks.main([str(path)]) == 2
+    assert "not a literal given to a name" in capsys.readouterr().err
+
+
+def test_a_notebook_that_fails_is_left_as_it_was(notebook):
+    path = notebook("1 / 0")
+    before = path.read_bytes()
+    with pytest.raises(Exception, match="ZeroDivisionError"):
+        execute_notebooks.main([str(path)])
+    assert path.read_bytes() == before and list(path.parent.glob("*.part*")) == []
+
+
+def test_only_the_cells(notebook):
+    path = notebook("1 / 0")
+    for _ in range(2):
+        assert execute_notebooks.main(["--cells", str(path)]) == 0
+        setup, other = nbformat.read(path, as_version=4).cells
+        assert setup.source == execute_notebooks.SETUP and other.source == "1 / 0"
