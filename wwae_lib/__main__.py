@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import data, experiments, runs
+from . import data, experiments, processes, runs
 
 EXAMPLES = """\
 examples:
@@ -112,6 +112,13 @@ def parser() -> argparse.ArgumentParser:
         help="made images to compare, separated by commas: prior, reconstruction, interpolation, gaussian, "
         "mixture; all; or none (default: %(default)s)",
     )
+    evaluate.add_argument(
+        "--dump",
+        type=Path,
+        metavar="FOLDER",
+        help="of one run: measure nothing, but write the made images of these sets and the real ones as PNGs "
+        "into FOLDER, for another tool to compare",
+    )
     evaluate.add_argument("--redo", action="store_true", help="measure again what the record holds")
     evaluate.add_argument(
         "--accelerator", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)"
@@ -196,12 +203,20 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
     from . import evaluation, training
 
     sets = {"all": evaluation.SETS, "none": ()}.get(arguments.sets, arguments.sets.split(","))
+    if arguments.dump and len(arguments.paths) > 1:
+        raise ValueError(f"--dump writes the images of one run; got {len(arguments.paths)}")
     device = training.choose_fabric(arguments.accelerator, "32-true").device
     for path in arguments.paths:
         run = runs.load(path)
         images, test_images = (data.load(run.experiment.dataset, split) for split in ("train", "test"))
-        options = {"protocol": arguments.protocol, "sets": sets, "device": device, "redo": arguments.redo}
-        show(evaluation.evaluate(run, images, test_images, **options))
+        options = {"protocol": arguments.protocol, "sets": sets, "device": device}
+        if arguments.dump:
+            for folder in evaluation.dump(run, images, test_images, arguments.dump, **options):
+                print(f"{sum(1 for _ in folder.iterdir()):6,} images in {folder}")
+            continue
+        run = evaluation.evaluate(run, images, test_images, redo=arguments.redo, **options)
+        if processes.rank() == 0:
+            show(run)
 
 
 def run_reproduce(arguments: argparse.Namespace) -> int:

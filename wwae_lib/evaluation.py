@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from . import data, fidelity, inception, latents, methods, runs
+from . import data, fidelity, inception, latents, methods, processes, runs
 from .data import Images, to_unit
 from .gaussian import total_moments, w2_squared_to_standard_normal
 from .methods import AutoEncoder, Method
@@ -25,6 +26,7 @@ __all__ = [
     "PROTOCOLS",
     "SETS",
     "Protocol",
+    "dump",
     "evaluate",
     "fid",
     "load_method",
@@ -95,7 +97,8 @@ def evaluate(
     The cheap ones always: those of :func:`measure` and :func:`measure_codes`, and sharpness. Then each set of
     made images is compared with real ones. The record is written after each, so that what was measured
     before an interruption is kept, and is not measured again by the same protocol. The same run, images
-    and machine give the same numbers.
+    and machine give the same numbers. Processes of ``torchrun`` share the work of the Inception network; the
+    first of them does the rest, and writes.
 
     Args:
         run: the run; its record is replaced.
@@ -116,6 +119,7 @@ def evaluate(
     """
     _check_images(run, images, test_images)
     todo = missing(run, protocol, sets, redo)  # checks its arguments
+    processes.wait()  # every process has read the record before one changes it
     reference = reference_images(test_images) if todo else test_images
     chosen = PROTOCOLS[protocol]
     real = reference.pixels[:: chosen.step]
@@ -124,9 +128,9 @@ def evaluate(
         _check_enough(len(real), "reference images")
     method = load_method(run).to(device)
     if redo or "codes" not in run.record.get("evaluation", {}):
-        found, more = _measure_cheaply(method, images, test_images, run.experiment.seed)
         counts = {"train_images": len(images), "test_images": len(test_images)}
-        run = _add(run, "codes", found, counts, **more)
+        cheap = functools.partial(_measure_cheaply, method, images, test_images, run.experiment.seed)
+        run = _add(run, "codes", cheap, counts)
     if not todo:
         return run
     network = inception.network(chosen.precision)
@@ -144,10 +148,46 @@ def evaluate(
         pixels = made_images(method, name, chosen.images, run.experiment.seed, images, real)
         _check_enough(len(pixels), f"images of the set {name!r}")
         made = inception.features(pixels, network, device, progress)
-        found = _compare(name, made, real_features)
-        seconds = round(time.perf_counter() - begun, 1)
-        run = _add(run, name, found, how | {"images": len(pixels), "seconds": seconds})
+        compare = functools.partial(_compare, name, made, real_features)
+        seconds = round(time.perf_counter() - begun, 1)  # for the images and their features
+        run = _add(run, name, compare, how | {"images": len(pixels), "seconds": seconds})
     return run
+
+
+def dump(
+    run: runs.Run,
+    images: Images,
+    test_images: Images,
+    folder: Path,
+    *,
+    protocol: str = "full",
+    sets: Sequence[str] | None = None,
+    device: torch.device | str = "cpu",
+) -> list[Path]:
+    """Write the images that :func:`evaluate` compares as PNGs, for another tool to compare.
+
+    Made images go to a folder for each set, the real ones to ``reference``, below ``folder``; they are
+    numbered. Arguments and errors are those of :func:`evaluate`; the folder must be new or empty.
+
+    Returns:
+        The folders of images.
+    """
+    from PIL import Image
+
+    if folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"{folder} is not empty, and what is in it would pass for images of this run")
+    _check_images(run, images, test_images)
+    chosen = missing(run, protocol, sets, redo=True)
+    count, step = PROTOCOLS[protocol].images, PROTOCOLS[protocol].step
+    real = reference_images(test_images).pixels[::step]
+    method = load_method(run).to(device)
+    made = {name: made_images(method, name, count, run.experiment.seed, images, real) for name in chosen}
+    for name, pixels in (made | {"reference": real}).items():
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for number, image in enumerate(pixels.permute(0, 2, 3, 1).numpy()):
+            grey = image.shape[2] == 1
+            Image.fromarray(image[..., 0] if grey else image).save(folder / name / f"{number:05}.png")
+    return [folder / name for name in (*chosen, "reference")]
 
 
 def missing(
@@ -222,7 +262,7 @@ def made_images(method: Method, name: str, n: int, seed: int, images: Images, re
     return torch.cat([to_pixels(method.decode(some.to(device))) for some in codes.split(CHUNK)])
 
 
-def _compare(name: str, made: Tensor, real: Tensor) -> dict[str, float]:
+def _compare(name: str, made: Tensor, real: Tensor) -> tuple[dict[str, float], dict]:
     """Metrics of a set from features; of prior samples under bare names, and more of them."""
     suffix = "" if name == "prior" else f"_{name}"
     value, error = fidelity.fid(made, real)
@@ -230,13 +270,26 @@ def _compare(name: str, made: Tensor, real: Tensor) -> dict[str, float]:
     if name == "prior":
         found["kid"], found["kid_error"] = fidelity.kid(made, real)
         found |= fidelity.neighbourhoods(made, real)
-    return found
+    return found, {}
 
 
-def _add(run: runs.Run, name: str, found: dict[str, float], how: dict, **more) -> runs.Run:
-    """Write what was found, and how, into the record as it is on the disk now."""
-    run = runs.load(run.path)
-    return run.add_metrics(found, evaluation=run.record.get("evaluation", {}) | {name: how}, **more)
+def _add(
+    run: runs.Run, name: str, measure: Callable[[], tuple[dict[str, float], dict]], how: dict
+) -> runs.Run:
+    """What is measured, and how, written into the record as it is on the disk then, by the first process.
+
+    Args:
+        run: whose record.
+        name: of the entry below ``evaluation``.
+        measure: gives metrics, and other entries of the record.
+        how: the entry.
+    """
+    if processes.rank() == 0:
+        found, more = measure()
+        now = runs.load(run.path)
+        now.add_metrics(found, evaluation=now.record.get("evaluation", {}) | {name: how}, **more)
+    processes.wait()
+    return runs.load(run.path)
 
 
 def _check_images(run: runs.Run, images: Images, test_images: Images) -> None:
@@ -467,14 +520,15 @@ def _reference_features(reference: Tensor, network: nn.Module, device, progress:
     how = {"pixels": _sha256(reference), "inception": inception.sha256(), "precision": network.precision}
     key = json.dumps(how)
     path = data.data_root() / "fid" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
-    if path.exists():
+    if processes.gather(torch.tensor([int(path.exists())], device=device)).all():
         tensors, metadata = runs.read_tensors(path)
         if metadata.get("key") != key or tensors.keys() != {"features"}:
             raise runs.RunError(f"{path} holds the features of other images or another network; delete it")
         return tensors["features"]
     features = inception.features(reference, network, device, progress)
-    with runs.write_aside(path) as part:
-        save_file({"features": features}, part, {"key": key})
+    if processes.rank() == 0:
+        with runs.write_aside(path) as part:
+            save_file({"features": features}, part, {"key": key})
     return features
 
 

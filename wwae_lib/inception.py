@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tqdm import tqdm
 
+from . import processes
 from .data import to_unit
 
 __all__ = ["FEATURES", "PRECISIONS", "features", "network", "sha256"]
@@ -83,19 +85,23 @@ def features(
     """Features ``(N, 2048)`` float32 of uint8 images ``(N, C, H, W)``, on the CPU.
 
     Grey images are repeated to three channels; the network resizes each to 299 x 299 (bilinear, without
-    antialiasing) and scales pixels to [-1, 1], as pytorch-fid does.
+    antialiasing) and scales pixels to [-1, 1], as pytorch-fid does. Each process of ``torchrun`` sees its
+    share of the images and has the features of all.
     """
     network = network.to(device)
-    found = torch.empty(len(images), FEATURES)
+    share = math.ceil(len(images) / processes.count())
+    own = images[share * processes.rank() :][:share]
+    found = torch.zeros(share, FEATURES, device=device)  # the last share may be smaller: its end is cut off
     size = BATCH.get(torch.device(device).type, BATCH["cpu"])
-    bar = tqdm(total=len(images), desc="Inception features", unit="img", disable=not progress)
+    hidden = not progress or processes.rank() > 0
+    bar = tqdm(total=len(own), desc="Inception features", unit="img", disable=hidden)
     with bar, _full_float32():
-        for start in range(0, len(images), size):
-            batch = to_unit(images[start : start + size].to(device)).expand(-1, 3, -1, -1)
+        for start in range(0, len(own), size):
+            batch = to_unit(own[start : start + size].to(device)).expand(-1, 3, -1, -1)
             (out,) = network(batch.contiguous(memory_format=torch.channels_last))
-            found[start : start + size] = out.flatten(1).float().cpu()
+            found[start : start + size] = out.flatten(1).float()
             bar.update(len(batch))
-    return found
+    return processes.gather(found)[: len(images)].cpu()
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, distributed
 from torch.autograd.function import once_differentiable
 
-__all__ = ["count", "gather", "rand", "randn", "rank", "share"]
+__all__ = ["count", "gather", "rand", "randn", "rank", "share", "wait"]
 
 
 def _several() -> bool:
@@ -28,6 +28,12 @@ def count() -> int:
 def rank() -> int:
     """Which of them this is, from 0."""
     return distributed.get_rank() if _several() else 0
+
+
+def wait() -> None:
+    """Return once every process has come here."""
+    if _several():
+        distributed.barrier()
 
 
 def share(whole: Tensor) -> Tensor:

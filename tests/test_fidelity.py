@@ -1,0 +1,213 @@
+"""Measures of made images are their formulas, written out another way; errors are the spread of repeats."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from wwae_lib import fidelity
+from wwae_lib.gaussian import moments, w2_squared
+
+
+def samples(n: int = 40, m: int = 50, d: int = 4, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two samples of unlike laws, float32 as features are."""
+    rng = np.random.default_rng(seed)
+    one = rng.normal(size=(n, d)) @ rng.normal(size=(d, d))
+    other = rng.gamma(2.0, size=(m, d)) @ rng.normal(size=(d, d)) + 0.5
+    return torch.tensor(one).float(), torch.tensor(other).float()
+
+
+# ---------------------------------------------------------------- FID
+
+
+def test_powers_are_powers():
+    factor = torch.randn(6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    covariance = factor @ factor.mT
+    root, inverse = fidelity._powers(covariance)
+    torch.testing.assert_close(root @ root, covariance)
+    torch.testing.assert_close(root @ inverse, torch.eye(6, dtype=torch.float64), rtol=0, atol=1e-9)
+    thin = factor[:, :2] @ factor[:, :2].mT  # two of six directions
+    root, inverse = fidelity._powers(thin)
+    projection = factor[:, :2] @ torch.linalg.pinv(factor[:, :2])
+    torch.testing.assert_close(root @ inverse, projection, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("n", "d"), [(300, 32), (30, 20)])
+def test_fid_is_pytorch_fids_and_the_librarys_distance(n, d):
+    from pytorch_fid.fid_score import calculate_frechet_distance
+
+    made, real = samples(n, n, d)
+    one, other = made.double().numpy(), real.double().numpy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # it passes SciPy's sqrtm an old argument
+        expected = calculate_frechet_distance(
+            one.mean(0), np.cov(one, rowvar=False), other.mean(0), np.cov(other, rowvar=False)
+        )
+    found = fidelity.fid(made, real).value
+    assert found == pytest.approx(expected, rel=1e-6)
+    assert found == pytest.approx(
+        w2_squared(*moments(made.double()), *moments(real.double())).item(), rel=1e-9
+    )
+
+
+def test_fid_where_the_samples_fill_no_volume():
+    made, real = samples(20, 30, 25)
+    expected = w2_squared(*moments(made.double()), *moments(real.double())).item()
+    assert fidelity.fid(made, real).value == pytest.approx(expected, rel=1e-6)
+    assert fidelity.fid(made, made).value == pytest.approx(0, abs=1e-5)
+
+
+def test_fid_refuses():
+    made, real = samples()
+    with pytest.raises(ValueError, match="moments needs points"):
+        fidelity.fid(made[:1], real)
+    made[3, 2] = math.inf
+    with pytest.raises(ValueError, match="not all finite"):
+        fidelity.fid(made, real)
+
+
+def test_fids_error_is_the_derivative_by_each_points_weight():
+    """The infinitesimal jackknife by finite differences: each point in turn counts a little more."""
+    made, real = (sample.double() for sample in samples(12, 15, 3))
+
+    def weighted(sample: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        mean = weights @ sample
+        return mean, (sample - mean).mT * weights @ (sample - mean) * (len(sample) / (len(sample) - 1))
+
+    variance, step = 0.0, 1e-5
+    for which in (0, 1):
+        n = len((made, real)[which])
+        slopes = []
+        for i in range(n):
+            ends = []
+            for sign in (1, -1):
+                weights = torch.full((n,), (1 - sign * step) / n, dtype=torch.float64)
+                weights[i] += sign * step
+                laws = [moments(made), moments(real)]
+                laws[which] = weighted((made, real)[which], weights)
+                ends.append(w2_squared(*laws[0], *laws[1]).item())
+            slopes.append((ends[0] - ends[1]) / (2 * step))
+        variance += np.var(slopes, ddof=1) / n
+    # the derivative of the covariance has n / (n - 1), the library's has not
+    assert fidelity.fid(made, real).error == pytest.approx(math.sqrt(variance), rel=0.08)
+
+
+def repeats(measure, n: int, times: int, d: int = 3) -> list[fidelity.Estimate]:
+    generator = torch.Generator().manual_seed(0)
+    scale = torch.tensor([1.0, 0.7, 0.4])[:d]
+    draw = [torch.randn(2, n, d, generator=generator) for _ in range(times)]
+    return [measure(made * scale + 0.4, real) for made, real in draw]
+
+
+@pytest.mark.parametrize("measure", [fidelity.fid, fidelity.kid])
+def test_errors_are_the_spread_of_repeats(measure):
+    found = repeats(measure, n=200, times=300)
+    spread = np.std([one.value for one in found], ddof=1)  # itself known to 4 %
+    assert math.sqrt(np.mean([one.error**2 for one in found])) == pytest.approx(spread, rel=0.15)
+
+
+# ---------------------------------------------------------------- KID
+
+
+def test_kid_is_its_double_sum():
+    made, real = samples(7, 9, 3)
+
+    def kernel(x, y):
+        return float((x.double() @ y.double() / 3 + 1) ** 3)
+
+    def over(pairs):
+        return np.mean([kernel(x, y) for x, y in pairs])
+
+    within = sum(over(itertools.permutations(sample, 2)) for sample in (made, real))
+    expected = within - 2 * over(itertools.product(made, real))
+    assert fidelity.kid(made, real).value == pytest.approx(expected, rel=1e-5)
+
+
+def test_kid_has_no_bias():
+    """Of one law twice it is 0 on average, which an estimate with the diagonal is not."""
+    generator = torch.Generator().manual_seed(1)
+    found = [fidelity.kid(*torch.randn(2, 20, 3, generator=generator)).value for _ in range(400)]
+    assert abs(np.mean(found)) < 4 * np.std(found) / math.sqrt(len(found))
+    assert min(found) < 0
+
+
+def test_kid_refuses_a_single_point():
+    with pytest.raises(ValueError, match="two points a sample, got 1 and 50"):
+        fidelity.kid(samples()[0][:1], samples()[1])
+
+
+# ---------------------------------------------------------------- neighbourhoods
+
+
+def test_neighbourhoods_are_their_definitions():
+    made, real = samples(30, 35, 2)
+    made = made + real.mean(0)
+
+    def distance(x, y) -> float:
+        return math.dist(x.tolist(), y.tolist())
+
+    def radius(sample, i: int, k: int) -> float:
+        return sorted(distance(sample[i], other) for j, other in enumerate(sample) if j != i)[k - 1]
+
+    def held(points, centres, k: int) -> list[list[bool]]:
+        radii = [radius(centres, i, k) for i in range(len(centres))]
+        return [[distance(x, c) <= r for c, r in zip(centres, radii, strict=True)] for x in points]
+
+    wide = np.array(held(made, real, 5))
+    assert fidelity.neighbourhoods(made, real) == pytest.approx(
+        {
+            "precision": np.mean([any(row) for row in held(made, real, 3)]),
+            "recall": np.mean([any(row) for row in held(real, made, 3)]),
+            "density": wide.sum() / (5 * len(made)),
+            "coverage": wide.any(0).mean(),
+        }
+    )
+    assert 0 < wide.any(0).mean() < 1  # the example decides something
+
+
+def test_neighbourhoods_tell_what_is_wrong():
+    generator = torch.Generator().manual_seed(0)
+    real = torch.randn(300, 3, generator=generator)
+    alike = fidelity.neighbourhoods(torch.randn(300, 3, generator=generator), real)
+    assert min(alike.values()) > 0.8 and alike["density"] == pytest.approx(1, abs=0.15)
+    narrow = fidelity.neighbourhoods(0.1 * torch.randn(300, 3, generator=generator), real)
+    assert narrow["precision"] > 0.95 and narrow["recall"] < 0.1 and narrow["coverage"] < 0.2
+    away = fidelity.neighbourhoods(real + 100, real)
+    assert away == {"precision": 0, "recall": 0, "density": 0, "coverage": 0}
+
+
+def test_neighbourhoods_need_six_points():
+    with pytest.raises(ValueError, match="needs 6, got 5 and 50 points"):
+        fidelity.neighbourhoods(samples()[0][:5], samples()[1])
+
+
+@pytest.mark.parametrize("measure", [fidelity.kid, fidelity.neighbourhoods])
+def test_blocks_of_pairs_change_nothing(measure, monkeypatch):
+    made, real = samples()
+    whole = measure(made, real)
+    monkeypatch.setattr(fidelity, "ROWS", 7)
+    assert measure(made, real) == pytest.approx(whole, rel=1e-6)
+
+
+# ---------------------------------------------------------------- sharpness
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_sharpness_is_scipys_laplacian(channels):
+    pixels = torch.randint(0, 256, (5, channels, 8, 9), dtype=torch.uint8)
+    expected = []
+    for image in pixels.double().numpy() / 255:
+        grey = image[0] if channels == 1 else 0.299 * image[0] + 0.587 * image[1] + 0.114 * image[2]
+        expected.append(ndimage.laplace(grey)[1:-1, 1:-1].var())
+    assert fidelity.sharpness(pixels) == pytest.approx(np.mean(expected), rel=1e-5)
+
+
+def test_blur_lowers_sharpness(digits):
+    blurred = ndimage.gaussian_filter(digits.pixels.numpy(), (0, 0, 1, 1))
+    assert 0 < fidelity.sharpness(torch.from_numpy(blurred)) < 0.3 * fidelity.sharpness(digits.pixels)

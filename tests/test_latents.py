@@ -1,0 +1,164 @@
+"""Measures of codes are their formulas, written out another way, and tell laws apart that differ."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from wwae_lib import latents
+from wwae_lib.gaussian import moments
+
+
+def normal(n: int, d: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
+
+
+# ---------------------------------------------------------------- classifiers
+
+
+def test_accuracies_of_classes_apart_and_of_classes_that_are_not():
+    labels = torch.arange(200) % 2
+    apart = normal(200, 2) + 20 * labels[:, None]
+    assert latents.accuracies(apart[:100], labels[:100], apart[100:], labels[100:]) == {
+        "knn_accuracy": 1.0,
+        "linear_accuracy": 1.0,
+    }
+    mixed = latents.accuracies(normal(100, 2), labels[:100], normal(100, 2, 1), labels[100:])
+    assert all(0.3 < value < 0.7 for value in mixed.values())
+
+
+def test_a_ring_about_a_point_is_for_neighbours_alone():
+    labels = torch.arange(400) % 2
+    codes = torch.nn.functional.normalize(normal(400, 2)) * torch.where(labels == 1, 5.0, 0.5)[:, None]
+    found = latents.accuracies(codes[:200], labels[:200], codes[200:], labels[200:])
+    assert found["knn_accuracy"] == 1 and found["linear_accuracy"] < 0.8
+
+
+# ---------------------------------------------------------------- distance to the prior
+
+
+def test_sliced_w2_of_a_line_is_that_of_its_quantiles():
+    """In one dimension every direction is that line or its mirror image."""
+    codes = normal(60, 1) * 0.5 + 1
+    quantiles = stats.norm.ppf((np.arange(60) + 0.5) / 60)
+    mirrored = [np.mean((np.sort(sign * codes[:, 0].double().numpy()) - quantiles) ** 2) for sign in (1, -1)]
+    assert mirrored[0] == pytest.approx(mirrored[1])  # the quantiles are symmetric
+    assert latents.sliced_w2_squared(codes, 0) == pytest.approx(mirrored[0], rel=1e-6)
+
+
+def test_sliced_w2_is_near_pots_between_samples():
+    import ot
+
+    codes = normal(1000, 3).double() * 2 + torch.tensor([1.0, 0, 0])
+    prior = normal(1000, 3, 1).double()
+    theirs = ot.sliced.sliced_wasserstein_distance(codes.numpy(), prior.numpy(), n_projections=500, seed=0)
+    assert latents.sliced_w2_squared(codes, 0) == pytest.approx(theirs**2, rel=0.1)
+
+
+def test_sliced_w2_of_a_shift_is_its_square_over_the_dimension():
+    shift = torch.tensor([3.0, 4, 0, 0])
+    assert latents.sliced_w2_squared(normal(4000, 4) + shift, 0) == pytest.approx(25 / 4, rel=0.1)
+    assert latents.sliced_w2_squared(normal(4000, 4), 0) < 0.01
+
+
+# ---------------------------------------------------------------- normality
+
+
+def test_marginal_normality_is_scipys_and_holms():
+    codes = normal(200, 5)
+    codes[:, 0] += 1  # rejected
+    codes[:, 1] *= 2
+    found = latents.marginal_normality(codes)
+    each = [stats.kstest(column, "norm") for column in codes.double().numpy().T]
+    assert found["ks_mean"] == pytest.approx(np.mean([one.statistic for one in each]))
+    ordered, rejected = sorted(one.pvalue for one in each), 0
+    while rejected < 5 and ordered[rejected] <= 0.05 / (5 - rejected):
+        rejected += 1
+    assert found["ks_rejected"] == rejected / 5 == 2 / 5
+    assert latents.marginal_normality(codes + 9)["ks_rejected"] == 1
+
+
+def test_henze_zirkler_is_its_formula():
+    codes = normal(25, 3) @ torch.tensor([[1.0, 0.5, 0], [0, 2, 0.3], [0, 0, 0.1]]) + 4
+    x, n, d = codes.double().numpy(), 25, 3
+    inverse = np.linalg.inv(np.cov(x, rowvar=False, bias=True))
+    beta = ((2 * d + 1) * n / 4) ** (1 / (d + 4)) / math.sqrt(2)
+
+    def squared(v):
+        return v @ inverse @ v
+
+    pairs = sum(math.exp(-(beta**2) / 2 * squared(a - b)) for a in x for b in x) / n
+    single = sum(math.exp(-(beta**2) / (2 * (1 + beta**2)) * squared(a - x.mean(0))) for a in x)
+    expected = pairs - 2 * (1 + beta**2) ** (-d / 2) * single + n * (1 + 2 * beta**2) ** (-d / 2)
+    assert latents.henze_zirkler(codes)[0] == pytest.approx(expected, rel=1e-6)
+    shifted = latents.henze_zirkler(codes * 3 - 7)  # whichever the moments
+    assert shifted == pytest.approx(latents.henze_zirkler(codes), rel=1e-3)
+
+
+def test_henze_zirkler_rejects_a_normal_law_as_often_as_it_says():
+    rejected = np.mean([latents.henze_zirkler(normal(60, 2, seed))[1] < 0.1 for seed in range(400)])
+    assert rejected == pytest.approx(0.1, abs=0.05)  # three standard errors
+
+
+def test_henze_zirkler_rejects_what_is_not_normal():
+    assert latents.henze_zirkler(normal(300, 2).exp())[1] < 1e-6
+    ring = torch.nn.functional.normalize(normal(300, 2))
+    assert latents.henze_zirkler(ring)[1] < 1e-6
+
+
+@pytest.mark.parametrize("codes", [normal(3, 3), normal(20, 1).expand(-1, 2)])
+def test_henze_zirkler_refuses_codes_without_volume(codes):
+    with pytest.raises(ValueError, match="needs codes of full rank"):
+        latents.henze_zirkler(codes)
+
+
+def test_blocks_of_rows_change_nothing(monkeypatch):
+    whole = latents.henze_zirkler(normal(50, 2))
+    monkeypatch.setattr(latents, "ROWS", 7)
+    assert latents.henze_zirkler(normal(50, 2)) == pytest.approx(whole)
+
+
+# ---------------------------------------------------------------- dimension, and laws fitted to codes
+
+
+def test_effective_dimension_by_hand():
+    corners = torch.tensor([[1.0, 1], [1, -1], [-1, 1], [-1, -1]])
+    assert latents.effective_dimension(corners) == pytest.approx(2)
+    assert latents.effective_dimension(corners * torch.tensor([1.0, 0])) == pytest.approx(1)
+    assert latents.effective_dimension(corners * torch.tensor([1.0, 2])) == pytest.approx(
+        25 / 17
+    )  # variances 1, 4
+
+
+def test_a_gaussian_has_the_codes_moments():
+    codes = normal(500, 3) @ torch.tensor([[1.0, 0.5, 0], [0, 2, 0.3], [0, 0, 0.1]]) + 4
+    drawn = latents.draw_gaussian(codes, 40_000, seed=1)
+    for found, expected in zip(moments(drawn.double()), moments(codes.double()), strict=True):
+        torch.testing.assert_close(found, expected, rtol=0.05, atol=0.05)
+    assert torch.equal(drawn, latents.draw_gaussian(codes, 40_000, seed=1))
+    assert not torch.equal(drawn, latents.draw_gaussian(codes, 40_000, seed=2))
+    flat = latents.draw_gaussian(codes * torch.tensor([1.0, 1, 0]), 50, seed=1)
+    assert flat[:, 2].abs().max() < 1e-5
+
+
+def test_a_mixture_keeps_to_the_clusters_that_a_gaussian_fills():
+    centres = 10 * torch.nn.functional.one_hot(torch.arange(10)).float()
+    labels = torch.arange(1000) % 10
+    codes = centres[labels] + 0.1 * normal(1000, 10)
+
+    def off(drawn: torch.Tensor) -> torch.Tensor:
+        """Distance to the nearest centre, and which it is."""
+        return torch.cdist(drawn, centres).min(1)
+
+    mixture = latents.draw_mixture(codes, 500, seed=0)
+    assert off(mixture).values.max() < 1.5
+    counts = torch.bincount(off(mixture).indices, minlength=10)
+    assert counts.min() > 20
+    assert off(latents.draw_gaussian(codes, 500, seed=0)).values.median() > 3
+    first_half = torch.bincount(off(mixture[:250]).indices, minlength=10)
+    assert first_half.min() > 5  # scikit-learn draws component by component; here the order is random
+    assert torch.equal(mixture, latents.draw_mixture(codes, 500, seed=0))
