@@ -9,8 +9,10 @@ from urllib.error import URLError
 
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional
 
-from wwae_lib import data, training
+from wwae_lib import data, evaluation, inception, training
 from wwae_lib.experiments import Experiment, experiment
 
 torch.set_num_threads(1)  # small batches gain nothing from more, and sums keep one order
@@ -117,6 +119,25 @@ def inception_file() -> Path:
     if not path.exists():
         pytest.skip(f"needs pytorch-fid's network, and {path} is not there (TORCH_HOME names the folder)")
     return path
+
+
+class StandIn(nn.Module):
+    """In place of Inception: the means of an image's quarters are its four features."""
+
+    precision = "float32"
+
+    def forward(self, images):
+        return (functional.adaptive_avg_pool2d(images.mean(1, keepdim=True), 2),)
+
+
+def stand_in(patch: pytest.MonkeyPatch) -> None:
+    """Evaluation by :class:`StandIn`, of few images: its features are few, and no network is needed."""
+    patch.setattr(inception, "network", lambda precision="float32": StandIn())
+    patch.setattr(inception, "sha256", lambda: "stand-in")
+    patch.setattr(inception, "FEATURES", 4)
+    patch.setattr(evaluation, "MINIMUM_FID_IMAGES", 20)
+    patch.setitem(evaluation.PROTOCOLS, "full", evaluation.Protocol(61, 1, "float32"))
+    patch.setitem(evaluation.PROTOCOLS, "brief", evaluation.Protocol(31, 2, "float32"))
 
 
 def subprocess_environment(**changes: str) -> dict[str, str]:
