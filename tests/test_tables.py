@@ -52,6 +52,32 @@ def runs() -> list[Run]:
 # ---------------------------------------------------------------- single runs
 
 
+def test_readings_are_the_values_in_words():
+    some = [made_up.run("wwae", fid=31.44, squared_error=12.0), made_up.run("wwae", squared_error=9.5)]
+    words = tables.readings(some, ["0.1", "10"], ["squared_error", "fid"])
+    assert words == "squared error an image: 12.00 at 0.1, 9.50 at 10. FID of prior samples: 31.4 at 0.1."
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "share", "near"),
+    [
+        ("fid", [30.0, 20.0, 22.0, 22.1], 0.1, [1, 2]),
+        ("fid", [30.0, None, 33.0], 0.1, [0, 2]),
+        ("fid", [30.0, 59.0, 61.0], 1.0, [0, 1]),
+        ("knn_accuracy", [0.90, 0.95, 0.80], 0.06, [0, 1]),
+    ],
+)
+def test_near_the_best_is_within_the_share_of_it(key, values, share, near):
+    some = [made_up.run("wwae", **({key: value} if value else {})) for value in values]
+    assert tables.near_best(some, key, share) == [some[place] for place in near]
+
+
+@pytest.mark.parametrize(("key", "metrics"), [("fid", {}), ("sharpness", {"sharpness": 0.1})])
+def test_there_is_no_best_of_what_is_not_measured_or_judged(key, metrics):
+    with pytest.raises(ValueError, match="no best"):
+        tables.near_best([made_up.run("wwae", **metrics)], key)
+
+
 def test_a_run_a_row():
     some = [made_up.run("wwae", fid=24.11, squared_error=10.0), made_up.run("gan", variant="x_1", fid=17.5)]
     assert rows(tables.table(some)) == [
