@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pytest
 import torch
-from conftest import first_of_each_class, small
+from conftest import first_of_each_class, small, stand_in
 from torch import nn
 
-from wwae_lib import data, methods, processes, training
+from wwae_lib import data, evaluation, methods, processes, runs, training
 from wwae_lib.penalties import ESTIMATORS
 
 N, D = 12, 3
@@ -99,6 +100,19 @@ def interrupt(folder: Path, fabric) -> None:
     fabric.barrier()
 
 
+def evaluate(folder: Path, fabric) -> None:
+    """Every set of a run trained above, by a stand-in for Inception."""
+    images = first_of_each_class(data.embedded_digits("train"), 40)
+    tests = first_of_each_class(data.embedded_digits("test"), 10)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WWAE_DATA", str(folder.parent / f"data-{fabric.world_size}"))
+        stand_in(patch)
+        run = runs.load(folder / small("wwae", epochs=2).name)
+        for again in (False, True):  # with the reference's features computed, and from the cache
+            options = {"sets": evaluation.SETS, "redo": again, "progress": False}
+            run = evaluation.evaluate(run, images, tests, **options)
+
+
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
     fabric = training.choose_fabric("cpu", "64-true")
@@ -108,6 +122,9 @@ def main(folder: Path) -> None:
     torch.save(found, folder / f"found-{fabric.world_size}-{fabric.global_rank}.pt")
     plain = training.choose_fabric("cpu", "32-true")
     train(folder / f"results-{fabric.world_size}", plain)
+    if fabric.world_size == 2:
+        fabric.barrier()
+        evaluate(folder / "results-2", plain)
     if fabric.world_size == 2:
         interrupt(folder / "interrupted", plain)
 

@@ -647,9 +647,8 @@ def assert_faces(page, page_file: Path) -> tuple[int, int]:
             shown = np.asarray(image.convert("RGB").resize((side, side), Image.Resampling.BOX)).astype(float)
         expected = sheet[row * side : (row + 1) * side, left : left + side]
         middle = slice(side // 8, -side // 8)  # the corners are round
-        assert (
-            np.abs(shown - expected)[middle, middle].mean() < 8
-        )  # of 255: it was enlarged and reduced again
+        # Of 255: it was enlarged and reduced again.
+        assert np.abs(shown - expected)[middle, middle].mean() < 12
     return row, step
 
 
@@ -704,7 +703,9 @@ def test_faces_by_touch_without_holding_the_page(browser, site):
         drag_by_touch(page, start, (0.5 * frame["width"], 10))
         assert assert_faces(page, page_file) == (2, 7)
         assert page.evaluate("scrollY") == height, "a face was dragged, and the page went with it"
+        page.wait_for_timeout(500)  # Chromium takes a tap right after a swipe for the end of the swipe
         page.touchscreen.tap(start[0], frame["y"] + 0.1 * frame["height"])
+        page.wait_for_function("wwaeExplorer.faces.row === 0", timeout=5000)  # a tap becomes a click in time
         assert assert_faces(page, page_file) == (0, 1)
         drag_by_touch(page, (frame["x"] + 0.5 * frame["width"], start[1]), (0, -150))
         page.wait_for_function(f"scrollY > {height + 50}")

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import subprocess_environment
+from conftest import stand_in, subprocess_environment
 
 from wwae_lib import data, evaluation, runs, training
 from wwae_lib.__main__ import main
@@ -153,22 +153,55 @@ def test_evaluate_nothing_and_damage(capsys, tmp_path, finished):
     assert_one_line(capsys, "weights.safetensors is not the file that run.json recorded")
 
 
-def test_evaluate_refuses_other_test_images(capsys, finished, no_network):
-    """The run was measured on 100 digits; those at hand are 1,000."""
+def test_evaluate_refuses_other_images(capsys, finished, no_network):
+    """The run was trained on 400 digits; those at hand are 4,000."""
     with pytest.warns(UserWarning, match="EMBEDDED DIGITS"):
         assert main(["evaluate", str(finished.path)]) == 1
-    assert_one_line(capsys, "was measured on test images with SHA-256", "those at hand have")
+    assert_one_line(capsys, "has the train images with SHA-256", "those at hand have")
 
 
-def test_evaluate_shows_the_metrics(capsys, finished, tmp_path, monkeypatch, test_digits):
-    path = tmp_path / "run"
-    shutil.copytree(finished.path, path)
-    monkeypatch.setattr(data, "load", lambda dataset, split: test_digits)
-    monkeypatch.setattr(evaluation, "evaluate", lambda run, images, device: run.add_metrics({"fid": 12.345}))
-    assert main(["evaluate", str(path)]) == 0
+@pytest.fixture
+def digits_at_hand(monkeypatch, digits, test_digits):
+    stand_in(monkeypatch)
+    monkeypatch.setattr(data, "load", lambda dataset, split: {"train": digits, "test": test_digits}[split])
+
+
+def test_evaluate_adds_the_sets_asked_for_and_shows_the_metrics(capsys, finished, tmp_path, digits_at_hand):
+    paths = [tmp_path / name for name in ("one", "two")]
+    for path in paths:
+        shutil.copytree(finished.path, path)
+    assert main(["evaluate", *map(str, paths), "--sets", "none"]) == 0
+    assert "fid" not in runs.load(paths[0]).metrics and "knn_accuracy" in runs.load(paths[0]).metrics
+    assert main(["evaluate", str(paths[0]), "--protocol", "brief", "--sets", "prior,mixture"]) == 0
     said = capsys.readouterr().out
-    assert "12.35" in said or "12.34" in said
-    assert "squared_error" in said
+    assert "fid_mixture_error" in said and "squared_error" in said
+    record = runs.load(paths[0]).record
+    assert {name: how.get("protocol") for name, how in record["evaluation"].items()} == {
+        "codes": None, "prior": "brief", "mixture": "brief",
+    }  # fmt: skip
+    assert main(["evaluate", str(paths[1]), "--sets", "all"]) == 0
+    assert runs.load(paths[1]).record["evaluation"].keys() == {"codes", *evaluation.SETS}
+    runs.load(paths[1]).add_metrics({"fid": -1.0})
+    assert main(["evaluate", str(paths[1])]) == 0
+    assert runs.load(paths[1]).metrics["fid"] == -1
+    assert main(["evaluate", str(paths[1]), "--redo"]) == 0
+    assert runs.load(paths[1]).metrics["fid"] > 0
+    capsys.readouterr()
+    assert main(["evaluate", str(paths[1]), "--sets", "noise"]) == 1
+    assert_one_line(capsys, "there is no set of images 'noise'; known: prior")
+
+
+def test_evaluate_dumps_images_and_measures_nothing(capsys, finished, tmp_path, digits_at_hand):
+    folder = tmp_path / "images"
+    words = ["evaluate", str(finished.path), "--dump", str(folder)]
+    assert main(words) == 0
+    assert f"    61 images in {folder / 'prior'}" in capsys.readouterr().out
+    assert len(list((folder / "reference").glob("*.png"))) == 100
+    assert runs.load(finished.path).record == finished.record
+    assert main(words) == 1
+    assert_one_line(capsys, "images is not empty")
+    assert main(["evaluate", "one", "two", "--dump", str(folder)]) == 1
+    assert_one_line(capsys, "--dump writes the images of one run; got 2")
 
 
 def test_results_that_cannot_be_written(capsys, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +10,9 @@ from pathlib import Path
 import pytest
 import share_of_training as script
 import torch
-from conftest import cpu_fabric, small, subprocess_environment
+from conftest import cpu_fabric, small, stand_in, subprocess_environment
 
-from wwae_lib import processes, runs, training
+from wwae_lib import evaluation, processes, runs, training
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,20 @@ def test_training_in_two_processes_is_training_in_one(method, folder):
         assert {k: v for k, v in a.items() if k != "seconds"} == pytest.approx(
             {k: v for k, v in b.items() if k != "seconds"}, rel=1e-3, abs=1e-4
         )
-    assert one.metrics == pytest.approx(two.metrics, rel=1e-2)
+    assert one.metrics == pytest.approx({name: two.metrics[name] for name in one.metrics}, rel=1e-2)
+
+
+def test_two_processes_measure_what_one_does(folder, digits, test_digits, tmp_path, monkeypatch):
+    stand_in(monkeypatch)
+    path = folder / "results-2" / small("wwae", epochs=2).name
+    two = runs.load(path)
+    assert two.record["evaluation"].keys() == {"codes", *evaluation.SETS}
+    shutil.copytree(path, tmp_path / "run")
+    one = evaluation.evaluate(
+        runs.load(tmp_path / "run"), digits, test_digits, sets=evaluation.SETS, redo=True, progress=False
+    )
+    assert two.metrics == pytest.approx(one.metrics, rel=1e-5)
+    assert not list((folder / "data-2").rglob("*.part*"))
 
 
 def test_batches_that_cannot_be_dealt_out(digits, monkeypatch):

@@ -99,7 +99,7 @@ def features(
         for start in range(0, len(own), size):
             batch = to_unit(own[start : start + size].to(device)).expand(-1, 3, -1, -1)
             (out,) = network(batch.contiguous(memory_format=torch.channels_last))
-            found[start : start + size] = out.flatten(1).float()
+            found[start : start + len(batch)] = out.flatten(1).float()
             bar.update(len(batch))
     return processes.gather(found)[: len(images)].cpu()
 
