@@ -264,5 +264,5 @@ def test_the_page_says_what_was_found():
     half = expected.confidence_interval().high - (sum(LOW) - sum(HIGH)) / 3
     assert f"{(sum(LOW) - sum(HIGH)) / 3:.1f} ± {half:.1f}".replace(" ", GLUE) in row
     assert "2 of 10 hold: computational efficiency; better FID than VAEs." in verdicts.summary(found)
-    assert "1 of 10 do not hold: better FID than GANs." in verdicts.summary(found)
+    assert "1 of 10 does not hold: better FID than GANs." in verdicts.summary(found)
     assert "Verdict: **does not hold**." in verdicts.evidence(found["fid-gans"])

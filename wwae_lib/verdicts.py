@@ -397,7 +397,7 @@ CLAIMS = {
     "quality-gans": Claim(
         "better visual quality than GANs",
         BETTER,
-        "As for VAEs. The GANs had about the auto-encoders' budget of training, which is short for them.",
+        "As for VAEs. The GANs had about the auto-encoders' budget of training, short for them.",
         "KID, precision and density of prior samples",
         "quality",
         _better_than(GANS, "kid", "precision", "density"),
@@ -405,7 +405,7 @@ CLAIMS = {
     "fid-gans": Claim(
         "better FID than GANs",
         BETTER,
-        "As for VAEs: lower. The GANs had about the auto-encoders' budget of training, which is short for them.",
+        "As for VAEs: lower. The GANs had about the auto-encoders' budget of training, short for them.",
         "FID of prior samples",
         "fid",
         _better_than(GANS, "fid"),
