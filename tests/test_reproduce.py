@@ -111,7 +111,7 @@ def test_a_slice_of_time_ends_and_the_next_goes_on(tmp_path, monkeypatch):
     chosen = dataclasses.replace(small(), epochs=2000)  # more than the slice has time for
     profile = Profile((chosen,), embedded=True, fid=False)
     start = time.monotonic()
-    assert run(profile, tmp_path, minutes=0.3) == {}
+    assert run(profile, tmp_path, minutes=0.1) == {}
     assert time.monotonic() - start < 60
     assert not (tmp_path / chosen.name).exists()
 
