@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import print_book
@@ -70,4 +71,7 @@ def test_a_link_out_of_the_book_to_a_file_is_an_error(site, contents, tmp_path):
 
 def test_the_books_contents_are_those_of_the_table():
     (_, root), *parts = print_book.contents()
-    assert root == ["book/intro"] and all(caption and pages for caption, pages in parts)
+    assert root == ["book/intro"] and all(caption for caption, _ in parts)
+    table = (print_book.ROOT / "_toc.yml").read_text()
+    below = [page for _, pages in parts for page in pages]
+    assert [*root, *below] == re.findall(r"(?:root|file): (\S+)", table)  # at whatever depth, in its order

@@ -27,7 +27,8 @@ ROOT = Path(__file__).resolve().parents[1]
 STYLE = """
 @page { size: A4; margin: 18mm 15mm; @bottom-center { content: counter(page); font: 9pt sans-serif } }
 html { font-size: 14px !important; counter-reset: page %d }
-#jb-print-docs-body, .headerlink, .copybtn, details.above-input, .prev-next-footer, footer {
+#jb-print-docs-body, .headerlink, .copybtn, details.above-input, .prev-next-footer, footer,
+a:has(> .viewcode-link) { /* sources are not printed */
     display: none !important }
 .bd-main .bd-content .bd-article h1:first-of-type { display: block; margin-top: 0 }
 .bd-main .bd-content, .bd-main .bd-article-container { margin: 0 !important; padding: 0 !important }
@@ -36,7 +37,9 @@ pre, [class*=highlight], .cell_input, .cell { /* long code is split over sheets 
     display: block !important; overflow: visible !important; break-inside: auto !important }
 pre, p { orphans: 4; widows: 4 }
 .cell:has(img) { break-after: avoid } /* its caption follows */
-img, tr, mjx-container { break-inside: avoid }
+img, tr, div.math { break-inside: avoid }
+.bd-main .bd-content table { break-inside: auto !important }
+span.math { display: inline !important } /* a flexible box would be given a line of its own */
 h1, h2, h3, h4, .admonition-title { break-after: avoid }
 """
 # Chromium notes down the places of only those targets that are linked to from the same page: so each
@@ -67,8 +70,15 @@ PREPARE = """async (targets) => {
 def contents(root: Path = ROOT) -> list[tuple[str, list[str]]]:
     """The book's parts, each with its pages; the root page stands before them, in a part without a name."""
     listed = yaml.safe_load((root / "_toc.yml").read_text())
-    parts = [(part["caption"], [one["file"] for one in part["chapters"]]) for part in listed["parts"]]
+    parts = [(part["caption"], list(_files(part["chapters"]))) for part in listed["parts"]]
     return [("", [listed["root"]]), *parts]
+
+
+def _files(entries: list[dict]) -> Iterator[str]:
+    """The pages of a table of contents, each before those below it."""
+    for entry in entries:
+        yield entry["file"]
+        yield from _files(entry.get("sections", ()))
 
 
 def linked_targets(site: Path, pages: list[str]) -> dict[str, set[str]]:
