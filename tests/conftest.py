@@ -7,6 +7,7 @@ import urllib.request
 from pathlib import Path
 from urllib.error import URLError
 
+import browsing
 import pytest
 import torch
 from torch import nn
@@ -144,3 +145,20 @@ def subprocess_environment(**changes: str) -> dict[str, str]:
     """For a process that a test starts: this checkout's library, few threads."""
     root = str(Path(__file__).resolve().parents[1])
     return os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"} | changes
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium without a network, and a site that holds what the book was exported with."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    if browsing.CHROMIUM is None:
+        pytest.skip("needs Chromium on PATH")
+    if not browsing.EXPLORERS.exists():
+        pytest.skip("needs the built site: make book")
+    browsing.assert_current()
+    options = ["--host-resolver-rules=MAP * ~NOTFOUND", "--disable-gpu"]
+    options += ["--no-sandbox"] if os.geteuid() == 0 else []
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=browsing.CHROMIUM, args=options)
+        yield chromium
+        chromium.close()

@@ -2,8 +2,26 @@
 if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
 
 // Formulas are typeset in small lots, from the top, so that a page of many can be read and scrolled meanwhile.
-// Until then each holds a place of about its size (book.css), so that little moves.
+// Until then each holds a place of about its size (book.css), told by its signs and rows while the page is read,
+// so that little moves.
+function holdPlaces() {
+  for (const formula of document.querySelectorAll(".math:not([style])")) {
+    const tex = formula.textContent;
+    const signs = tex
+      .replace(/\\(?:left|right|[bB]igg?[lr]?|math\w+|operatorname|text|hat|bar|tilde|widehat)(?![a-zA-Z])/g, "")
+      .replace(/\\[a-zA-Z]+/g, "x")
+      .replace(/^\\\(|\\\)$|[\\{}^_&\s]/g, "");
+    const relations = tex.match(/\\(?:in|[gl]e|sim|approx|succeq?|to|mid|cdot|odot|times)(?![a-zA-Z])|[=<>+]/g) ?? [];
+    const tall = (row) => /\\(?:t?frac|sum|int|min|inf|sup|under\w+)(?![a-zA-Z])/.test(row);
+    const rows = tex.split("\\\\").map((row) => (tall(row) ? 3.5 : 2.2));
+    formula.style.setProperty("--width", `${0.3 + 0.57 * signs.length + 0.8 * relations.length}em`);
+    formula.style.setProperty("--height", `${rows.reduce((sum, row) => sum + row, 1.7)}em`);
+  }
+}
 document.documentElement.classList.add("typesetting");
+const reading = new MutationObserver(holdPlaces);
+reading.observe(document, {childList: true, subtree: true});
+document.addEventListener("DOMContentLoaded", () => reading.disconnect());
 window.MathJax = {
   ...window.MathJax,
   startup: {

@@ -1,239 +1,28 @@
-"""The built book in headless Chromium, from disk, the network cut: pages, search, and the two explorers.
+"""The two explorers in headless Chromium, from disk, the network cut.
 
 Needs `make book` and a Chromium on PATH; without either these tests are skipped.
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import gzip
 import io
 import json
-import os
 import re
 import shutil
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
 import torch
+from browsing import EXPLORERS, PHONE, ROOT, opened, scrolls_sideways, settled
 from PIL import Image
 
 from wwae_lib import evaluation, export, runs
 from wwae_lib.gaussian import w2_squared
 
-ROOT = Path(__file__).resolve().parents[1]
-SITE = ROOT / "_build" / "html"
-EXPLORERS = SITE / "book" / "explorers.html"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 AUDIT = Path(__file__).with_name("audit.js")
-AXE = Path(__file__).parent / "vendored" / "axe.min.js"  # what a page lacks for those who cannot see it well
-TYPESET = "window.MathJax && MathJax.startup && MathJax.startup.promise"
-OUTSIDE = re.compile(r"^(https?|wss?|ftp):")
-WIDTHS = (390, 768, 1440)
-# Reduced motion: the theme scrolls smoothly otherwise, and what is measured would still be moving.
-DESK = {"viewport": {"width": 1440, "height": 900}, "reduced_motion": "reduce"}
-PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 RESULTS = ROOT / "book" / "results"
-
-
-def pages() -> list[Path]:
-    """Every page of the book itself; those that Sphinx adds (index, search) hold no text of ours."""
-    return sorted((SITE / "book").glob("*.html"))
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium on PATH")
-    if not EXPLORERS.exists():
-        pytest.skip("needs the built site: make book")
-    options = ["--host-resolver-rules=MAP * ~NOTFOUND", "--disable-gpu"]
-    options += ["--no-sandbox"] if os.geteuid() == 0 else []
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM, args=options)
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _site_is_current(browser):
-    for path in export.explorer_folder().iterdir():
-        built = SITE / "_static" / "explorers" / path.name
-        assert built.exists() and built.read_bytes() == path.read_bytes(), (
-            f"{built} is out of date: make book"
-        )
-
-
-@contextlib.contextmanager
-def opened(browser, path: Path, query: str = "", mathematics: bool = True, **context):
-    """A page opened from disk. When it closes: nothing failed in it, and nothing was asked of the network.
-
-    Without `mathematics` formulas stay TeX, and the page opens in a third of the time.
-    """
-    complaints: list[str] = []
-    with contextlib.closing(browser.new_context(**(DESK | context))) as own:
-        own.set_default_timeout(120_000)  # a busy machine is slow, not wrong
-        page = own.new_page()
-        page.route(OUTSIDE, lambda route: (complaints.append(route.request.url), route.abort()))
-        if not mathematics:
-            page.route(re.compile("tex-mml-chtml"), lambda route: route.fulfill(body=""))
-        page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("requestfailed", lambda request: complaints.append(f"{request.url} failed"))
-        page.goto(path.as_uri() + query)
-        if mathematics and context.get("java_script_enabled", True):
-            page.evaluate(TYPESET)
-        yield page
-        assert complaints == []
-
-
-def scrolls_sideways(page) -> bool:
-    return page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
-
-
-# ---------------------------------------------------------------- every page
-
-
-def test_the_cut_network_is_noticed(browser):
-    with (
-        pytest.raises(AssertionError, match=r"example\.org"),
-        opened(browser, EXPLORERS, mathematics=False) as page,
-    ):
-        page.evaluate("fetch('https://example.org/x').catch(() => 0)")
-
-
-READ = """() => {
-    const drawn = (e) => e.querySelector("mjx-container");
-    const bare = [...document.querySelectorAll(".math")].filter((e) => !drawn(e));
-    const article = document.querySelector("article").cloneNode(true);
-    article.querySelectorAll("pre, code, script, mjx-container").forEach((e) => e.remove());
-    const raw = /\\$\\$|\\\\[([]|\\\\begin\\{|\\{(eq|cite|doc|ref)[:}]/;
-    const count = (selector) => document.querySelectorAll(selector).length;
-    return {
-        "formulas not typeset": bare.map((e) => e.textContent),
-        "raw TeX": article.textContent.match(raw)?.[0] ?? null,
-        "failed formulas": count("mjx-merror, .math .error"),
-        "titles": count("article h1"),
-        "images not described": count("article img:not([alt]), article img[alt='']"),
-        "language": document.documentElement.lang,
-    };
-}"""
-READS_WELL = {
-    "formulas not typeset": [],
-    "raw TeX": None,
-    "failed formulas": 0,
-    "titles": 1,
-    "images not described": 0,
-    "language": "en",
-}
-SHIFTS = """
-    window.shifts = [];
-    new PerformanceObserver((list) => window.shifts.push(...list.getEntries().map((e) => e.value)))
-        .observe({type: "layout-shift", buffered: true});
-"""
-# Formulas hold thousands of elements, which MathJax describes by itself; tables may have an empty corner; a
-# long signature is to Sphinx a list without terms.
-AUDIT_PAGE = """(rule) => {
-    document.querySelectorAll("mjx-container").forEach((e) => e.replaceChildren("x"));
-    const all = {rules: {"empty-table-header": {enabled: false}}};
-    const only = rule ? {runOnly: {type: "rule", values: [rule]}} : all;
-    const options = {resultTypes: ["violations"], preload: false, ...only};
-    return axe.run({exclude: ["dt.sig > dl"]}, options).then(({violations}) => violations.map(
-        ({id, nodes}) => `${id} (${nodes.length}): ${nodes[0].target} ${nodes[0].html.slice(0, 120)}`));
-}"""
-# A page's budget, in Lighthouse's terms: what is sent, compressed, figures apart; requests; how far things
-# move while it loads; the main thread's own time in seconds, which a busy machine does not lengthen.
-# Lighthouse calls a shift of 0.1 good, which all pages keep to but the theory's, where formulas grow as they
-# are typeset.
-BUDGET = {"bytes": 1_000_000, "requests": 60, "shift": 0.35, "seconds": 8.0}
-
-
-def test_every_page_reads_well_is_light_and_open_to_all(browser):
-    """At every width, in light and dark: one visit a page, for its formulas are the slowest of all."""
-    assert len(pages()) >= 3
-    asked: list[str] = []
-    faults: list[str] = []
-    with opened(browser, pages()[0], color_scheme="light") as page:
-        page.on("request", lambda request: asked.append(request.url))
-        page.add_init_script(SHIFTS)
-        processor = page.context.new_cdp_session(page)
-        processor.send("Performance.enable", {"timeDomain": "threadTicks"})
-        for path in pages():
-            asked.clear()
-            page.emulate_media(color_scheme="light")
-            page.set_viewport_size(DESK["viewport"])
-            before = thread_seconds(processor)
-            page.goto(path.as_uri())
-            page.evaluate(TYPESET)
-            settled(page)
-            cost = {
-                "bytes": sent_bytes(asked),
-                "requests": len(asked),
-                "shift": page.evaluate("shifts.reduce((sum, x) => sum + x, 0)"),
-                "seconds": thread_seconds(processor) - before,
-            }
-            found = page.evaluate(READ)
-            faults += [f"{path.name}: {k} {v}" for k, v in found.items() if v != READS_WELL[k]]
-            faults += [f"{path.name}: {k} {v} > {BUDGET[k]}" for k, v in cost.items() if v > BUDGET[k]]
-            for width in WIDTHS:
-                page.set_viewport_size({"width": width, "height": 900})
-                if scrolls_sideways(page):
-                    faults.append(f"{path.name}: scrolls sideways at {width} pixels")
-            page.evaluate(AXE.read_text(encoding="utf-8"))
-            faults += [f"{path.name}: {fault}" for fault in page.evaluate(AUDIT_PAGE, None)]
-            page.emulate_media(color_scheme="dark")
-            page.wait_for_function("document.documentElement.dataset.theme === 'dark'")
-            faults += [f"{path.name}, dark: {fault}" for fault in page.evaluate(AUDIT_PAGE, "color-contrast")]
-    assert not faults, "\n".join(faults)
-
-
-def thread_seconds(session) -> float:
-    """What the main thread of a page has computed so far."""
-    metrics = session.send("Performance.getMetrics")["metrics"]
-    return next(metric["value"] for metric in metrics if metric["name"] == "ThreadTime")
-
-
-def sent_bytes(urls: list[str]) -> int:
-    """Size of what a page loads, figures apart, as a web server sends it; fonts are compressed already."""
-    files = {Path(unquote(urlsplit(url).path)) for url in urls if url.startswith("file:")}
-    assert len(files) > 5
-    return sum(compressed(path) for path in files if path.suffix not in (".png", ".svg", ".jpg"))
-
-
-@functools.cache
-def compressed(path: Path) -> int:
-    return len(gzip.compress(path.read_bytes()))
-
-
-def test_an_audit_finds_what_is_wrong(browser, tmp_path):
-    """A button without a name, grey on grey, and a page that moves."""
-    page_file = tmp_path / "bad.html"
-    page_file.write_text(
-        "<!doctype html><html lang='en'><title>Bad</title><link rel='icon' href='data:,'><main><h1>Bad</h1>"
-        "<button></button><p style='color: #999; background: #aaa'>Grey</p></main>"
-    )
-    with opened(browser, page_file, mathematics=False) as page:
-        page.evaluate(AXE.read_text(encoding="utf-8"))
-        found = {fault.split()[0] for fault in page.evaluate(AUDIT_PAGE, None)}
-        assert found == {"button-name", "color-contrast"}
-        assert [fault.split()[0] for fault in page.evaluate(AUDIT_PAGE, "color-contrast")] == [
-            "color-contrast"
-        ]
-
-
-def test_search_works_from_disk(browser):
-    with opened(browser, SITE / "search.html", "?q=Wasserstein") as page:
-        page.wait_for_selector("#search-results li a")
-        link = page.locator("#search-results li a").first
-        assert (SITE / urlsplit(link.get_attribute("href")).path).exists()
-
-
-# ---------------------------------------------------------------- the Gaussian explorer
 
 
 def gaussians(generator: np.random.Generator, n: int) -> list[dict]:
@@ -324,11 +113,6 @@ def drag_by_touch(page, start: tuple[float, float], by: tuple[float, float]) -> 
         point = {"x": x + by[0] * k / steps, "y": y + by[1] * k / steps}
         session.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [point]})
     session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
-
-
-def settled(page) -> None:
-    """Two frames: what was asked for is drawn."""
-    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
 HANDLES = [f"{which}-{part}" for which in ("first", "second") for part in ("mean", "axis0", "axis1")]
@@ -558,11 +342,10 @@ def test_decoders_come_when_the_reader_does(browser, decoders):
         settled(page)
         still = page.locator("#latent-explorer")
         assert still.locator(".ex-map .ex-dots").count() >= 10  # drawn already
-        weights = [url for url in asked if re.search(r"explorers/\w+-\w+\.js", url)]
-        assert weights == []
+        assert asked_for(asked) == set()
         before = still.locator(".ex-columns").bounding_box()["height"]
         show_map(page)
-        assert any("mnist-wwae.js" in url for url in asked)
+        assert "mnist-wwae.js" in asked_for(asked)
         assert_drawn(page, decoders)
         assert still.locator(".ex-columns").bounding_box()["height"] == pytest.approx(before, abs=40)
 
@@ -604,7 +387,8 @@ def test_the_readers_data_set_is_shown_and_its_runs_alone(browser, site):
         recorded.setdefault(dataset, []).append(method)
     asked: list[str] = []
     with opened(browser, page_file, mathematics=False) as page:
-        page.on("request", lambda request: asked.append(urlsplit(request.url).path.rpartition("/")[2]))
+        page.on("request", lambda request: asked.append(request.url))
+        page.reload()
         assert json.loads(page.locator("#latent-explorer").get_attribute("data-runs")) == recorded
         show_map(page)
         chooser = page.locator("#ex-dataset")
@@ -625,8 +409,9 @@ def test_the_readers_data_set_is_shown_and_its_runs_alone(browser, site):
         assert asked_for(asked) == {f"{dataset}-{method}.js" for dataset, method in decoders}
 
 
-def asked_for(names: list[str]) -> set[str]:
-    return {name for name in names if re.fullmatch(r"\w+-\w+\.js", name)}
+def asked_for(urls: list[str]) -> set[str]:
+    """The decoders among what a page asked for."""
+    return {found[1] for url in urls if (found := re.search(r"explorers/(\w+-\w+\.js)", url))}
 
 
 def decoders_codes() -> tuple[torch.Tensor, torch.Tensor]:
