@@ -242,11 +242,17 @@ def evaluate(digits, test_digits):
 DISTANCES = {f"fid{suffix}{error}" for error in ("", "_error") for suffix in (
     "", "_reconstruction", "_interpolation", "_gaussian", "_mixture"
 )}  # fmt: skip
-OF_PRIOR = {"kid", "kid_error", "precision", "recall", "density", "coverage"}
+OF_PRIOR = {
+    f"{name}{error}"
+    for error in ("", "_error")
+    for name in ("kid", "precision", "recall", "density", "coverage")
+}
 CHEAP = {
-    "squared_error", "posterior_w2_squared", "posterior_variance",
-    "sharpness", "sharpness_reconstruction", "sharpness_data",
-    "knn_accuracy", "linear_accuracy", "sliced_w2_squared", "sliced_w2_squared_floor",
+    "squared_error", "squared_error_error", "posterior_w2_squared", "posterior_variance",
+    "sharpness", "sharpness_error", "sharpness_reconstruction", "sharpness_reconstruction_error",
+    "sharpness_data", "sharpness_data_error", "knn_accuracy", "linear_accuracy",
+    "sliced_w2_squared", "sliced_w2_squared_error",
+    "sliced_w2_squared_floor", "sliced_w2_squared_floor_error",
     "ks_mean", "ks_rejected", "henze_zirkler", "henze_zirkler_p", "effective_dimension", "active_dimensions",
 }  # fmt: skip
 
@@ -275,8 +281,11 @@ def test_a_run_is_measured_whole(run, evaluate, stand_in, digits, test_digits):
     made = evaluation.prior_samples(method, 61, seed)
     kid = fidelity.kid(quarters(made), quarters(real))
     assert (done.metrics["kid"], done.metrics["kid_error"]) == pytest.approx(kid, rel=1e-3)
-    assert done.metrics["sharpness"] == fidelity.sharpness(evaluation.prior_samples(method, 100, seed))
-    assert done.metrics["sharpness_data"] == fidelity.sharpness(real)
+    for of, pixels in (("", evaluation.prior_samples(method, 100, seed)), ("_data", real)):
+        found = done.metrics[f"sharpness{of}"], done.metrics[f"sharpness{of}_error"]
+        assert found == fidelity.sharpness(pixels)
+    shares = fidelity.neighbourhoods(quarters(made), quarters(real))
+    assert {name: (done.metrics[name], done.metrics[f"{name}_error"]) for name in shares} == shares
     mean, variance = evaluation.encode(method, real)
     latent = done.record["latent"]
     assert latent["posterior_variance"] == pytest.approx(variance.mean(0).tolist())
@@ -341,7 +350,8 @@ def test_a_gan_has_no_codes_and_only_samples(digits, test_digits, evaluate, stan
     options = {"results": tmp_path, "fabric": cpu_fabric(), "progress": False}
     run = training.train(small("gan", epochs=1), digits, test_digits, **options)
     done = evaluate(run, sets=evaluation.SETS)
-    assert done.metrics.keys() == {"fid", "fid_error", "sharpness", "sharpness_data"} | OF_PRIOR
+    of_pixels = {"sharpness", "sharpness_error", "sharpness_data", "sharpness_data_error"}
+    assert done.metrics.keys() == {"fid", "fid_error"} | of_pixels | OF_PRIOR
     assert done.record["evaluation"].keys() == {"codes", "prior"} and "latent" not in done.record
 
 

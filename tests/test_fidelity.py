@@ -160,7 +160,7 @@ def test_neighbourhoods_are_their_definitions():
         return [[distance(x, c) <= r for c, r in zip(centres, radii, strict=True)] for x in points]
 
     wide = np.array(held(made, real, 5))
-    assert fidelity.neighbourhoods(made, real) == pytest.approx(
+    assert values(made, real) == pytest.approx(
         {
             "precision": np.mean([any(row) for row in held(made, real, 3)]),
             "recall": np.mean([any(row) for row in held(real, made, 3)]),
@@ -171,28 +171,44 @@ def test_neighbourhoods_are_their_definitions():
     assert 0 < wide.any(0).mean() < 1  # the example decides something
 
 
+def values(made, real) -> dict[str, float]:
+    return {name: found.value for name, found in fidelity.neighbourhoods(made, real).items()}
+
+
+def test_neighbourhoods_errors_are_no_less_than_the_spread_of_repeats():
+    """By Efron and Stein; within 10 %, for the spread of 60 repeats; and no more than about twice it."""
+    found = repeats(fidelity.neighbourhoods, n=100, times=60)
+    for name in found[0]:
+        spread = np.std([one[name].value for one in found], ddof=1)
+        said = math.sqrt(np.mean([one[name].error ** 2 for one in found]))
+        assert 0.9 * spread < said < 2.2 * spread, name
+
+
 def test_neighbourhoods_tell_what_is_wrong():
     generator = torch.Generator().manual_seed(0)
     real = torch.randn(300, 3, generator=generator)
-    alike = fidelity.neighbourhoods(torch.randn(300, 3, generator=generator), real)
+    alike = values(torch.randn(300, 3, generator=generator), real)
     assert min(alike.values()) > 0.8 and alike["density"] == pytest.approx(1, abs=0.15)
-    narrow = fidelity.neighbourhoods(0.1 * torch.randn(300, 3, generator=generator), real)
+    narrow = values(0.1 * torch.randn(300, 3, generator=generator), real)
     assert narrow["precision"] > 0.95 and narrow["recall"] < 0.1 and narrow["coverage"] < 0.2
     away = fidelity.neighbourhoods(real + 100, real)
-    assert away == {"precision": 0, "recall": 0, "density": 0, "coverage": 0}
+    assert {name: tuple(one) for name, one in away.items()} == dict.fromkeys(
+        ("precision", "recall", "density", "coverage"), (0, 0)
+    )
 
 
-def test_neighbourhoods_need_six_points():
-    with pytest.raises(ValueError, match="needs 6, got 5 and 50 points"):
-        fidelity.neighbourhoods(samples()[0][:5], samples()[1])
-
-
-@pytest.mark.parametrize("measure", [fidelity.kid, fidelity.neighbourhoods])
-def test_blocks_of_pairs_change_nothing(measure, monkeypatch):
+def test_neighbourhoods_need_seven_points():
     made, real = samples()
-    whole = measure(made, real)
+    with pytest.raises(ValueError, match="needs 7 points a sample, got 6 and 50"):
+        fidelity.neighbourhoods(made[:6], real)
+    assert all(math.isfinite(one.error) for one in fidelity.neighbourhoods(made[:7], real).values())
+
+
+def test_blocks_of_pairs_change_nothing(monkeypatch):
+    made, real = samples()
+    whole = fidelity.kid(made, real)
     monkeypatch.setattr(fidelity, "ROWS", 7)
-    assert measure(made, real) == pytest.approx(whole, rel=1e-6)
+    assert fidelity.kid(made, real) == pytest.approx(whole, rel=1e-6)
 
 
 # ---------------------------------------------------------------- sharpness
@@ -205,9 +221,11 @@ def test_sharpness_is_scipys_laplacian(channels):
     for image in pixels.double().numpy() / 255:
         grey = image[0] if channels == 1 else 0.299 * image[0] + 0.587 * image[1] + 0.114 * image[2]
         expected.append(ndimage.laplace(grey)[1:-1, 1:-1].var())
-    assert fidelity.sharpness(pixels) == pytest.approx(np.mean(expected), rel=1e-5)
+    error = np.std(expected, ddof=1) / math.sqrt(5)
+    assert fidelity.sharpness(pixels) == pytest.approx((np.mean(expected), error), rel=1e-5)
 
 
 def test_blur_lowers_sharpness(digits):
     blurred = ndimage.gaussian_filter(digits.pixels.numpy(), (0, 0, 1, 1))
-    assert 0 < fidelity.sharpness(torch.from_numpy(blurred)) < 0.3 * fidelity.sharpness(digits.pixels)
+    soft, sharp = (fidelity.sharpness(pixels).value for pixels in (torch.from_numpy(blurred), digits.pixels))
+    assert 0 < soft < 0.3 * sharp

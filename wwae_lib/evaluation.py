@@ -266,12 +266,16 @@ def made_images(method: Method, name: str, n: int, seed: int, images: Images, re
 def _compare(name: str, made: Tensor, real: Tensor) -> tuple[dict[str, float], dict]:
     """Metrics of a set from features; of prior samples under bare names, and more of them."""
     suffix = "" if name == "prior" else f"_{name}"
-    value, error = fidelity.fid(made, real)
-    found = {f"fid{suffix}": value, f"fid{suffix}_error": error}
+    found = {f"fid{suffix}": fidelity.fid(made, real)}
     if name == "prior":
-        found["kid"], found["kid_error"] = fidelity.kid(made, real)
-        found |= fidelity.neighbourhoods(made, real)
-    return found, {}
+        found |= {"kid": fidelity.kid(made, real), **fidelity.neighbourhoods(made, real)}
+    return _with_errors(found), {}
+
+
+def _with_errors(found: dict[str, tuple[float, float]]) -> dict[str, float]:
+    """Each number under its name, its standard error under ``<name>_error``."""
+    values = {name: value for name, (value, _) in found.items()}
+    return values | {f"{name}_error": error for name, (_, error) in found.items()}
 
 
 def _add(
@@ -315,13 +319,15 @@ def _measure_cheaply(
 ) -> tuple[dict[str, float], dict]:
     """Everything that needs no Inception network: metrics, and the record's entry ``latent``."""
     found = measure(method, test_images) | measure_codes(method, images, test_images, seed)
-    samples = prior_samples(method, len(test_images), seed)
-    found["sharpness"] = fidelity.sharpness(samples)
-    found["sharpness_data"] = fidelity.sharpness(test_images.pixels)
+    shown = {"": prior_samples(method, len(test_images), seed), "_data": test_images.pixels}
+    if isinstance(method, AutoEncoder):
+        whole = len(test_images)
+        shown["_reconstruction"] = made_images(
+            method, "reconstruction", whole, seed, images, test_images.pixels
+        )
+    found |= _with_errors({f"sharpness{of}": fidelity.sharpness(pixels) for of, pixels in shown.items()})
     if not isinstance(method, AutoEncoder):
         return found, {}
-    rebuilt = made_images(method, "reconstruction", len(test_images), seed, images, test_images.pixels)
-    found["sharpness_reconstruction"] = fidelity.sharpness(rebuilt)
     mean, variance = encode(method, test_images.pixels)
     each = {"posterior_variance": variance.mean(0).tolist(), "code_variance": mean.var(0).tolist()}
     return found, {"latent": each}
@@ -352,9 +358,14 @@ def measure_codes(method: Method, images: Images, test_images: Images, seed: int
     generator = torch.Generator().manual_seed(_seed(seed, "codes"))
     noise, exact = torch.randn(2, *mean.shape, generator=generator)
     drawn = mean + variance.sqrt() * noise
+    sliced = {"": drawn, "_floor": exact}
     found = {
-        "sliced_w2_squared": latents.sliced_w2_squared(drawn, _seed(seed, "directions")),
-        "sliced_w2_squared_floor": latents.sliced_w2_squared(exact, _seed(seed, "directions")),
+        **_with_errors(
+            {
+                f"sliced_w2_squared{of}": latents.sliced_w2_squared(codes, _seed(seed, "directions"))
+                for of, codes in sliced.items()
+            }
+        ),
         "effective_dimension": latents.effective_dimension(mean),
         "active_dimensions": int((mean.double().var(0) > ACTIVE).sum()),
         **latents.marginal_normality(drawn),
@@ -388,7 +399,7 @@ def measure(method: Method, test_images: Images) -> dict[str, float]:
         variances.append(log_variance.exp())
     mean, variance = torch.cat(means).double(), torch.cat(variances).double()
     return {
-        "squared_error": torch.cat(errors).double().mean().item(),
+        **_with_errors({"squared_error": fidelity.mean_of(torch.cat(errors).double())}),
         "posterior_w2_squared": w2_squared_to_standard_normal(*total_moments(mean, variance)).item(),
         "posterior_variance": variance.mean().item(),
     }
