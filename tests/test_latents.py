@@ -119,6 +119,11 @@ def test_henze_zirkler_rejects_what_is_not_normal():
     assert latents.henze_zirkler(ring)[1] < 1e-6
 
 
+def test_henze_zirkler_refuses_more_dimensions_than_it_can_see():
+    with pytest.raises(ValueError, match="2000 points of 40 dimensions are too far apart"):
+        latents.henze_zirkler(normal(2000, 40))
+
+
 @pytest.mark.parametrize("codes", [normal(3, 3), normal(20, 1).expand(-1, 2)])
 def test_henze_zirkler_refuses_codes_without_volume(codes):
     with pytest.raises(ValueError, match="needs codes of full rank"):

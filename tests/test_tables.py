@@ -120,7 +120,7 @@ def test_cells_hold_mean_and_interval_or_value_and_error(runs):
     assert found["DCGAN"][kid] == "-"
     found = {row["method"]: row for row in rows(tables.comparison(fashion, ["fid"]))}
     assert found["WWAE"][fid] == "52.1"  # no error known
-    assert (found["DCGAN"][fid], found["DCGAN"]["seeds"]) == ("**40.5**", "2")
+    assert (found["DCGAN"][fid], found["DCGAN"]["seeds"]) == ("40.5", "2")
 
 
 def test_small_spreads_get_the_decimals_they_need():
@@ -152,11 +152,14 @@ def test_the_best_is_marked_only_where_it_is_surely_best():
     def one(method, value, error):
         return made_up.run(method, fid=value, fid_error=error)
 
-    assert marked(one("wwae", 20.0, 0.1), one("vae", 21.0, 0.1)) == ["WWAE"]
-    assert marked(one("wwae", 20.0, 0.1), one("vae", 20.2, 0.1)) == []
-    assert marked(one("wwae", 20.0, 0.1), one("vae", 22.0, 0.1), one("gan", 20.9, 0.9)) == []
-    assert marked(made_up.run("wwae", fid=1.0), made_up.run("vae", fid=99.0)) == [], "no error is known"
+    assert marked(one("wwae", 20.0, 0.1), one("vae", 99.0, 0.1)) == [], "no spread is known"
     assert marked(one("wwae", 20.0, 0.1)) == [], "nothing to be better than"
+    steady = seeds("wwae", fid=[20.0, 20.1, 19.9])
+    assert marked(*steady, one("vae", 21.0, 0.1)) == ["WWAE"]
+    assert marked(*steady, one("vae", 20.2, 0.1)) == []
+    assert marked(*steady, one("vae", 21.0, 0.1), *seeds("gan", fid=[80, 90, 99])) == [], (
+        "lent a spread of 10"
+    )
     assert marked(*seeds("wwae", fid=[1, 2, 3]), *seeds("gan", fid=[9, 10, 11])) == ["WWAE"]
     assert marked(*seeds("wwae", fid=[1, 9, 20]), *seeds("gan", fid=[9, 10, 21])) == []
     higher = seeds("wwae", recall=[0.1, 0.11, 0.12]) + seeds("gan", recall=[0.5, 0.51, 0.52])
@@ -172,6 +175,15 @@ def test_places(runs):
     ]
     (one,) = tables.places([made_up.run("wwae", recall=0.1), made_up.run("gan", recall=0.2)], "recall")
     assert "highest is DCGAN" in one
+
+
+def test_places_within_the_uncertainty():
+    ours = seeds("wwae", fid=[20.0, 21.0, 19.0])
+    others = [made_up.run(name, fid=fid) for name, fid in (("vae", 19.5), ("ae", 21.0), ("gan", 90.0))]
+    (line,) = tables.places([*ours, *others], "fid")
+    assert "place 2 of 4 (1 to 3 at 95%); lowest is VAE" in line
+    (line,) = tables.places([*ours, others[2]], "fid")
+    assert line.endswith("place 1 of 2."), "a place that is sure is said alone"
 
 
 def test_nothing_recorded_makes_empty_tables():

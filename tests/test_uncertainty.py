@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from wwae_lib.uncertainty import Measured, difference, measured, numbers
+from wwae_lib.uncertainty import Measured, difference, largest_spread, measured, numbers
 
 NAN = math.nan
 THREE, OTHER = (24.1, 25.3, 23.8), (31.0, 29.5, 33.2, 30.1)
@@ -42,23 +42,38 @@ def test_two_methods_over_seeds_differ_by_welch():
     assert found.sure
 
 
-def test_one_seed_is_taken_to_spread_as_the_other_method_does():
-    # That is Student's test: with a single value on one side the pooled variance is the other's.
-    for a, b in (((30.0,), THREE), (THREE, (30.0,))):
-        found = difference(without_errors(*a), without_errors(*b))
-        expected = stats.ttest_ind(a, b, equal_var=True).confidence_interval(0.95)
-        assert (found.value - found.half, found.value + found.half) == pytest.approx(
-            tuple(expected), rel=1e-12
-        )
-        assert "against 1" in found.basis
+def test_one_seed_is_lent_the_largest_spread():
+    """Of the method itself that is Student's test; of another, Welch's with that method's variance."""
+    one, three = without_errors(30.0), without_errors(*THREE)
+    own = largest_spread([one, three])
+    for a, b, sides in ((one, three, ((30.0,), THREE)), (three, one, (THREE, (30.0,)))):
+        found = difference(a, b, own)
+        expected = stats.ttest_ind(*sides, equal_var=True).confidence_interval(0.95)
+        # Student's pools two degrees of freedom, Welch's lends them to both sides
+        assert found.value == pytest.approx(sum(expected) / 2, rel=1e-12)
+        assert found.half < (expected.high - expected.low) / 2
+        assert found.basis == f"{a.seeds} and {b.seeds} seeds, largest spread of any method"
+        assert found.sure
+    wide = largest_spread([three, without_errors(10.0, 40.0, 70.0)])
+    assert wide == (30.0, 2)
+    parts = np.var(THREE, ddof=1) / 3, 30.0**2
+    freedom = sum(parts) ** 2 / (parts[0] ** 2 / 2 + parts[1] ** 2 / 2)
+    half = stats.t.ppf(0.975, freedom) * math.sqrt(sum(parts))
+    found = difference(three, one, wide)
+    assert found.half == pytest.approx(half, rel=1e-12)
+    assert not found.sure
 
 
-def test_single_seeds_differ_by_their_own_errors():
+def test_two_seeds_lend_no_spread():
+    assert largest_spread([without_errors(1.0, 9.0), without_errors(1.0)]) is None
+
+
+def test_single_seeds_differ_by_their_own_errors_and_never_surely():
     found = difference(Measured((10.0,), (0.3,)), Measured((11.0,), (0.4,)))
     assert found.value == pytest.approx(-1)
     assert found.half == pytest.approx(stats.norm.ppf(0.975) * 0.5, rel=1e-12)
-    assert found.sure
-    assert not difference(Measured((10.0,), (0.3,)), Measured((10.9,), (0.4,))).sure
+    assert not found.over_seeds
+    assert not found.sure, "an interval for two trained models says nothing of methods"
 
 
 def test_what_has_no_error_is_never_sure():

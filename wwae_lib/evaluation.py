@@ -370,7 +370,9 @@ def measure_codes(method: Method, images: Images, test_images: Images, seed: int
         "active_dimensions": int((mean.double().var(0) > ACTIVE).sum()),
         **latents.marginal_normality(drawn),
     }
-    with contextlib.suppress(ValueError):  # codes that fill no volume have no normal law to be tested for
+    with contextlib.suppress(
+        ValueError
+    ):  # no volume, and no normal law to be tested for; or too many dimensions
         found["henze_zirkler"], found["henze_zirkler_p"] = latents.henze_zirkler(drawn)
     if images.dataset != "celeba":
         codes = encode(method, images.pixels)[0]
@@ -436,13 +438,14 @@ def _sample_seed(seed: int, start: int) -> int:
 
 @torch.inference_mode()
 def write_pictures(method: Method, images: Images, test_images: Images, folder: Path, seed: int) -> None:
-    """Write a run's grids of images, and codes of its first test images.
+    """Write a run's grids of images, and codes of test images.
 
     * ``samples.png``: 10 x 10 from the prior, the first of those that the FID sees;
     * ``neighbours.png``: the first ten of them, each above the training image nearest to it;
     * ``reconstructions.png``: rows of originals, each above its row of reconstructions, 50 test images;
     * ``interpolations.png``: a row leads from one test image to another along the straight line of codes;
-    * ``codes.safetensors``: mean, std (half precision) and label of the first 2,000 test images' codes.
+    * ``codes.safetensors``: mean, std (half precision) and label of 2,000 codes, of every so many-th test
+      image (the first of MNIST's are no sample of them all).
 
     A method without an encoder interpolates between draws of the prior, and has neither reconstructions
     nor codes.
@@ -481,11 +484,12 @@ def _write_reconstructions(method: AutoEncoder, test_images: Images, folder: Pat
     rows = [row for pair in zip(originals.split(GRID), rebuilt.split(GRID), strict=True) for row in pair]
     _write_grid(folder / "reconstructions.png", to_pixels(torch.cat(rows)))
 
-    mean, log_variance = method.encode(to_unit(test_images.pixels[:KEPT_CODES].to(device)))
+    kept = slice(0, None, max(1, len(test_images) // KEPT_CODES))
+    mean, variance = (part[:KEPT_CODES] for part in encode(method, test_images.pixels[kept]))
     codes = {
-        "mean": mean.half().cpu(),
-        "std": (0.5 * log_variance).exp().half().cpu(),
-        "label": test_images.labels[:KEPT_CODES].clone(),
+        "mean": mean.half(),
+        "std": variance.sqrt().half(),
+        "label": test_images.labels[kept][:KEPT_CODES].clone(),
     }
     with runs.write_aside(folder / "codes.safetensors") as part:
         save_file(codes, part)

@@ -265,9 +265,9 @@ def w2_squared_to_standard_normal(mean, cov) -> Tensor:
     .. math::  W_2^2 = |m|^2 + \sum_i (\sqrt{\lambda_i} - 1)^2
 
     with :math:`\lambda` the eigenvalues of `S`; gradients :math:`2m` and
-    :math:`I - S^{-1/2}`. Chained with :func:`moments`, the latter is the polar factor of the
-    centred batch: bounded, and 0 on the null space of `S`, where :math:`S^{-1/2}` is taken
-    as 0.
+    :math:`I - S^{-1/2}`. Chained with :func:`moments`, the term :math:`S^{-1/2}` becomes the
+    polar factor of the centred batch, which is bounded, and 0 on the null space of `S`, where
+    :math:`S^{-1/2}` is taken as 0.
 
     Args:
         mean: ``(..., d)``.
@@ -464,7 +464,7 @@ def barycentre(means, covs, weights=None, *, tolerance=None, max_steps=1000) -> 
 
     computed without the inverses as :math:`G G^\top`, :math:`G = \sum_i w_i S_i^{1/2} U_i^\top`
     with `U_i` the polar factor of :math:`S^{1/2} S_i^{1/2}`. It converges to the unique
-    barycentre if at least one `S_i` is invertible.
+    barycentre if at least one `S_i` of positive weight is invertible.
 
     Args:
         means, covs: ``(k, d)`` and ``(k, d, d)``.
@@ -558,7 +558,7 @@ def sinkhorn_divergence(mean1, cov1, mean2, cov2, epsilon: float) -> Tensor:
 def small_sample_bias(n: int, d: int, *, diagonal: bool = False) -> float:
     r"""What the squared W2 to :math:`N(0, I)` reads, on average, on `n` exact draws of it.
 
-    To second order in :math:`n^{-1/2}`, with :math:`(\sqrt\lambda - 1)^2 \approx (\lambda -
+    To first order in :math:`1/n`, with :math:`(\sqrt\lambda - 1)^2 \approx (\lambda -
     1)^2 / 4`: the mean contributes :math:`\mathbb{E}|\bar z|^2 = d/n`, the covariance
     :math:`\tfrac14 \mathbb{E}\|S - I\|_F^2`, for the unbiased `S` of normal draws equal to
     :math:`d(d + 1) / (4(n - 1))`, or :math:`d / (2(n - 1))` from its diagonal alone.

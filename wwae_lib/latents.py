@@ -28,6 +28,7 @@ __all__ = [
 NEIGHBOURS = 5
 COMPONENTS = 10
 DIRECTIONS = 500
+NEIGHBOURLY = 0.01  # the kernel's sum over a normal point's neighbours, below which a test sees none
 ROWS = 1000
 
 
@@ -118,7 +119,8 @@ def henze_zirkler(codes: Tensor) -> tuple[float, float]:
     asks for a normal law, whichever its moments. Time grows with the square of `n`.
 
     Raises:
-        ValueError: fewer than `d + 1` points, or they lie in a subspace.
+        ValueError: fewer than `d + 1` points, or they lie in a subspace; or so many dimensions that even
+            normal points are all too far apart for the kernel, and the statistic is 1 whatever their law.
     """
     n, d = codes.shape
     mean, covariance = moments(codes.double())
@@ -127,11 +129,13 @@ def henze_zirkler(codes: Tensor) -> tuple[float, float]:
         raise ValueError(f"the Henze-Zirkler test needs codes of full rank, got {n} points of {d} dimensions")
     y = torch.linalg.solve_triangular(factor, (codes.double() - mean).mT, upper=False).mT
     b = (((2 * d + 1) * n / 4) ** (1 / (d + 4))) ** 2 / 2  # beta squared
+    a, w = 1 + 2 * b, (1 + b) * (1 + 3 * b)
+    if n * a ** (-d / 2) < NEIGHBOURLY:
+        raise ValueError(f"{n} points of {d} dimensions are too far apart for the Henze-Zirkler test")
     pairs = sum(torch.cdist(rows, y).square().mul(-b / 2).exp().sum().item() for rows in y.split(ROWS))
     single = (-b / (2 * (1 + b)) * y.square().sum(1)).exp().sum().item()
     statistic = pairs / n - 2 * (1 + b) ** (-d / 2) * single + n * (1 + 2 * b) ** (-d / 2)
 
-    a, w = 1 + 2 * b, (1 + b) * (1 + 3 * b)
     centre = 1 - a ** (-d / 2) * (1 + d * b / a + d * (d + 2) * b**2 / (2 * a**2))
     spread = 2 * (1 + 4 * b) ** (-d / 2)
     spread += 2 * a**-d * (1 + 2 * d * b**2 / a**2 + 3 * d * (d + 2) * b**4 / (4 * a**4))

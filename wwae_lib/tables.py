@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from .data import DATASETS
 from .experiments import METHODS
 from .runs import Run
-from .uncertainty import Measured, difference, measured, numbers
+from .uncertainty import Measured, Spread, difference, largest_spread, measured, numbers
 
 __all__ = [
     "COST",
@@ -127,8 +127,8 @@ COST = ("train_minutes", "epoch_seconds")
 LEGEND = (
     "*±: 95% t-interval of the mean over three or more seeds. In brackets: with fewer seeds, the standard "
     "error of measuring the trained model, which leaves out how training spreads. Bold: the best, where its "
-    "lead over every other exceeds the 95% uncertainty of the difference. -: not measured, or there is no "
-    "such thing.*"
+    "lead over every other exceeds the 95% uncertainty of the difference over seeds; a single run is taken "
+    "to vary as the method on the same data that varies most. -: not measured, or there is no such thing.*"
 )
 
 
@@ -225,6 +225,10 @@ class Contest(NamedTuple):
         found = {name: measured(runs, key) for name, runs in self.methods.items()}
         return {name: one for name, one in found.items() if one}
 
+    def spread(self, key: str) -> Spread | None:
+        """How far a metric varies over seeds at most, which a method of a single seed is taken to do."""
+        return largest_spread(self.measured(key).values())
+
 
 def contests(runs: Sequence[Run]) -> list[Contest]:
     """Every contest that runs belong to, methods in the order of ``METHODS``; other variants are left out."""
@@ -277,7 +281,7 @@ def across(runs: Sequence[Run], key: str) -> str:
 
 
 def places(runs: Sequence[Run], key: str, method: str = "wwae") -> list[str]:
-    """Where a method comes in each contest by one metric, and who is first: a sentence a contest."""
+    """Where a method comes in each contest by a metric, how surely, and who is first: a sentence each."""
     metric, lines = METRICS[key], []
     for contest in contests(runs):
         found = contest.measured(key)
@@ -287,9 +291,18 @@ def places(runs: Sequence[Run], key: str, method: str = "wwae") -> list[str]:
             first = f"; {metric.better[:-2]}est is {NAMES[order[0]]}, {cell(found[order[0]], metric)}"
             lines.append(
                 f"{contest.title}, {metric.label}: {ours}, place {place} of {len(order)}"
-                f"{first if place > 1 else ''}."
+                f"{_within(found, method, metric.better)}{first if place > 1 else ''}."
             )
     return lines
+
+
+def _within(found: Mapping[str, Measured], method: str, better: str) -> str:
+    """Between which places a method surely is, where training's spread is known and they are not one."""
+    spread = largest_spread(found.values())
+    gaps = [difference(found[method], one, spread) for name, one in found.items() if name != method]
+    sure = [(gap.value > 0) == (better == "lower") for gap in gaps if gap.sure]
+    least, most = 1 + sum(sure), len(found) - sure.count(False)
+    return f" ({least} to {most} at 95%)" if spread and least < most else ""
 
 
 def cell(one: Measured, metric: Metric) -> str:
@@ -327,8 +340,9 @@ def _best(column: Mapping[str, Measured], better: str) -> str | None:
     if len(column) < 2 or not better:
         return None
     best = (min if better == "lower" else max)(column, key=lambda name: column[name].mean)
+    spread = largest_spread(column.values())
     others = [one for name, one in column.items() if name != best]
-    return best if all(difference(column[best], one).sure for one in others) else None
+    return best if all(difference(column[best], one, spread).sure for one in others) else None
 
 
 # ---------------------------------------------------------------- published numbers

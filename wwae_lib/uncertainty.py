@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,7 +12,17 @@ from scipy.special import ndtri, stdtrit
 
 from .runs import Run
 
-__all__ = ["LEVEL", "SEVERAL", "Difference", "Measured", "difference", "measured", "numbers"]
+__all__ = [
+    "LEVEL",
+    "SEVERAL",
+    "Difference",
+    "Measured",
+    "Spread",
+    "difference",
+    "largest_spread",
+    "measured",
+    "numbers",
+]
 
 LEVEL = 0.95  # of every interval in the book, two-sided
 SEVERAL = 3  # so many seeds show how training spreads; fewer show the error of the measurement alone
@@ -84,46 +94,64 @@ def numbers(run: Run) -> dict[str, float]:
     return found
 
 
+class Spread(NamedTuple):
+    """Standard deviation of a metric over seeds, and its degrees of freedom."""
+
+    deviation: float
+    freedom: int
+
+
+def largest_spread(methods: Iterable[Measured]) -> Spread | None:
+    """Of the method that varies most, among those of ``SEVERAL`` seeds; ``None`` where there is none."""
+    known = [Spread(one.deviation, one.seeds - 1) for one in methods if one.seeds >= SEVERAL]
+    return max(known, default=None)
+
+
 class Difference(NamedTuple):
-    """Of two means: its value, half-width of its 95% interval (nan: not known), and where that is from."""
+    """Of two means: its value, half-width of its 95% interval (nan: not known), and where that is from.
+
+    ``over_seeds`` tells whether the interval holds for methods, or for two trained models alone.
+    """
 
     value: float
     half: float
     basis: str
+    over_seeds: bool = True
 
     @property
     def sure(self) -> bool:
-        """Whether zero lies outside the interval; never where there is none."""
-        return abs(self.value) > self.half  # False for nan
+        """Whether zero lies outside an interval that holds for methods."""
+        return self.over_seeds and abs(self.value) > self.half  # False for nan
 
 
-def difference(first: Measured, second: Measured) -> Difference:
+def difference(first: Measured, second: Measured, spread: Spread | None = None) -> Difference:
     """``first`` minus ``second``, taken as independent.
 
-    * Both over at least two seeds: Welch's interval (Welch 1947).
-    * One over seeds, the other of a single one: Student's, as if the single run's spread were the other's.
-    * One seed each: from the values' own errors, normal. This leaves out how training spreads, so it is too
-      narrow for a statement on methods rather than on two trained models.
+    * Over seeds: Welch's interval (Welch 1947).
+    * A side of a single seed is taken to vary as ``spread`` says: the largest of any method on the same data,
+      since one run does not tell its own.
+    * Where no spread is known: from the values' own errors, normal. That is an interval for two trained
+      models. It leaves out how training spreads, so that no statement on methods is ``sure`` by it.
     """
     value = first.mean - second.mean
-    if first.seeds > 1 and second.seeds > 1:
-        return Difference(value, _welch(first, second), f"{first.seeds} and {second.seeds} seeds, Welch")
-    if first.seeds > 1 or second.seeds > 1:
-        several = first if first.seeds > 1 else second
-        half = _t(several.seeds - 1) * several.deviation * math.sqrt(1 + 1 / several.seeds)
-        return Difference(value, half, f"{several.seeds} seeds against 1")
+    sides = [Spread(one.deviation, one.seeds - 1) if one.seeds > 1 else spread for one in (first, second)]
+    if None not in sides:
+        counts = first.seeds, second.seeds
+        half = _welch([(side, n) for side, n in zip(sides, counts, strict=True)])
+        lent = ", Welch" if min(counts) > 1 else ", largest spread of any method"
+        return Difference(value, half, f"{counts[0]} and {counts[1]} seeds{lent}")
     half = float(ndtri((1 + LEVEL) / 2)) * math.hypot(first.error, second.error)
-    return Difference(value, half, "1 seed each, " + ("no error known" if math.isnan(half) else "own errors"))
+    basis = "1 seed each, " + ("no error known" if math.isnan(half) else "own errors")
+    return Difference(value, half, basis, over_seeds=False)
 
 
-def _welch(first: Measured, second: Measured) -> float:
-    parts = [one.deviation**2 / one.seeds for one in (first, second)]
-    if not sum(parts):
+def _welch(sides: Sequence[tuple[Spread, int]]) -> float:
+    parts = [(side.deviation**2 / n, side.freedom) for side, n in sides]
+    total = sum(part for part, _ in parts)
+    if not total:
         return 0.0
-    freedom = sum(parts) ** 2 / sum(
-        p**2 / (one.seeds - 1) for p, one in zip(parts, (first, second), strict=True)
-    )
-    return _t(freedom) * math.sqrt(sum(parts))
+    freedom = total**2 / sum(part**2 / freedom for part, freedom in parts)
+    return _t(freedom) * math.sqrt(total)
 
 
 def _t(freedom: float) -> float:
