@@ -40,6 +40,7 @@ __all__ = [
     "standing",
     "training_curves",
     "use_style",
+    "variances",
 ]
 
 WIDTH = 5.4  # inches: a phone's column shows type of 10 points at about its own size
@@ -138,7 +139,8 @@ def show(figure: Figure, alt: str, *, photographs: bool = False) -> None:
 def standing(runs: Sequence[Run], key: str) -> Figure:
     """One metric of every method, a panel a contest and a dot a method, the best on top.
 
-    Bars are 95% intervals of means over three or more seeds; a hollow dot has fewer.
+    Bars are 95% intervals of means over three or more seeds; a hollow dot has fewer. Of a method beyond twice
+    the median or so the number stands at the edge.
     """
     panels = [(contest.title, found) for contest in contests(runs) if (found := contest.measured(key))]
     panels = panels or [("not measured yet", {})]
@@ -147,13 +149,21 @@ def standing(runs: Sequence[Run], key: str) -> Figure:
     figure, axes = plt.subplots(len(panels), 1, figsize=size, squeeze=False, height_ratios=heights)
     for axis, (title, found) in zip(axes[:, 0], panels, strict=True):
         order = sorted(found, key=lambda name: found[name].mean, reverse=METRICS[key].better == "lower")
+        means = [found[name].mean for name in order]
+        limit = min(1.08 * max(means, default=1), 2.2 * np.median(means)) if means else 1
         for height, name in enumerate(order):
             one, colour = found[name], COLOURS[LINES[name][0]]
+            if one.mean > limit:
+                words = f"{METRICS[key].form.format(one.mean)} \u2192"
+                axis.text(
+                    0.99 * limit, height, words, ha="right", va="center", fontsize="small", color=colour
+                )
+                continue
             spread = np.nan_to_num(one.interval)
             inside = "white" if np.isnan(one.interval) else colour
             axis.errorbar(one.mean, height, xerr=spread, fmt="o", color=colour, mfc=inside, ms=5)
         axis.set_yticks(range(len(order)), [NAMES[name] for name in order], fontsize="small")
-        axis.set(title=title, ylim=(-0.6, len(order) - 0.4), xlim=(0, None))
+        axis.set(title=title, ylim=(-0.6, len(order) - 0.4), xlim=(0, limit))
     axes[-1, 0].set_xlabel(METRICS[key].label)
     return figure
 
@@ -198,7 +208,7 @@ def choices(runs: Sequence[Run], labels: Sequence[str], baseline: int, metrics: 
         values = [run.metrics.get(key, np.nan) for run in runs]
         axis.plot(places, values, "-o", color=COLOURS["orange"], mfc="white", lw=1.2)
         axis.plot(baseline, values[baseline], "o", color=COLOURS["orange"])
-        axis.set_title("\n".join(METRICS[key][0].split(", ")), fontsize="small")
+        axis.set_title(fill(METRICS[key].label, 14), fontsize="small")
         axis.set_xticks(places, labels, rotation=90 if max(map(len, labels)) > 3 else 0, fontsize="small")
         axis.set_xlim(-0.4, len(runs) - 0.6)
         axis.margins(y=0.15)
@@ -326,6 +336,29 @@ def posterior(runs: Sequence[Run], classes: Sequence[str] | None = None) -> Figu
         below.set(xlabel="each coordinate", yticks=[])
     axes[1, 0].legend(loc="upper left")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure
+
+
+def variances(runs: Sequence[Run]) -> Figure:
+    """Variance of the codes in each dimension, a panel a run: of the means of images, and the noise on top.
+
+    Dimensions are in falling order of the means' variance. The prior's variance is the dashed line.
+    """
+    latents = [run.record["latent"] for run in runs]
+    figure, axes = plt.subplots(1, len(runs), figsize=(WIDTH, 2.2), sharey=True, squeeze=False)
+    for axis, run, found in zip(axes[0], runs, latents, strict=True):
+        means, noise = (np.array(found[key]) for key in ("code_variance", "posterior_variance"))
+        order = np.argsort(-means)
+        places = np.arange(1, len(order) + 1)
+        axis.bar(places, means[order], color=COLOURS["blue"], label="means of images")
+        axis.bar(places, noise[order], bottom=means[order], color=COLOURS["yellow"], label="encoder's noise")
+        axis.axhline(1, color=COLOURS["grey"], ls="--", lw=1.2)
+        axis.set_title(fill(name_of(run), 12), fontsize="small")
+        axis.xaxis.set_major_locator(mpl.ticker.MaxNLocator(3, integer=True))
+    axes[0, 0].set_ylabel("variance")
+    figure.supxlabel("dimension", fontsize="medium")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=2)
     return figure
 
 

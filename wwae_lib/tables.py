@@ -45,6 +45,7 @@ __all__ = [
     "published",
     "readings",
     "settings",
+    "shared",
     "table",
 ]
 
@@ -172,6 +173,11 @@ def readings(runs: Sequence[Run], labels: Sequence[str], keys: Sequence[str]) ->
         + "."
         for key in keys
     )
+
+
+def shared(runs: Sequence[Run], keys: Sequence[str]) -> list[str]:
+    """Those of the metrics that every run has."""
+    return [key for key in keys if all(key in run.metrics for run in runs)]
 
 
 def near_best(runs: Sequence[Run], key: str, share: float = 0.1) -> list[Run]:
