@@ -9,20 +9,23 @@ READY := $(VENV)/ready
 
 # What is named on the command line of make reproduce, such as PROFILE=full SEED=1, are the notebooks' parameters.
 GIVEN = $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
-PARAMETERS = $(foreach name,$(filter-out PYTHON NOTEBOOKS,$(GIVEN)),--parameter $(name) '$($(name))')
+PARAMETERS = $(foreach name,$(filter-out PYTHON VENV NOTEBOOKS,$(GIVEN)),--parameter $(name) '$($(name))')
 NOTEBOOKS ?=
 
 help:
 	@echo "make book       build the site into _build/html, strictly"
 	@echo "make test       unit tests, then every notebook against its committed outputs"
 	@echo "make reproduce  execute the notebooks again and rewrite them;"
-	@echo "                PROFILE=full, SEED=1, ... leave them and write to _build/reproduced"
+	@echo "                PROFILE=full, SEED=1, ... leave them and write to _build/reproduced;"
+	@echo "                NOTEBOOKS='mnist celeba' does some alone"
 	@echo "make pdf        the whole book as _build/book.pdf, through Chromium"
+	@echo "make lint       the checks of code and text alone"
 	@echo "make clean      remove what the others made (the environment stays)"
 
 $(READY): requirements.txt constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; name one with make PYTHON=/path/to/python3"; exit 1; }
+	@echo "making the environment in $(VENV): some minutes, and some 6 GB"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar off -r requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .

@@ -74,9 +74,41 @@ def test_train_and_evaluate_end_to_end_without_data_or_network(tmp_path, capsys,
     assert runs.load(run.path).record == run.record
     capsys.readouterr()
 
-    with pytest.warns(UserWarning, match="EMBEDDED DIGITS"):
-        assert main(["evaluate", str(run.path)]) == 1
-    assert_one_line(capsys, "FID needs at least 2,048 reference images, one a feature; got 1,000")
+    assert main(["evaluate", str(run.path)]) == 1
+    assert_one_line(
+        capsys, "FID needs at least 2,048 reference images, one a feature; got 1,000", "--sets none"
+    )
+    assert main(["evaluate", str(run.path), "--sets", "none"]) == 0
+    assert "knn_accuracy" in runs.load(run.path).metrics
+
+
+def test_embedded_runs_are_kept_apart_from_the_books(tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("WWAE_RESULTS")
+    assert main(["train", "mnist", "--embedded", *TINY]) == 0
+    path = tmp_path / "data" / "quick" / "mnist" / "wwae" / "seed-0"
+    assert runs.load(path).record["data"]["source"].startswith("embedded")
+    assert f"run: {path}" in capsys.readouterr().out
+
+
+def test_a_finished_run_is_not_replaced_by_another_unasked(tmp_path, capsys):
+    words = ["train", "mnist", "--embedded", *TINY]
+    assert main(words) == 0
+    capsys.readouterr()
+    assert main([*words, "--seed", "0", "--learning-rate", "0.002"]) == 1
+    assert_one_line(capsys, "learning_rate was 0.001, is now 0.002", "variant keeps both")
+    assert main([*words, "--learning-rate", "0.002", "--restart"]) == 0
+    (record,) = (tmp_path / "results").glob("mnist/*/*/run.json")
+    assert runs.load(record.parent).experiment.learning_rate == 0.002
+
+
+def test_whoever_reads_may_stop(tmp_path):
+    said = subprocess.run(
+        f"{sys.executable} -m wwae_lib reproduce --profile full --dry-run --results {tmp_path} | head -1",
+        shell=True,
+        capture_output=True,
+        text=True,
+    )
+    assert said.stdout.count("\n") == 1 and said.stderr == ""
 
 
 def assert_one_line(capsys, *parts: str) -> None:
@@ -99,6 +131,7 @@ def assert_one_line(capsys, *parts: str) -> None:
         (["--seed", "-3"], "seed is -3"),
         (["--network", "huge"], "there is no network 'huge'; known: tiny, compact"),
         (["--estimator", "full"], "there is no estimator 'full'"),
+        (["--method", "vae", "--estimator", "diagonal"], "only the WWAE has one, vae has none"),
         (["--variant", "../../x"], "variant '../../x' may hold only"),
         (["--accelerator", "abacus"], "abacus"),
     ],
@@ -155,15 +188,14 @@ def test_evaluate_nothing_and_damage(capsys, tmp_path, finished):
 
 def test_evaluate_refuses_other_images(capsys, finished, no_network):
     """The run was trained on 400 digits; those at hand are 4,000."""
-    with pytest.warns(UserWarning, match="EMBEDDED DIGITS"):
-        assert main(["evaluate", str(finished.path)]) == 1
+    assert main(["evaluate", str(finished.path)]) == 1
     assert_one_line(capsys, "has the train images with SHA-256", "those at hand have")
 
 
 @pytest.fixture
 def digits_at_hand(monkeypatch, digits, test_digits):
     stand_in(monkeypatch)
-    monkeypatch.setattr(data, "load", lambda dataset, split: {"train": digits, "test": test_digits}[split])
+    monkeypatch.setattr(data, "embedded_digits", {"train": digits, "test": test_digits}.__getitem__)
 
 
 def test_evaluate_adds_the_sets_asked_for_and_shows_the_metrics(capsys, finished, tmp_path, digits_at_hand):

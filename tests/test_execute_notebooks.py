@@ -70,8 +70,9 @@ def test_other_parameters_leave_the_book_as_it_is(notebook, tmp_path, capsys):
     ("words", "complaint"),
     [
         (["-p", "SEEED", "1"], "no parameter SEEED; known: PROFILE, RATE, SEED"),
-        (["-p", "SEED", "one"], "SEED is 'one'; it must be of the type of 0"),
+        (["-p", "SEED", "one"], "SEED is 'one'; it must be a whole number"),
         (["-p", "SEED", "1.5"], "SEED is '1.5'"),
+        (["-p", "PROFILE", "fulll"], "PROFILE is 'fulll'; it must be quick or full"),
     ],
 )
 def test_what_is_no_parameter_is_an_error(notebook, capsys, words, complaint):
@@ -80,6 +81,15 @@ def test_what_is_no_parameter_is_an_error(notebook, capsys, words, complaint):
     assert execute_notebooks.main([str(path), *words]) == 2
     assert complaint in capsys.readouterr().err
     assert path.read_bytes() == before
+
+
+def test_notebooks_of_the_book_go_by_their_names(capsys):
+    assert execute_notebooks.main(["nothere"]) == 2
+    assert "there is no notebook nothere; the book has ablations, celeba" in capsys.readouterr().err
+    book = [Path("book/mnist.ipynb"), Path("book/celeba.ipynb")]
+    assert execute_notebooks.found(Path("celeba"), book) == book[1]
+    with pytest.raises(ValueError, match="there is no notebook elsewhere/celeba"):
+        execute_notebooks.found(Path("elsewhere/celeba"), book)
 
 
 @pytest.mark.parametrize("line", ["SEED = int('3')", "import math", "SEED = OTHER = 3", "print(1)"])

@@ -263,7 +263,7 @@ def test_a_disk_that_is_full_ends_in_a_line_and_keeps_the_last_checkpoint(tmp_pa
     limit += "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)); "
     limit += "runpy.run_module('wwae_lib', run_name='__main__', alter_sys=True)"
     full = subprocess.run(
-        [sys.executable, "-B", "-c", limit, *TRAIN[3:], tmp_path, "--epochs", "2"],
+        [sys.executable, "-B", "-c", limit, *TRAIN[3:], tmp_path, "--epochs", "2", "--restart"],
         env=subprocess_environment(),
         capture_output=True,
         text=True,
@@ -283,7 +283,7 @@ def test_other_data_than_a_finished_run_was_trained_on(tmp_path, monkeypatch):
     runs.write_json(path / "run.json", record)
     recorded = runs.load(path)
     digits = data.embedded_digits("train")
-    with pytest.raises(runs.RunError, match="finished, with another configuration or other images"):
+    with pytest.raises(runs.RunError, match="is finished, and another run: its images had SHA-256"):
         training.train(
             recorded.experiment, digits, data.embedded_digits("test"), results=tmp_path, resume=True
         )

@@ -312,7 +312,7 @@ def test_killed_at_random_moments(tmp_path, finished):
 
 
 def test_training_a_finished_run_again_replaces_it(train, finished):
-    old = train(small(epochs=1)).add_metrics({"generation": 1.0})
+    old = train(small()).add_metrics({"generation": 1.0})
     new = train(small())
     assert new.path == old.path and "generation" not in new.metrics
     assert_same_run(runs.load(old.path), finished)
@@ -327,10 +327,10 @@ def test_resuming_a_finished_run_returns_it(train):
 
 def test_resuming_another_finished_run_is_an_error(train, digits):
     train(small(epochs=1))
-    with pytest.raises(runs.RunError, match="is finished, with another configuration or other images"):
+    with pytest.raises(runs.RunError, match="is finished, and another run: epochs was 1, is now 2"):
         train(small(epochs=2), resume=True)
     changed = dataclasses.replace(digits, pixels=255 - digits.pixels)
-    with pytest.raises(runs.RunError, match="is finished, with another configuration or other images"):
+    with pytest.raises(runs.RunError, match="is finished, and another run: its images had SHA-256"):
         train(small(epochs=1), changed, resume=True)
 
 

@@ -24,6 +24,7 @@ from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parents[1]
 SETUP = (ROOT / "tools" / "setup_cell.py").read_text(encoding="utf-8").rstrip("\n")
+PROFILES = ("quick", "full")  # of the book's notebooks
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -63,7 +64,11 @@ def changed(own: dict[str, object], given: dict[str, str]) -> dict[str, object]:
         if isinstance(own[name], float) and type(value) is int:
             value = float(value)
         if type(value) is not type(own[name]):
-            raise ValueError(f"{name} is {given[name]!r}; it must be of the type of {own[name]!r}")
+            kind = {int: "a whole number", float: "a number", bool: "True or False", str: "text"}
+            wanted = kind.get(type(own[name]), f"like {own[name]!r}")
+            raise ValueError(f"{name} is {given[name]!r}; it must be {wanted}")
+        if name == "PROFILE" and value not in PROFILES:
+            raise ValueError(f"PROFILE is {value!r}; it must be {' or '.join(PROFILES)}")
         if value != own[name]:
             values[name] = value
     return values
@@ -130,6 +135,20 @@ def _measures(cell: NotebookNode) -> bool:
     return "nbval-ignore-output" in cell.metadata.get("tags", ())
 
 
+def found(path: Path, book: list[Path]) -> Path:
+    """A notebook by its path, or by the name that it has in the book.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if path.is_file():
+        return path
+    named = [one for one in book if one.stem == path.stem]
+    if not named or path.parent != Path():
+        raise ValueError(f"there is no notebook {path}; the book has {', '.join(one.stem for one in book)}")
+    return named[0]
+
+
 def execute(path: Path, target: Path, values: dict[str, object], measure: bool) -> None:
     """Execute a notebook in its own folder, with some parameters replaced, and write it to ``target``."""
     before = nbformat.read(path, as_version=4)
@@ -162,9 +181,10 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--cells", action="store_true", help="execute nothing, renew the set-up cells")
     arguments = parser.parse_args(words)
     given = dict(arguments.parameter)
-    paths = arguments.notebooks or sorted((ROOT / "book").glob("*.ipynb"))
-    notebooks = {path: nbformat.read(path, as_version=4) for path in paths}
+    book = sorted((ROOT / "book").glob("*.ipynb"))
     try:
+        paths = [found(path, book) for path in arguments.notebooks] or book
+        notebooks = {path: nbformat.read(path, as_version=4) for path in paths}
         own = {path: parameters(notebook) for path, notebook in notebooks.items()}
         known = sorted({name for names in own.values() for name in names})
         if unknown := sorted(given.keys() - set(known)):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import functools
 import math
+import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from . import data, experiments, processes, runs
@@ -20,13 +22,15 @@ examples:
   python -m wwae_lib train mnist --method wwae       train on all 60,000 (minutes on a GPU or a fast CPU)
   python -m wwae_lib train mnist --method wwae --embedded --epochs 2 --variant try
                                                      the same in seconds, on digits that need no download
-  torchrun --nproc-per-node 2 -m wwae_lib train mnist
+  .venv/bin/torchrun --nproc-per-node 2 -m wwae_lib train mnist
                                                      the same as one process, on two GPUs or processors
   python -m wwae_lib reproduce --profile quick       every method in minutes, on the embedded digits
-  python -m wwae_lib evaluate mnist/wwae/seed-0      measure a recorded run, FID included
+  python -m wwae_lib evaluate mnist/wwae/seed-0 --protocol brief
+                                                     measure a recorded run as the book does, FID included
 
 WWAE_DATA names the data folder, WWAE_RESULTS the results folder."""
 
+TOLD = ("fid", "squared_error", "posterior_w2_squared", "train_minutes")  # at the end of reproduce
 FIELDS = {
     "seed": "decides initial weights, order of images and noise",
     "variant": "suffix of the run's folder, to keep it apart from the method's default run",
@@ -56,7 +60,9 @@ def parser() -> argparse.ArgumentParser:
         help="train one experiment and record it as a run",
         description="Train one experiment and record it as a run: weights, history, pictures, cheap metrics. "
         "A checkpoint is written after every epoch; --resume goes on from the last. A finished run of the "
-        "same name is replaced once the new one is complete; --variant keeps both.",
+        "same name is replaced once the new one is complete, one of another configuration only with "
+        "--restart; --variant keeps both. Runs on the embedded digits are kept in the data folder, apart "
+        "from the book's.",
     )
     train.add_argument("dataset", choices=data.DATASETS, help="which images")
     train.add_argument("--method", choices=experiments.METHODS, default="wwae", help="default: %(default)s")
@@ -65,7 +71,8 @@ def parser() -> argparse.ArgumentParser:
             train.add_argument(
                 f"--{field.name.replace('_', '-')}",
                 type={"int": int, "float": float, "str": str}[field.type],
-                help=f"{FIELDS[field.name]} (default: the book's choice)",
+                help=f"{FIELDS[field.name]} (default: the book's; for the WWAE on MNIST "
+                f"{getattr(experiments.BOOK[0], field.name)!r})",
             )
     train.add_argument(
         "--embedded", action="store_true", help="MNIST only: 5,000 digits that need no download"
@@ -82,9 +89,13 @@ def parser() -> argparse.ArgumentParser:
         "--resume", action="store_true", help="go on from the last checkpoint, if there is one"
     )
     again.add_argument(
-        "--restart", action="store_true", help="throw away the checkpoint of an interrupted run"
+        "--restart",
+        action="store_true",
+        help="throw away the checkpoint of an interrupted run; replace a finished run of other settings",
     )
-    train.add_argument("--results", type=Path, help="results folder (default: the book's)")
+    train.add_argument(
+        "--results", type=Path, help="results folder (default: the book's; for embedded digits the data's)"
+    )
     train.set_defaults(run=run_train)
 
     evaluate = commands.add_parser(
@@ -143,7 +154,9 @@ def parser() -> argparse.ArgumentParser:
         "--only", default="", metavar="PATTERN", help="runs whose name holds this, such as vae"
     )
     matrix.add_argument("--dry-run", action="store_true", help="list the runs and how far each is")
-    matrix.add_argument("--jobs", type=int, default=1, help="runs at a time (default: %(default)s)")
+    matrix.add_argument(
+        "--jobs", type=int, help="runs at a time (default: 1; for quick one a processor, 4 at most)"
+    )
     matrix.add_argument(
         "--minutes",
         type=float,
@@ -178,6 +191,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run_train(arguments: argparse.Namespace) -> None:
+    import torch
+
     from . import training
 
     changes = {name: value for name in FIELDS if (value := getattr(arguments, name)) is not None}
@@ -186,17 +201,29 @@ def run_train(arguments: argparse.Namespace) -> None:
         raise ValueError("--embedded digits exist for mnist alone")
     load = data.embedded_digits if arguments.embedded else lambda split: data.load(arguments.dataset, split)
     images, test_images = load("train"), load("test")
-    print(f"{len(images):,} training images: {images.source}")
+    if experiment.network == "tiny" and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)  # as fast for so little work, and far faster beside other work
+    if first := processes.rank() == 0:
+        print(f"{len(images):,} training images: {images.source}")
     run = training.train(
         experiment,
         images,
         test_images,
-        results=arguments.results,
+        results=arguments.results or _trials(images.source),
         resume=arguments.resume,
         restart=arguments.restart,
         fabric=training.choose_fabric(arguments.accelerator, arguments.precision),
     )
-    show(run)
+    if first:
+        show(run)
+
+
+def _trials(source: str) -> Path | None:
+    """Where runs on embedded digits are kept, so that none passes for one of the book's."""
+    from . import reproduce
+
+    apart = source.startswith("embedded") and "WWAE_RESULTS" not in os.environ
+    return reproduce.results_of("quick") if apart else None
 
 
 def run_evaluate(arguments: argparse.Namespace) -> None:
@@ -208,7 +235,7 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
     device = training.choose_fabric(arguments.accelerator, "32-true").device
     for path in arguments.paths:
         run = runs.load(path)
-        images, test_images = (data.load(run.experiment.dataset, split) for split in ("train", "test"))
+        images, test_images = map(_images_of(run), ("train", "test"))
         options = {"protocol": arguments.protocol, "sets": sets, "device": device}
         if arguments.dump:
             for folder in evaluation.dump(run, images, test_images, arguments.dump, **options):
@@ -219,9 +246,18 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
             show(run)
 
 
-def run_reproduce(arguments: argparse.Namespace) -> int:
-    from . import reproduce
+def _images_of(run: runs.Run) -> Callable[[str], data.Images]:
+    """What loads the images that a run recorded."""
+    if run.record["data"]["source"].startswith("embedded"):
+        return data.embedded_digits
+    return functools.partial(data.load, run.experiment.dataset, fall_back=False)
 
+
+def run_reproduce(arguments: argparse.Namespace) -> int:
+    from . import reproduce, tables
+
+    if arguments.jobs is None:
+        arguments.jobs = min(4, os.cpu_count() or 1) if arguments.profile == "quick" else 1
     if arguments.jobs < 1:
         raise ValueError(f"--jobs is {arguments.jobs}; it must be at least 1")
     profile = reproduce.PROFILES[arguments.profile]
@@ -237,8 +273,12 @@ def run_reproduce(arguments: argparse.Namespace) -> int:
     options = {name: getattr(arguments, name) for name in ("jobs", "accelerator", "minutes")}
     failures = reproduce.reproduce(profile, chosen, results, **options)
     sound = [one for one in chosen if one.name not in failures]
-    left = sum(reproduce.state(one, results, profile.fid).name != "finished" for one in sound)
-    said = f"{len(sound) - left} finished, {len(failures)} failed"
+    finished = [one for one in sound if reproduce.state(one, results, profile.fid).name == "finished"]
+    left = len(sound) - len(finished)
+    if finished:
+        print(tables.table([runs.load(results / one.name) for one in finished], TOLD))
+        print(f"images: {results / finished[0].name / 'samples.png'}, and so on")
+    said = f"{len(finished)} finished, {len(failures)} failed"
     print(f"{said}, {left} to go on with" if left else said)
     for name, why in failures.items():
         print(f"failed: {name}: {why}", file=sys.stderr)
@@ -273,6 +313,9 @@ def main(words: list[str] | None = None) -> int:
     try:
         with _terminable():
             return arguments.run(arguments) or 0
+    except BrokenPipeError:  # whoever reads, such as head, has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (data.DataError, runs.RunError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -308,7 +308,10 @@ def _check_images(run: runs.Run, images: Images, test_images: Images) -> None:
 
 def _check_enough(n: int, what: str) -> None:
     if n < MINIMUM_FID_IMAGES:
-        raise ValueError(f"FID needs at least {MINIMUM_FID_IMAGES:,} {what}, one a feature; got {n:,}")
+        raise ValueError(
+            f"FID needs at least {MINIMUM_FID_IMAGES:,} {what}, one a feature; got {n:,} (without sets of "
+            "images, --sets none, everything else is measured)"
+        )
 
 
 # ---------------------------------------------------------------- cheap metrics

@@ -75,6 +75,10 @@ class Experiment:
             raise ValueError(f"learning_rate is {self.learning_rate}; it must lie between 0 and 1")
         if not 0 <= self.initial_std <= 10:
             raise ValueError(f"initial_std is {self.initial_std}; it must lie between 0 and 10")
+        if self.estimator != "total" and self.method != "wwae":
+            raise ValueError(
+                f"estimator is {self.estimator!r}; only the WWAE has one, {self.method} has none"
+            )
         if self.initial_std == 0 and self.method.startswith("vae"):
             raise ValueError("initial_std is 0; a VAE's codes need a variance")
         if not re.fullmatch(r"[a-z0-9_]*", self.variant):

@@ -71,10 +71,14 @@ class RunError(Exception):
 
 
 def results_root() -> Path:
-    """The folder that ``WWAE_RESULTS`` names, else the book's own ``book/results``."""
+    """The folder that ``WWAE_RESULTS`` names, else the book's own ``book/results``.
+
+    Where the library was installed without the book, ``results`` in the folder at work.
+    """
     if named := os.environ.get("WWAE_RESULTS"):
         return Path(named).expanduser()
-    return Path(__file__).resolve().parents[1] / "book" / "results"
+    book = Path(__file__).resolve().parents[1] / "book"
+    return book / "results" if book.is_dir() else Path("results").absolute()
 
 
 @contextlib.contextmanager

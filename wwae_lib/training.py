@@ -91,14 +91,15 @@ def train(
 ) -> runs.Run:
     """Train an experiment and record it as a run, pictures and cheap metrics included.
 
-    A finished run of that name is replaced, but only once the new one is complete.
+    A finished run of that name is replaced, but only once the new one is complete; one with another
+    configuration or other images only by ``restart``.
 
     Args:
         experiment: what to train.
         images, test_images: training split, and the split that pictures and metrics are of.
         results: the results folder; default :func:`wwae_lib.runs.results_root`.
         resume: go on from the last checkpoint, if there is one; a run that is finished is returned.
-        restart: throw away the checkpoint of an interrupted training.
+        restart: throw away the checkpoint of an interrupted training, and replace another finished run.
         fabric: device and precision; default :func:`choose_fabric`.
         progress: show a progress bar.
 
@@ -121,8 +122,10 @@ def train(
     if not restart and draft.checkpoint.exists():
         if not resume:
             raise runs.RunError(f"{path} was interrupted: resume it, or restart to throw its checkpoint away")
-    elif resume and (path / "run.json").exists():
-        return _finished(path, experiment, images)
+    elif not restart and (path / "run.json").exists():
+        finished = _finished(path, experiment, images)
+        if resume:
+            return finished
     where = environment(fabric)  # before training, so that the commit is the one that trains
     method, history, seconds = fit(experiment, images, draft=draft, fabric=fabric, progress=progress)
     if fabric.is_global_zero:
@@ -174,10 +177,22 @@ def _check_images(experiment: Experiment, images: Images) -> None:
 
 
 def _finished(path: Path, experiment: Experiment, images: Images) -> runs.Run:
-    """The finished run that is to be resumed, if it is this one."""
+    """The finished run, if it is this one.
+
+    Raises:
+        RunError: it has another configuration, or was trained on other images.
+    """
     run = runs.load(path)
-    if run.experiment != experiment or run.record["data"]["train"] != _about(images):
-        raise runs.RunError(f"{path} is finished, with another configuration or other images")
+    was, now = run.experiment.as_dict(), experiment.as_dict()
+    changed = [f"{key} was {was[key]!r}, is now {now[key]!r}" for key in now if was[key] != now[key]]
+    if run.record["data"]["train"] != _about(images):
+        was, now = run.record["data"]["train"]["sha256"][:8], images.sha256()[:8]
+        changed.append(f"its images had SHA-256 {was}..., these have {now}... ({images.source})")
+    if changed:
+        raise runs.RunError(
+            f"{path} is finished, and another run: {'; '.join(changed)}. A variant keeps both, restart "
+            "replaces it"
+        )
     return run
 
 

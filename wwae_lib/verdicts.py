@@ -464,7 +464,7 @@ def _in_short(findings: Sequence[Finding], most: int = 6) -> str:
     first = [one for one in findings if one.question == findings[0].question]
     lines = [f"{', '.join(filter(None, (one.setting, one.rival)))}: {one.result}" for one in first[:most]]
     more = [f"and {len(first) - most} more"] if len(first) > most else []
-    return "<br>".join([_counts(findings), *lines, *more])
+    return "<br>".join([_counts(findings), f"{findings[0].question}:", *lines, *more])
 
 
 def evidence(one: Verdict) -> str:
