@@ -457,7 +457,7 @@ def table(found: Mapping[str, Verdict]) -> str:
     return markdown(["claim, word for word", "verdict", "tested by", "evidence"], rows, words=4)
 
 
-def _in_short(findings: Sequence[Finding], most: int = 6) -> str:
+def _in_short(findings: Sequence[Finding], most: int = 4) -> str:
     """How many tests say what, and what the first question gave."""
     if not findings:
         return "no record"
