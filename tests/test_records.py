@@ -218,13 +218,20 @@ def test_choices_are_those_of_the_records(records):
     )
     fields = ("penalty_weight", "latent", "learning_rate", "batch_size", "epochs")
     for row in body:
-        for field, cell in zip(fields, row[1:], strict=True):
+        *choices, steps, seeds = row[1:]
+        for field, cell in zip(fields, choices, strict=True):
             configured = {
                 one["config"][field]
                 for one in records
                 if NAMES[one["config"]["method"]] == row[0] and one["config"]["variant"] == ""
             }
             assert {float(value) for value in re.sub(r"\(.*?\)", "", cell).split(";")} == configured
+        method = METHOD_OF[row[0]]
+        found = [some for title in DATASET_NAMES.values() if (some := of(records, title, method))]
+        assert seeds == ", ".join(str(len(some)) for some in found)
+        config, images = found[0][0]["config"], found[0][0]["data"]["train"]["images"]
+        batches = config["epochs"] * (images // config["batch_size"])
+        assert int(steps.replace(",", "")) == (batches // 5 if method == "wgan_gp" else batches)
     trained = {one["config"]["method"] for one in records if one["config"]["variant"] in ("", "reference")}
     assert {row[0] for row in body} == {NAMES[method] for method in trained}
 
