@@ -14,6 +14,8 @@ import pytest
 from scipy import stats
 
 from wwae_lib import runs, tables, verdicts
+from wwae_lib.experiments import experiment
+from wwae_lib.reproduce import PROFILES
 from wwae_lib.tables import DATASET_NAMES, GLUE, METRICS, NAMES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -197,6 +199,16 @@ def test_every_difference_of_the_verdict_follows_from_the_records(records):
             checked += 1
     pairs = {"wwae", "vae"} <= {one["config"]["method"] for one in records if "fid" in one["metrics"]}
     assert checked or not pairs
+
+
+def test_every_run_of_the_contests_is_made_and_measured_by_a_profile(records):
+    made = {
+        one.name: profile for profile in (PROFILES["full"], PROFILES["cpu"]) for one in profile.experiments
+    }
+    for record in records:
+        if record["config"]["variant"] in ("", "reference"):
+            name = experiment(**record["config"]).name
+            assert record["evaluation"]["prior"]["protocol"] == made[name].protocol, name
 
 
 def test_the_pages_are_what_the_library_makes_of_the_records(monkeypatch):

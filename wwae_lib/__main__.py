@@ -146,9 +146,10 @@ def parser() -> argparse.ArgumentParser:
         "--profile",
         choices=("quick", "cpu", "ablations", "full"),
         default="quick",
-        help="quick: every method, embedded digits, minutes; cpu: MNIST, Fashion-MNIST and two runs on "
-        "CelebA, compact networks, hours; ablations: the WWAE's choices, MNIST, an hour; full: all data "
-        "sets, reference networks, several seeds, and the ablations, on a GPU (default: %(default)s)",
+        help="quick: every method, embedded digits, minutes; cpu: what the book records of MNIST, "
+        "Fashion-MNIST and CelebA, compact networks, hours; ablations: the WWAE's choices, MNIST, an hour; "
+        "full: all data sets, reference networks, several seeds, and the ablations, on a GPU (default: "
+        "%(default)s)",
     )
     matrix.add_argument(
         "--only", default="", metavar="PATTERN", help="runs whose name holds this, such as vae"

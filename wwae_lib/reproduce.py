@@ -40,11 +40,12 @@ FID_PASSES = 20
 
 @dataclass(frozen=True)
 class Profile:
-    """Experiments, where their images come from, and whether the FID is measured."""
+    """Experiments, where their images come from, whether the FID is measured, and by which protocol."""
 
     experiments: tuple[Experiment, ...]
     embedded: bool = False
     fid: bool = True
+    protocol: str = "full"
 
 
 def _contenders(dataset: str, seeds: int, longer: float, **changes: Any) -> Iterator[Experiment]:
@@ -71,9 +72,15 @@ PROFILES = {
     "cpu": Profile(
         (
             *_several(GREY, 1, 1.0),
-            *(experiment("mnist", method, seed=seed) for seed in (1, 2) for method in ("wwae", "vae", "gan")),
-            *(experiment("celeba", method) for method in ("wwae", "vae")),
-        )
+            *(
+                experiment(dataset, method, seed=seed)
+                for seed in (1, 2)
+                for dataset in GREY
+                for method in ("wwae", "vae", "gan")
+            ),
+            *(experiment("celeba", method, seed=seed) for seed in range(3) for method in ("wwae", "vae")),
+        ),
+        protocol="brief",
     ),
     "ablations": Profile(_ablations(), fid=False),
     "full": Profile(
@@ -286,7 +293,7 @@ class _Worker:
         if "forkserver" in ways:  # a server that has imported all this once starts each process at once
             context.set_forkserver_preload(["wwae_lib.training"])
         self.inbox, outbox = context.Pipe(duplex=False)
-        options = (profile.embedded, profile.fid, results, accelerator, threads)
+        options = (profile, results, accelerator, threads)
         self.process = context.Process(target=_make, args=(chosen, *options, outbox), daemon=True)
         self.process.start()
         outbox.close()
@@ -307,13 +314,7 @@ def _exit_in_words(code: int) -> str:
 
 
 def _make(
-    chosen: Experiment,
-    embedded: bool,
-    fid: bool,
-    results: Path,
-    accelerator: str,
-    threads: int,
-    outbox: Any,
+    chosen: Experiment, profile: Profile, results: Path, accelerator: str, threads: int, outbox: Any
 ) -> None:
     """Train and measure a run; send why it failed, or nothing."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends this process
@@ -321,7 +322,7 @@ def _make(
     if threads:
         torch.set_num_threads(threads)
     try:
-        _train_and_measure(chosen, embedded, fid, results, accelerator)
+        _train_and_measure(chosen, profile, results, accelerator)
     except Exception as error:
         known = (data.DataError, runs.RunError, ValueError, OSError)
         outbox.send(f"{'' if isinstance(error, known) else f'{type(error).__name__}: '}{error}")
@@ -329,10 +330,8 @@ def _make(
         outbox.send("")
 
 
-def _train_and_measure(
-    chosen: Experiment, embedded: bool, fid: bool, results: Path, accelerator: str
-) -> None:
-    if embedded:
+def _train_and_measure(chosen: Experiment, profile: Profile, results: Path, accelerator: str) -> None:
+    if profile.embedded:
         images, test_images = data.embedded_digits("train"), data.embedded_digits("test")
     else:
         images = data.load(chosen.dataset, "train", fall_back=False)
@@ -340,8 +339,9 @@ def _train_and_measure(
     fabric = training.choose_fabric(accelerator)
     options = {"results": results, "resume": True, "fabric": fabric, "progress": False}
     run = training.train(chosen, images, test_images, **options)
-    if fid and "fid" not in run.metrics:
-        evaluation.evaluate(run, images, test_images, device=fabric.device, progress=False)
+    if profile.fid and "fid" not in run.metrics:
+        options = {"protocol": profile.protocol, "device": fabric.device, "progress": False}
+        evaluation.evaluate(run, images, test_images, **options)
 
 
 def _end_with_parent() -> None:
@@ -374,7 +374,12 @@ def records(profile: str, *patterns: str) -> None:
         return
     names = [name for name in found if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
     chosen = [runs.load(root / name) for name in names]
-    whole = Profile(tuple(run.experiment for run in chosen), fid=any("fid" in run.metrics for run in chosen))
+    protocols = [
+        how["prior"]["protocol"] for run in chosen if "prior" in (how := run.record.get("evaluation", {}))
+    ]
+    whole = Profile(
+        tuple(run.experiment for run in chosen), fid=bool(protocols), protocol=min(protocols, default="full")
+    )
     results = data.data_root() / "full"
     if failures := reproduce(whole, whole.experiments, results):
         raise runs.RunError("\n".join(f"{name}: {why}" for name, why in failures.items()))
