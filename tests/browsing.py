@@ -29,8 +29,12 @@ def assert_current() -> None:
 
 
 @contextlib.contextmanager
-def opened(browser, path: Path, query: str = "", mathematics: bool = True, **context):
+def opened(
+    browser, path: Path, query: str = "", mathematics: bool = True, asked: list[str] | None = None, **context
+):
     """A page opened from disk. When it closes: nothing failed in it, and nothing was asked of the network.
+
+    What it asks for, from the first on, goes to the list ``asked``.
 
     Without `mathematics` formulas stay TeX, and the page opens in a third of the time.
     """
@@ -43,6 +47,8 @@ def opened(browser, path: Path, query: str = "", mathematics: bool = True, **con
             page.route(re.compile("tex-mml-chtml"), lambda route: route.fulfill(body=""))
         page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
+        if asked is not None:
+            page.on("request", lambda request: asked.append(request.url))
         page.on("requestfailed", lambda request: complaints.append(f"{request.url} failed"))
         page.goto(path.as_uri() + query)
         if mathematics and context.get("java_script_enabled", True):

@@ -336,9 +336,7 @@ def test_the_page_decodes_as_torch_does(browser, decoders):
 
 def test_decoders_come_when_the_reader_does(browser, decoders):
     asked: list[str] = []
-    with opened(browser, EXPLORERS, mathematics=False) as page:
-        page.on("request", lambda request: asked.append(request.url))
-        page.reload()
+    with opened(browser, EXPLORERS, mathematics=False, asked=asked) as page:
         settled(page)
         still = page.locator("#latent-explorer")
         assert still.locator(".ex-map .ex-dots").count() >= 10  # drawn already
@@ -386,9 +384,7 @@ def test_the_readers_data_set_is_shown_and_its_runs_alone(browser, site):
     for dataset, method in decoders:
         recorded.setdefault(dataset, []).append(method)
     asked: list[str] = []
-    with opened(browser, page_file, mathematics=False) as page:
-        page.on("request", lambda request: asked.append(request.url))
-        page.reload()
+    with opened(browser, page_file, mathematics=False, asked=asked) as page:
         assert json.loads(page.locator("#latent-explorer").get_attribute("data-runs")) == recorded
         show_map(page)
         chooser = page.locator("#ex-dataset")
