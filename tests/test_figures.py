@@ -190,3 +190,21 @@ def test_choices_show_what_was_measured():
     assert list(errors.get_lines()[1].get_xdata()) == [1]  # the baseline
     np.testing.assert_array_equal(distances.get_lines()[0].get_ydata(), [30, np.nan])
     assert [label.get_text() for label in errors.get_xticklabels()] == ["0.1", "10"]
+
+
+def test_variances_are_the_records_and_stand_on_each_other():
+    one = made_up("wwae")
+    one.record["latent"] = {"code_variance": [0.2, 0.9, 0.5], "posterior_variance": [0.7, 0.0, 0.4]}
+    (axis,) = figures.variances([one]).axes
+    heights = [round(float(bar.get_height()), 9) for bar in axis.patches]
+    assert heights == [0.9, 0.5, 0.2, 0.0, 0.4, 0.7], "in falling order of the means' variance, noise alike"
+    assert [bar.get_y() for bar in axis.patches[3:]] == heights[:3]
+
+
+def test_a_method_out_of_proportion_is_written_at_the_edge():
+    some = [made_up(name, fid=fid) for name, fid in (("wwae", 30.0), ("vae", 40.0), ("ae", 250.0))]
+    (axis,) = figures.standing(some, "fid").axes
+    assert [text.get_text() for text in axis.texts] == ["250.0 \u2192"]
+    assert 40 < axis.get_xlim()[1] < 250
+    (axis,) = figures.standing(some[:2], "fid").axes
+    assert not axis.texts and axis.get_xlim()[1] > 40

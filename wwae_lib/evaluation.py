@@ -373,9 +373,7 @@ def measure_codes(method: Method, images: Images, test_images: Images, seed: int
         "active_dimensions": int((mean.double().var(0) > ACTIVE).sum()),
         **latents.marginal_normality(drawn),
     }
-    with contextlib.suppress(
-        ValueError
-    ):  # no volume, and no normal law to be tested for; or too many dimensions
+    with contextlib.suppress(ValueError):  # codes of no volume, or of too many dimensions for the test
         found["henze_zirkler"], found["henze_zirkler_p"] = latents.henze_zirkler(drawn)
     if images.dataset != "celeba":
         codes = encode(method, images.pixels)[0]
