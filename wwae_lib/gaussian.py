@@ -680,15 +680,16 @@ class _Penalty(torch.autograd.Function):
         bures = _bures_by_eigenvalues if eigensolver else _bures_by_products
         value, gradient, weight = bures(z - mean, mean, variance)
         ctx.save_for_backward(gradient, weight)
-        return value + torch.linalg.vecdot(mean, mean).squeeze(-1)
+        return value + _squared_norm(mean.squeeze(-2))
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor):
         gradient, weight = ctx.saved_tensors
-        grad = grad.unsqueeze(-1)
-        by_variance = weight.diagonal(dim1=-2, dim2=-1) * grad if ctx.needs_input_grad[1] else None
-        return gradient * grad.unsqueeze(-1), by_variance, None
+        by_variance = None
+        if ctx.needs_input_grad[1]:
+            by_variance = weight.diagonal(dim1=-2, dim2=-1) * grad.unsqueeze(-1)
+        return gradient * (grad[..., None, None] if grad.ndim else grad), by_variance, None
 
 
 # Two ways to sum (s - 1)^2 for the roots s of the d eigenvalues of S = X^T X + diag v, X = centred /
@@ -711,14 +712,16 @@ def _bures_by_eigenvalues(
         value = value.masked_fill(bad[..., 0, 0], torch.nan)
         return value, gradient.masked_fill(bad, torch.nan), weight.masked_fill(bad, torch.nan)
     values, vectors = torch.linalg.eigh(gram)
-    roots = values.clamp_min_(0).sqrt()
+    cut = torch.finfo(values.dtype).eps * values.shape[-1]
+    # for one batch, to look at two numbers is quicker than to mask
+    regular = values.ndim == 1 and values[0].item() > cut * values[-1].item()
+    roots = (values if regular else values.clamp_min_(0)).sqrt()
     short = roots - 1
-    value = torch.linalg.vecdot(short, short)
+    value = _squared_norm(short)
     if not columns:
         value += d - n  # the eigenvalues that the smaller Gram matrix lacks are 0
-    slope, cut = short / roots, torch.finfo(values.dtype).eps * values.shape[-1]
-    # for one batch, to look at two numbers is quicker than to mask
-    if values.ndim > 1 or not values[0].item() > cut * values[-1].item():
+    slope = short / roots
+    if not regular:
         slope.masked_fill_(values <= cut * values[..., -1:], 1)
     weight = vectors * slope.unsqueeze(-2) @ vectors.mT
     left, right = (centred, weight) if columns else (weight, centred)
@@ -814,6 +817,11 @@ def _one_minus_map(root: Tensor, inverse: Tensor, matched: Tensor) -> Tensor:
 def _root(value: Tensor, zero: Tensor) -> Tensor:
     """The square root, and 0 with derivative 0 where ``zero``."""
     return torch.where(zero, 1, value).sqrt().masked_fill(zero, 0)
+
+
+def _squared_norm(vector: Tensor) -> Tensor:
+    """Along the last dimension; for one vector ``torch.dot`` is the quickest."""
+    return vector.dot(vector) if vector.ndim == 1 else torch.linalg.vecdot(vector, vector)
 
 
 def _symmetric(matrix: Tensor) -> Tensor:
