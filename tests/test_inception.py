@@ -50,6 +50,17 @@ def test_bfloat16_is_near(digits):
     assert (near - exact).square().mean().sqrt() < 0.05 * exact.std(0).square().mean().sqrt()
 
 
+@pytest.mark.parametrize("precision", inception.PRECISIONS)
+def test_without_onednn_the_features_are_the_same(monkeypatch, digits, precision):
+    inception_file()
+    images = digits.pixels[:2]
+    expected = inception.features(images, inception.network(precision), progress=False)
+    monkeypatch.setattr(inception, "_onednn_computes_in", lambda dtype: False)
+    found = inception.features(images, inception.network(precision), progress=False)
+    off = (found - expected).square().mean().sqrt() / expected.std()
+    assert off < (1e-5 if precision == "float32" else 0.05)
+
+
 def test_an_unknown_precision():
     with pytest.raises(ValueError, match="no precision 'float8'; known: float32, bfloat16"):
         inception.network("float8")

