@@ -14,19 +14,25 @@ from wwae_lib import data, evaluation, methods, processes, runs, training
 from wwae_lib.penalties import ESTIMATORS
 
 N, D = 12, 3
-TRAINED = ("wwae", "wae_mmd", "wae_gan")  # without batch normalisation
+TRAINED = ("wwae", "wae_mmd", "wae_gan", "gan")  # the last with batch normalisation
 CASES = {
     **{f"wwae-{name}": ("wwae", {"estimator": name}) for name in ESTIMATORS},
     **{name: (name, {}) for name in methods.CLASSES if name != "wwae"},
+    **{f"normed-{name}": (name, {}) for name in ("wwae", "vae", "gan")},
 }
 
 
 class Wide(nn.Module):
     """Images or codes to images, scores, or the mean and log-variance of codes, in float64."""
 
-    def __init__(self, inputs: int, outputs: int, kind: str):
+    def __init__(self, inputs: int, outputs: int, kind: str, normed: bool):
         super().__init__()
-        self.kind, self.layer = kind, nn.Linear(inputs, outputs)
+        layers = [nn.Linear(inputs, outputs)]
+        if normed:
+            layers += [nn.BatchNorm1d(outputs)]
+            if outputs % 2 == 0:  # so many images of two channels
+                layers += [nn.Unflatten(1, (2, outputs // 2, 1)), nn.BatchNorm2d(2), nn.Flatten()]
+        self.kind, self.layer = kind, nn.Sequential(*layers)
 
     def forward(self, given):
         answer = self.layer(given.flatten(1)).tanh()
@@ -41,20 +47,21 @@ class Wide(nn.Module):
 
 def build(case: str) -> methods.Method:
     torch.manual_seed(1)
-    name, options = CASES[case]
-    kind, decoder = methods.CLASSES[name], Wide(D, 4, "images")
+    (name, options), normed = CASES[case], case.startswith("normed-")
+    kind, decoder = methods.CLASSES[name], Wide(D, 4, "images", normed)
     if name in ("gan", "wgan_gp"):
-        return kind(Wide(4, 1, "scores"), decoder, D).double()
+        return kind(Wide(4, 1, "scores", normed), decoder, D).double()
     if name == "wae_gan":
-        options = {"discriminator": Wide(D, 1, "scores")}
-    return kind(Wide(4, 2 * D, "codes"), decoder, D, penalty_weight=2.0, **options).double()
+        options = {"discriminator": Wide(D, 1, "scores", normed)}
+    return kind(Wide(4, 2 * D, "codes", normed), decoder, D, penalty_weight=2.0, **options).double()
 
 
 def losses_and_gradients(case: str, fabric) -> dict[str, torch.Tensor]:
-    """Every player's loss on the whole batch, averaged over processes, and gradients."""
+    """Every player's loss on the whole batch, averaged over processes, gradients, and running means."""
     method = build(case)
     players = method.players
     optimizers = [torch.optim.SGD(method.weights(player), lr=0.0) for player in players]
+    method = processes.normalise_whole_batch(method, fabric.device)
     method, *_ = fabric.setup(method, *optimizers)
     generator = torch.Generator().manual_seed(2)
     images = torch.rand(N, 1, 2, 2, dtype=torch.float64, generator=generator)
@@ -67,6 +74,8 @@ def losses_and_gradients(case: str, fabric) -> dict[str, torch.Tensor]:
         found[f"{case} {player}"] = fabric.all_reduce(loss.total.detach(), reduce_op="mean")
         for number, weight in enumerate(method.module.weights(player)):
             found[f"{case} {player} {number}"] = weight.grad.clone()
+        for name, running in method.module.named_buffers():
+            found[f"{case} {player} {name}"] = running.double()
     return found
 
 

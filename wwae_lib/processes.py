@@ -10,10 +10,10 @@ function here is the plain thing its name says.
 from __future__ import annotations
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 from torch.autograd.function import once_differentiable
 
-__all__ = ["count", "gather", "rand", "randn", "rank", "share", "wait"]
+__all__ = ["count", "gather", "normalise_whole_batch", "rand", "randn", "rank", "share", "wait"]
 
 
 def _several() -> bool:
@@ -64,6 +64,55 @@ def randn(*shape: int, like: Tensor) -> Tensor:
 def rand(*shape: int, like: Tensor) -> Tensor:
     """Uniform numbers in [0, 1), as :func:`randn`."""
     return share(torch.rand(shape[0] * count(), *shape[1:], dtype=like.dtype, device=like.device))
+
+
+def normalise_whole_batch(module: nn.Module, device: torch.device) -> nn.Module:
+    """Let the module's batch normalisation see the whole batch, in place of this process's share of it.
+
+    On CUDA devices by torch's ``SyncBatchNorm``, which exists there alone. Parameters and buffers stay the
+    same objects, under the same names.
+    """
+    if count() == 1:
+        return module
+    if device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+    for parent in list(module.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, nn.modules.batchnorm._BatchNorm):
+                setattr(parent, name, _BatchNorm(child))
+    return module
+
+
+class _BatchNorm(nn.modules.batchnorm._BatchNorm):
+    """Batch normalisation of what all processes hold (Ioffe & Szegedy 2015, algorithm 1)."""
+
+    def __init__(self, alike: nn.modules.batchnorm._BatchNorm):
+        super().__init__(alike.num_features, alike.eps, alike.momentum)
+        for name in self.state_dict():
+            setattr(self, name, getattr(alike, name))
+        self.train(alike.training)
+
+    def _check_input_dim(self, x: Tensor) -> None:
+        """Images as well as vectors."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        mean = self._mean(wide)
+        centred = wide - mean
+        variance = self._mean(centred.square())
+        many = count() * x.numel() // self.num_features
+        with torch.no_grad():
+            self.running_mean.lerp_(mean.flatten(), self.momentum)
+            self.running_var.lerp_(variance.flatten() * (many / (many - 1)), self.momentum)
+            self.num_batches_tracked += 1
+        weight, bias = (p.view_as(mean) for p in (self.weight, self.bias))
+        return torch.addcmul(bias, centred * (variance + self.eps).rsqrt(), weight).to(x.dtype)
+
+    def _mean(self, x: Tensor) -> Tensor:
+        """Over all processes, whose shares are equal, and all but the channels: ``(1, channels, 1, ...)``."""
+        return gather(x.mean((0, *range(2, x.ndim)), keepdim=True)).mean(0, keepdim=True)
 
 
 class _Gather(torch.autograd.Function):

@@ -6,8 +6,7 @@ and a resumed run repeats what the uninterrupted one would have done, bit for bi
 
 Under ``torchrun`` the processes share each batch: ``batch_size`` is that of all together, every process
 draws the same order and noise and takes its part (:mod:`wwae_lib.processes`), and the first one writes, into
-a results folder that all can read. A checkpoint resumes on any number of processes. Batch normalisation
-sees the whole batch on CUDA devices, on others a process's share of it.
+a results folder that all can read. A checkpoint resumes on any number of processes.
 
 Nothing is compiled: on a CPU (x86-64, torch 2.12, the compact networks) ``torch.compile`` took a minute and
 its steps were no faster, 0.8 to 1.05 times in five interleaved pairs; on a GPU it has not been measured yet.
@@ -29,7 +28,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from . import evaluation, methods, processes, runs
@@ -235,8 +234,7 @@ def fit(
             done, history = _restore(draft, method, optimizers, identity)
         fabric.barrier()  # before the first process may write over what the others read
         method = method.to(memory_format=torch.channels_last)
-        if fabric.world_size > 1 and fabric.device.type == "cuda":
-            method = nn.SyncBatchNorm.convert_sync_batchnorm(method)  # which torch has for CUDA alone
+        method = processes.normalise_whole_batch(method, fabric.device)
         method, *wrapped = fabric.setup(method, *optimizers.values())
         optimizers = dict(zip(optimizers, wrapped, strict=True))
         pixels = images.pixels.to(fabric.device)
