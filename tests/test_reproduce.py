@@ -166,7 +166,7 @@ def start(results, *more: str) -> subprocess.Popen:
 def test_killed_and_restarted_three_times(tmp_path):
     """The parent alone is killed; its children must not go on beside those of the next."""
     generator = random.Random()
-    delays = [generator.uniform(3, 10) for _ in range(3)]
+    delays = [generator.uniform(2, 6) for _ in range(3)]
     print("killed after", delays)  # shown where the test fails
     for delay in delays:
         process = start(tmp_path)

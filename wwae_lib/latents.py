@@ -9,7 +9,6 @@ import math
 
 import numpy as np
 import torch
-from scipy import stats
 from torch import Tensor
 from torch.nn import functional
 
@@ -93,6 +92,8 @@ def marginal_normality(codes: Tensor) -> dict[str, float]:
         ``ks_mean``: the largest difference of distribution functions, averaged over coordinates;
         ``ks_rejected``: share of coordinates rejected at 5 % after Holm (1979).
     """
+    from scipy import stats
+
     found = [stats.kstest(column, "norm") for column in codes.double().numpy().T]
     p = np.sort([one.pvalue for one in found])
     passed = np.flatnonzero(p > 0.05 / np.arange(len(p), 0, -1))
@@ -122,6 +123,8 @@ def henze_zirkler(codes: Tensor) -> tuple[float, float]:
         ValueError: fewer than `d + 1` points, or they lie in a subspace; or so many dimensions that even
             normal points are all too far apart for the kernel, and the statistic is 1 whatever their law.
     """
+    from scipy import stats
+
     n, d = codes.shape
     mean, covariance = moments(codes.double())
     factor, failed = torch.linalg.cholesky_ex(covariance * ((n - 1) / n))

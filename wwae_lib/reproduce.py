@@ -291,7 +291,7 @@ class _Worker:
         ways = multiprocessing.get_all_start_methods()
         context = multiprocessing.get_context("forkserver" if "forkserver" in ways else "spawn")
         if "forkserver" in ways:  # a server that has imported all this once starts each process at once
-            context.set_forkserver_preload(["wwae_lib.training"])
+            context.set_forkserver_preload(["wwae_lib.training", "lightning_fabric", "scipy.stats"])
         self.inbox, outbox = context.Pipe(duplex=False)
         options = (profile, results, accelerator, threads)
         self.process = context.Process(target=_make, args=(chosen, *options, outbox), daemon=True)

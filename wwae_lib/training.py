@@ -22,11 +22,10 @@ import platform
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
@@ -35,6 +34,9 @@ from . import evaluation, methods, processes, runs
 from .data import SHAPES, Images
 from .experiments import Experiment
 from .methods import Loss, Method
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 __all__ = ["TrainingDiverged", "choose_fabric", "fit", "train"]
 
@@ -60,6 +62,10 @@ def choose_fabric(accelerator: str = "auto", precision: str = "auto") -> Fabric:
     Raises:
         ValueError: there is no such accelerator, or not on this machine.
     """
+    from lightning_fabric import (
+        Fabric,
+    )  # here, for it imports torch's compiler: seconds that readers are spared
+
     places: dict[str, Any] = {"devices": 1}
     if "TORCHELASTIC_RUN_ID" in os.environ:
         local = int(os.environ["LOCAL_WORLD_SIZE"])
