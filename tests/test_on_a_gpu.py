@@ -45,7 +45,8 @@ def test_a_loss_waits_for_nothing(method, network, monkeypatch):
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_no_estimator_waits(estimator):
+def test_no_estimator_looks_at_a_value(estimator):
+    """But inside the eigensolver ``corrected`` and ``accumulated`` wait, for its report of success."""
     experiment = small(estimator=estimator)
     expected_root_trace(experiment.batch_size, experiment.latent)  # computed once, on the CPU
     with FakeTensorMode():

@@ -27,6 +27,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import lightning_fabric
 import numpy as np
 import torch
 from lightning_fabric import Fabric
@@ -137,10 +138,10 @@ def steps_of(experiment: experiments.Experiment, fabric: Stopwatch, steps: int) 
     return fabric.durations()[WARM:]
 
 
-def flops(experiment: experiments.Experiment) -> float:
+def flops(experiment: experiments.Experiment, device: torch.device | str = "cpu") -> float:
     """Floating-point operations of a step, forward and backward: matrix products and convolutions."""
-    method = methods.build(experiment).train()
-    batch = pixels(experiment.dataset, experiment.batch_size).pixels
+    method = methods.build(experiment).to(device).train()
+    batch = pixels(experiment.dataset, experiment.batch_size).pixels.to(device)
     turns = [method.turns(step) for step in range(PERIOD)]
     turns = turns[:1] if len(set(turns)) == 1 else turns
     with _Operations() as operations:
@@ -202,7 +203,7 @@ def step_times(fabric: Stopwatch, effort: Effort, roof: dict) -> tuple[list[dict
         found = take_turns(tasks, _rounds(effort, sum(probes[name] for name in tasks)))
         for name, seconds in found.items():
             chosen = experiments.experiment(dataset, name, network=network)
-            timed, work = quartiles(seconds), flops(chosen)
+            timed, work = quartiles(seconds), flops(chosen, fabric.device)
             rate = work / timed["median"]
             row = {"dataset": dataset, "network": network, "method": name, "batch_size": chosen.batch_size}
             row |= {"precision": precision, "step_seconds": timed, "flops": work}
@@ -394,6 +395,7 @@ def inception_speed(device: torch.device, effort: Effort) -> list[dict]:
     theirs = InceptionV3([InceptionV3.BLOCK_INDEX_BY_DIM[2048]]).eval().to(device)
 
     @torch.no_grad()
+    @inception.full_float32()  # as ours
     def reference() -> None:
         for batch in data.to_unit(images.pixels).split(50):  # pytorch-fid's own batch
             theirs(batch.to(device))[0].cpu()
@@ -455,8 +457,9 @@ def about() -> dict[str, str | int]:
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         model = next((line.split(":")[1].strip() for line in lines if "model name" in line), model)
-    versions = {name: importlib.metadata.version(name) for name in ("lightning-fabric", "pytorch-fid")}
-    return {"processor": model, "cores": os.cpu_count() or 1, **versions, "pythae": PINNED[0].split("==")[1]}
+    versions = {"lightning-fabric": lightning_fabric.__version__}  # which may come within another package
+    versions |= {"pytorch-fid": importlib.metadata.version("pytorch-fid"), "pythae": PINNED[0].split("==")[1]}
+    return {"processor": model, "cores": os.cpu_count() or 1, **versions}
 
 
 def main() -> None:

@@ -82,6 +82,7 @@ def load_method(run: runs.Run) -> Method:
     return method.eval()
 
 
+@inception.full_float32()
 def evaluate(
     run: runs.Run,
     images: Images,
@@ -149,7 +150,7 @@ def evaluate(
         pixels = made_images(method, name, chosen.images, run.experiment.seed, images, real)
         _check_enough(len(pixels), f"images of the set {name!r}")
         made = inception.features(pixels, network, device, progress)
-        compare = functools.partial(_compare, name, made, real_features)
+        compare = functools.partial(_compare, name, made.to(device), real_features.to(device))
         seconds = round(time.perf_counter() - begun, 1)  # for the images and their features
         run = _add(run, name, compare, how | {"images": len(pixels), "seconds": seconds})
     return run
@@ -381,6 +382,7 @@ def measure_codes(method: Method, images: Images, test_images: Images, seed: int
     return found
 
 
+@inception.full_float32()
 @torch.inference_mode()
 def measure(method: Method, test_images: Images) -> dict[str, float]:
     """The cheap metrics, all on test images; none for a method without an encoder.
@@ -437,6 +439,7 @@ def _sample_seed(seed: int, start: int) -> int:
 # ---------------------------------------------------------------- pictures
 
 
+@inception.full_float32()
 @torch.inference_mode()
 def write_pictures(method: Method, images: Images, test_images: Images, folder: Path, seed: int) -> None:
     """Write a run's grids of images, and codes of test images.

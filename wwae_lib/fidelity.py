@@ -123,9 +123,9 @@ def neighbourhoods(made: Tensor, real: Tensor) -> dict[str, Estimate]:
     across, within = torch.cdist(real, made), (_among(made), _among(real))
     whole = [_radii(among) for among in within]
     values = _shares(across, *whole)
-    squares = torch.zeros(4, dtype=torch.float64)
+    squares = torch.zeros_like(values)
     for which, among in enumerate(within):
-        group = torch.arange(len(among)) % min(GROUPS, len(among))
+        group = torch.arange(len(among), device=among.device) % min(GROUPS, len(among))
         left = []
         for kept in (group != g for g in range(int(group.max()) + 1)):
             radii = list(whole)

@@ -748,9 +748,10 @@ def _bures_by_products(
     gram = rows.mT @ (mass * rows) / size
     # (sum s^8)^(1/8) is above the largest singular value s, as the iteration needs, and close to it
     polar = rows / (size * torch.linalg.matrix_norm(gram @ gram, keepdim=True).sqrt()).sqrt().clamp_min(least)
+    first, second = 1.875 * eye, -1.25 * eye
     for _ in range(16 if x.dtype == torch.float32 else 28):
         gram = polar.mT @ (polar if variance is None else mass * polar)
-        polar = polar @ (1.875 * eye - 1.25 * gram + 0.375 * gram @ gram)
+        polar = polar @ (first + gram @ torch.add(second, gram, alpha=0.375))
     # a direction that the polar factor misses counts 1; below rounding it misses none
     missed = d - (mass * polar.square()).sum((-1, -2))
     missed = missed * (missed > 16 * eps * d)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -22,7 +23,7 @@ from tqdm import tqdm
 from . import processes
 from .data import to_unit
 
-__all__ = ["FEATURES", "PRECISIONS", "features", "network", "sha256"]
+__all__ = ["FEATURES", "PRECISIONS", "features", "full_float32", "network", "sha256"]
 
 FEATURES = 2048
 PRECISIONS = ("float32", "bfloat16")
@@ -103,7 +104,7 @@ def features(
     size = BATCH.get(torch.device(device).type, BATCH["cpu"])
     hidden = not progress or processes.rank() > 0
     bar = tqdm(total=len(own), desc="Inception features", unit="img", disable=hidden)
-    with bar, _full_float32():
+    with bar, full_float32():
         for start in range(0, len(own), size):
             batch = to_unit(own[start : start + size].to(device)).expand(-1, 3, -1, -1)
             (out,) = network(batch.contiguous(memory_format=torch.channels_last))
@@ -113,7 +114,7 @@ def features(
 
 
 @contextlib.contextmanager
-def _full_float32():
+def full_float32() -> Iterator[None]:
     """No TensorFloat-32 in convolutions, which cuDNN otherwise uses: it keeps three digits."""
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         yield

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import filelock
+import threadpoolctl
 import torch
 from tqdm import tqdm
 
@@ -321,6 +322,7 @@ def _make(
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if threads:
         torch.set_num_threads(threads)
+        threadpoolctl.threadpool_limits(threads)  # NumPy's and scikit-learn's
     try:
         _train_and_measure(chosen, profile, results, accelerator)
     except Exception as error:
