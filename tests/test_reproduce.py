@@ -69,8 +69,10 @@ def test_only_selects_by_name():
     names = {one.name for one in reproduce.select(quick, "vae")}
     assert names == {f"mnist/{name}/seed-0" for name in ("vae", "vae_learned", "vae_bernoulli")}
     assert [one.name for one in reproduce.select(quick, "/wgan*seed")] == ["mnist/wgan_gp/seed-0"]
+    assert [one.method for one in reproduce.select(quick, "/gan", "cwae", "/gan")] == ["cwae", "gan"]
+    assert reproduce.select(quick) == quick.experiments
     with pytest.raises(ValueError, match="no run's name holds 'nothing'"):
-        reproduce.select(quick, "nothing")
+        reproduce.select(quick, "vae", "nothing")
 
 
 def test_runs_are_made_once_and_one_failure_stops_no_other(tmp_path, capfd):

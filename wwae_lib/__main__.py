@@ -152,7 +152,7 @@ def parser() -> argparse.ArgumentParser:
         "%(default)s)",
     )
     matrix.add_argument(
-        "--only", default="", metavar="PATTERN", help="runs whose name holds this, such as vae"
+        "--only", nargs="+", default=[""], metavar="PATTERN", help="runs whose name holds one, such as vae"
     )
     matrix.add_argument("--dry-run", action="store_true", help="list the runs and how far each is")
     matrix.add_argument(
@@ -263,7 +263,7 @@ def run_reproduce(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--jobs is {arguments.jobs}; it must be at least 1")
     profile = reproduce.PROFILES[arguments.profile]
     results = arguments.results or reproduce.results_of(arguments.profile)
-    chosen = reproduce.select(profile, arguments.only)
+    chosen = reproduce.select(profile, *arguments.only)
     print(f"{len(chosen)} runs in {results}")
     if arguments.dry_run:
         for one in chosen:

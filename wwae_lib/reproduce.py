@@ -107,16 +107,25 @@ def results_of(profile: str) -> Path:
     return data.data_root() / "quick" if profile == "quick" else runs.results_root()
 
 
-def select(profile: Profile, only: str = "") -> tuple[Experiment, ...]:
-    """The experiments whose name, such as ``mnist/wwae/seed-0``, holds a pattern (``*``, ``?``, ``[]``).
+def select(profile: Profile, *patterns: str) -> tuple[Experiment, ...]:
+    """The experiments whose name, such as ``mnist/wwae/seed-0``, holds one of the patterns; of none, all.
+
+    Args:
+        profile: its experiments keep their order.
+        patterns: parts of names (``*``, ``?``, ``[]``).
 
     Raises:
-        ValueError: there is none.
+        ValueError: a pattern that no name holds.
     """
-    chosen = tuple(one for one in profile.experiments if fnmatch.fnmatch(one.name, f"*{only}*"))
-    if not chosen:
-        raise ValueError(f"no run's name holds {only!r}; --dry-run without --only lists them")
-    return chosen
+    held = {
+        pattern: [one for one in profile.experiments if fnmatch.fnmatch(one.name, f"*{pattern}*")]
+        for pattern in patterns or ("",)
+    }
+    for pattern, some in held.items():
+        if not some:
+            raise ValueError(f"no run's name holds {pattern!r}; --dry-run without --only lists them")
+    chosen = set(itertools.chain(*held.values()))
+    return tuple(one for one in profile.experiments if one in chosen)
 
 
 def state(chosen: Experiment, results: Path, fid: bool) -> State:
