@@ -18,8 +18,22 @@ from wwae_lib.experiments import Experiment, experiment
 
 torch.set_num_threads(1)  # small batches gain nothing from more, and sums keep one order
 
+# What takes a worker longest, in that order: the others fill up what is left when these are done.
+LONGEST = (
+    "test_pages",
+    "test_reproduce",
+    "test_training",
+    "test_explorers",
+    "test_distributed",
+    "test_benchmark",
+)
 REAL_DATA = data.data_root()  # the user's: read where it is there, never written to
 NOWHERE = "http://127.0.0.1:9"  # a proxy that refuses: no test, nor a process it starts, reaches the network
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
 
 
 @pytest.fixture(scope="session", autouse=True)

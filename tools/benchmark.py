@@ -62,6 +62,7 @@ class Effort(NamedTuple):
 
     groups: list[tuple[str, str]]
     methods: tuple[str, ...]
+    small: str  # the network for which the penalty's share and the peers are timed
     rounds: int  # at most; at least three
     steps: int  # counted in a visit, a multiple of PERIOD
     limit: float  # seconds that the rounds of one table may take
@@ -219,7 +220,7 @@ def penalty_share(fabric: Stopwatch, effort: Effort) -> list[dict]:
     """What the WWAE's penalty adds to a step: alone, and by AE and WWAE steps side by side."""
     rows = []
     for dataset, network in effort.groups:
-        if network != "compact":
+        if network != effort.small:
             continue
         options = {"network": network, "epochs": 1, "initial_std": 0.01}
         pair = {n: experiments.experiment(dataset, n, **options) for n in ("ae", "wwae")}
@@ -254,9 +255,9 @@ def _penalty_seconds(experiment: experiments.Experiment, device: torch.device) -
 
 
 def beside_peers(fabric: Stopwatch, effort: Effort, peers: bool) -> tuple[list[dict], list[dict]]:
-    """An epoch of WAE-MMD on the compact network: ours, pythae's, a plain PyTorch loop."""
+    """An epoch of WAE-MMD on a small network: ours, pythae's, a plain PyTorch loop."""
     device = fabric.device
-    chosen = experiments.experiment("mnist", "wae_mmd", initial_std=0.0, epochs=2)
+    chosen = experiments.experiment("mnist", "wae_mmd", network=effort.small, initial_std=0.0, epochs=2)
     images = pixels("mnist", effort.batches * chosen.batch_size)
     full = Stopwatch(accelerator=device.type, precision="32-true", devices=1)
 
@@ -427,11 +428,11 @@ def measure(options: argparse.Namespace) -> dict:
     fabric = Stopwatch(accelerator=chosen.device.type, precision=precision, devices=1)
     device, on_gpu = fabric.device, fabric.device.type == "cuda"
     effort = Effort(
-        GROUPS[device.type], experiments.METHODS, 5, PERIOD * (20 if on_gpu else 1), options.limit,
+        GROUPS[device.type], experiments.METHODS, "compact", 5, PERIOD * (20 if on_gpu else 1), options.limit,
         48 if on_gpu else 24, 200 if on_gpu else 30, 8192 if on_gpu else 2048, 1000 if on_gpu else 50,
     )  # fmt: skip
     if options.quick:
-        effort = Effort([("mnist", "tiny")], ("ae", "wwae", "wgan_gp"), 2, PERIOD, 1e9, 3, 4, 256, 2)
+        effort = Effort([("mnist", "tiny")], ("ae", "wwae", "wgan_gp"), "tiny", 2, PERIOD, 1e9, 3, 4, 256, 2)
     started = time.perf_counter()
     record = {"format": 1, "environment": training.environment(fabric) | about()}
     if record["environment"]["git_commit"].endswith("-dirty"):
@@ -439,16 +440,12 @@ def measure(options: argparse.Namespace) -> dict:
     record["quick"] = options.quick
     record["roofline"] = roofline(device, effort.matrix)
     record["steps"], left_out = step_times(fabric, effort, record["roofline"])
-    record["penalty"] = penalty_share(fabric, effort if not options.quick else _compact(effort))
+    record["penalty"] = penalty_share(fabric, effort)
     record["trainers"], without = beside_peers(fabric, effort, not options.without_peers)
     record["inception"] = [] if options.without_inception else inception_speed(device, effort)
     record["left_out"] = left_out + without
     record["seconds"] = round(time.perf_counter() - started, 1)
     return record
-
-
-def _compact(effort: Effort) -> Effort:
-    return effort._replace(groups=[("mnist", "compact")])
 
 
 def about() -> dict[str, str | int]:
