@@ -62,9 +62,8 @@ def choose_fabric(accelerator: str = "auto", precision: str = "auto") -> Fabric:
     Raises:
         ValueError: there is no such accelerator, or not on this machine.
     """
-    from lightning_fabric import (
-        Fabric,
-    )  # here, for it imports torch's compiler: seconds that readers are spared
+    # here, for it imports torch's compiler: seconds that those who only read are spared
+    from lightning_fabric import Fabric
 
     places: dict[str, Any] = {"devices": 1}
     if "TORCHELASTIC_RUN_ID" in os.environ:
