@@ -134,6 +134,7 @@ FLOORS = [
     "toy",
     "experiments",
     "runs",
+    "selection",
     "uncertainty",
     "tables",
     "verdicts",

@@ -155,11 +155,29 @@ def made_up(tmp_path, monkeypatch):
 def test_idx_files_are_read_as_torchvision_reads_them(made_up):
     from torchvision.datasets import MNIST
 
-    for split in ("train", "test"):
-        images, official = data.load("mnist", split, made_up), MNIST(made_up, train=split == "train")
+    for split in ("train + valid", "test"):
+        images, official = data.load("mnist", split, made_up), MNIST(made_up, train=split != "test")
         assert torch.equal(images.pixels, official.data.unsqueeze(1))
         assert torch.equal(images.labels, official.targets)
         assert images.labels.dtype == torch.int64 and images.source == "official MNIST"
+
+
+def test_every_twelfth_training_image_validates(made_up):
+    train, valid, whole = (
+        data.load("mnist", split, made_up) for split in ("train", "valid", "train + valid")
+    )
+    assert torch.equal(valid.pixels, whole.pixels[[11, 23, 35, 47]]) and len(train) + len(valid) == len(whole)
+    assert torch.equal(valid.labels, whole.labels[[11, 23, 35, 47]])
+    assert (train.split, valid.split) == ("train", "valid")
+    kept = [n for n in range(50) if n not in (11, 23, 35, 47)]
+    assert torch.equal(train.pixels, whole.pixels[kept]) and torch.equal(train.labels, whole.labels[kept])
+
+
+def test_embedded_digits_do_not_stand_in_for_validation_images(tmp_path, no_network):
+    with pytest.raises(data.DataError, match="MNIST is not in"):
+        data.load("mnist", "valid", tmp_path)
+    with pytest.raises(data.DataError, match="no split 'valid'"):
+        data.embedded_digits("valid")
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "one bit", "longer", "a folder"])
@@ -207,7 +225,7 @@ def test_an_old_pickle_beside_the_files_is_not_what_is_read(made_up):
     fake = (torch.zeros(3, 28, 28, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64))
     torch.save(fake, processed / "training.pt")
     torch.save(fake, processed / "test.pt")
-    assert len(data.load("mnist", "train", made_up)) == 50
+    assert len(data.load("mnist", "train + valid", made_up)) == 50
 
 
 def test_no_data_and_no_network_falls_back_loudly(tmp_path, no_network):
@@ -231,7 +249,9 @@ def test_fashion_mnist_has_nothing_to_fall_back_on(tmp_path, no_network):
 @pytest.mark.parametrize("dataset", ["mnist", "fashion_mnist"])
 def test_official_files(dataset):
     root = real_data(dataset)
-    train, test = data.load(dataset, "train", root), data.load(dataset, "test", root)
+    train, test = data.load(dataset, "train + valid", root), data.load(dataset, "test", root)
+    parts = [len(data.load(dataset, split, root)) for split in ("train", "valid")]
+    assert parts == [55_000, 5_000]
     assert train.pixels.shape == (60_000, 1, 28, 28) and test.pixels.shape == (10_000, 1, 28, 28)
     if dataset == "fashion_mnist":
         assert train.labels.bincount().tolist() == [6000] * 10
@@ -275,6 +295,8 @@ def test_celeba_is_built_from_the_official_images_once(official, monkeypatch):
     assert parts["train"].labels.tolist() == [11, 12, 11] and parts["test"].labels.tolist() == [14, 14]
     assert parts["train"].pixels.shape == (3, 3, 64, 64)
     assert "6 images cached, a subset" in parts["train"].source
+    both = data.load("celeba", "train + valid", official)
+    assert torch.equal(both.pixels, torch.cat([parts["train"].pixels, parts["valid"].pixels]))
     with Image.open(official / "celeba" / "img_align_celeba" / "000002.jpg") as image:
         # The centre 140 x 140 of 178 x 218: 19 to the left and the right, 39 above and below.
         expected = np.asarray(image.crop((19, 39, 159, 179)).resize((64, 64), Image.Resampling.BICUBIC))

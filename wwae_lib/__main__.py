@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import functools
 import math
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from . import data, experiments, processes, runs
@@ -19,7 +18,7 @@ from . import data, experiments, processes, runs
 EXAMPLES = """\
 examples:
   python -m wwae_lib data mnist                      fetch and check the images
-  python -m wwae_lib train mnist --method wwae       train on all 60,000 (minutes on a GPU or a fast CPU)
+  python -m wwae_lib train mnist --method wwae       train on 55,000 images (minutes on a GPU or a fast CPU)
   python -m wwae_lib train mnist --method wwae --embedded --epochs 2 --variant try
                                                      the same in seconds, on digits that need no download
   .venv/bin/torchrun --nproc-per-node 2 -m wwae_lib train mnist
@@ -77,6 +76,12 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--embedded", action="store_true", help="MNIST only: 5,000 digits that need no download"
     )
+    train.add_argument(
+        "--held-out",
+        choices=("test", "valid"),
+        default="test",
+        help="the images that it is measured on: valid to choose settings by (default: %(default)s)",
+    )
     train.add_argument("--accelerator", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)")
     train.add_argument(
         "--precision",
@@ -111,10 +116,11 @@ def parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument(
         "--protocol",
-        choices=("full", "brief"),
+        choices=("full", "brief", "selection"),
         default="full",
         help="full: 10,000 images against all held-out ones; brief: 2,500 against every second, in a quarter "
-        "of the time, for numbers to compare with each other alone (default: %(default)s)",
+        "of the time, for numbers to compare with each other alone; selection: 2,500 against all, for "
+        "settings (default: %(default)s)",
     )
     evaluate.add_argument(
         "--sets",
@@ -144,10 +150,11 @@ def parser() -> argparse.ArgumentParser:
     )
     matrix.add_argument(
         "--profile",
-        choices=("quick", "cpu", "ablations", "full"),
+        choices=("quick", "cpu", "selection", "ablations", "full"),
         default="quick",
         help="quick: every method, embedded digits, minutes; cpu: what the book records of MNIST, "
-        "Fashion-MNIST and CelebA, compact networks, hours; ablations: the WWAE's choices, MNIST, an hour; "
+        "Fashion-MNIST and CelebA, compact networks, hours; selection: five values of each method's setting, "
+        "measured on validation images, hours; ablations: the WWAE's choices, MNIST, an hour; "
         "full: all data sets, reference networks, several seeds, and the ablations, on a GPU (default: "
         "%(default)s)",
     )
@@ -201,7 +208,7 @@ def run_train(arguments: argparse.Namespace) -> None:
     if arguments.embedded and arguments.dataset != "mnist":
         raise ValueError("--embedded digits exist for mnist alone")
     load = data.embedded_digits if arguments.embedded else lambda split: data.load(arguments.dataset, split)
-    images, test_images = load("train"), load("test")
+    images, test_images = load("train"), load(arguments.held_out)
     if experiment.network == "tiny" and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)  # as fast for so little work, and far faster beside other work
     if first := processes.rank() == 0:
@@ -236,7 +243,7 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
     device = training.choose_fabric(arguments.accelerator, "32-true").device
     for path in arguments.paths:
         run = runs.load(path)
-        images, test_images = map(_images_of(run), ("train", "test"))
+        images, test_images = (_images_of(run, part) for part in ("train", "test"))
         options = {"protocol": arguments.protocol, "sets": sets, "device": device}
         if arguments.dump:
             for folder in evaluation.dump(run, images, test_images, arguments.dump, **options):
@@ -247,11 +254,12 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
             show(run)
 
 
-def _images_of(run: runs.Run) -> Callable[[str], data.Images]:
-    """What loads the images that a run recorded."""
+def _images_of(run: runs.Run, part: str) -> data.Images:
+    """The images that a run recorded as its ``train`` or its ``test`` images."""
+    split = run.record["data"][part]["split"]
     if run.record["data"]["source"].startswith("embedded"):
-        return data.embedded_digits
-    return functools.partial(data.load, run.experiment.dataset, fall_back=False)
+        return data.embedded_digits(split)
+    return data.load(run.experiment.dataset, split, fall_back=False)
 
 
 def run_reproduce(arguments: argparse.Namespace) -> int:
@@ -298,7 +306,7 @@ def run_data(arguments: argparse.Namespace) -> None:
         raise data.DataError(f"there is no data set {', '.join(unknown)}; known: {', '.join(data.DATASETS)}")
     print(f"data folder: {data.data_root()}")
     for dataset in arguments.datasets or data.DATASETS:
-        for split in ("train", "test"):
+        for split in ("train", "valid", "test"):
             images = data.load(dataset, split, fall_back=False)
             print(f"{dataset} {split}: {len(images):,} images, checked ({images.source})")
 

@@ -35,7 +35,6 @@ __all__ = [
     "measure_codes",
     "missing",
     "prior_samples",
-    "reference_images",
     "write_pictures",
 ]
 
@@ -63,7 +62,11 @@ class Protocol:
     precision: str
 
 
-PROTOCOLS = {"full": Protocol(FID_IMAGES, 1, "float32"), "brief": Protocol(2_500, 2, "float32")}
+PROTOCOLS = {
+    "full": Protocol(FID_IMAGES, 1, "float32"),
+    "brief": Protocol(2_500, 2, "float32"),
+    "selection": Protocol(2_500, 1, "float32"),  # for settings, on validation images
+}
 
 
 def load_method(run: runs.Run) -> Method:
@@ -105,7 +108,8 @@ def evaluate(
     Args:
         run: the run; its record is replaced.
         images: training images, which classifiers of codes and laws of codes are fitted to.
-        test_images: the official test split.
+        test_images: the images held out, of the split that the run recorded: ``test``, or ``valid`` where
+            settings are chosen.
         protocol: a name in ``PROTOCOLS``.
         sets: which of ``SETS``; by default ``prior``. A method without an encoder has no other.
         device: where to compute.
@@ -122,9 +126,8 @@ def evaluate(
     _check_images(run, images, test_images)
     todo = missing(run, protocol, sets, redo)  # checks its arguments
     processes.wait()  # every process has read the record before one changes it
-    reference = reference_images(test_images) if todo else test_images
     chosen = PROTOCOLS[protocol]
-    real = reference.pixels[:: chosen.step]
+    real = test_images.pixels[:: chosen.step]
     if todo:
         _check_enough(chosen.images, "images")
         _check_enough(len(real), "reference images")
@@ -138,7 +141,7 @@ def evaluate(
     network = inception.network(chosen.precision)
     how = {
         "protocol": protocol,
-        "reference": reference.split,
+        "reference": test_images.split,
         "reference_images": len(real),
         "reference_sha256": _sha256(real),
         "features": chosen.precision,
@@ -181,7 +184,7 @@ def dump(
     _check_images(run, images, test_images)
     chosen = missing(run, protocol, sets, redo=True)
     count, step = PROTOCOLS[protocol].images, PROTOCOLS[protocol].step
-    real = reference_images(test_images).pixels[::step]
+    real = test_images.pixels[::step]
     method = load_method(run).to(device)
     made = {name: made_images(method, name, count, run.experiment.seed, images, real) for name in chosen}
     for name, pixels in (made | {"reference": real}).items():
@@ -212,20 +215,6 @@ def missing(
         for name in SETS
         if name in wanted and name in possible and (redo or done.get(name, {}).get("protocol") != protocol)
     ]
-
-
-def reference_images(test_images: Images) -> Images:
-    """What made images are compared with: the test images, for CelebA with the validation images."""
-    if test_images.dataset != "celeba":
-        return test_images
-    valid = data.load("celeba", "valid")
-    return Images(
-        torch.cat([test_images.pixels, valid.pixels]),
-        torch.cat([test_images.labels, valid.labels]),
-        "celeba",
-        "test + valid",
-        test_images.source,
-    )
 
 
 @torch.inference_mode()

@@ -29,7 +29,7 @@ import threadpoolctl
 import torch
 from tqdm import tqdm
 
-from . import data, evaluation, runs, training
+from . import data, evaluation, runs, selection, training
 from .experiments import METHODS, Experiment, ablations, experiment
 
 __all__ = ["PROFILES", "Profile", "State", "records", "reproduce", "results_of", "select", "state"]
@@ -41,12 +41,21 @@ FID_PASSES = 20
 
 @dataclass(frozen=True)
 class Profile:
-    """Experiments, where their images come from, whether the FID is measured, and by which protocol."""
+    """Experiments, and how they are measured.
+
+    Attributes:
+        experiments: what to train, in the order of its value.
+        embedded: on the embedded digits, which need no data folder.
+        fid: whether the Frechet inception distance is measured.
+        protocol: by which protocol (:data:`wwae_lib.evaluation.PROTOCOLS`).
+        held_out: on which split: ``test``, or ``valid`` where settings are chosen.
+    """
 
     experiments: tuple[Experiment, ...]
     embedded: bool = False
     fid: bool = True
     protocol: str = "full"
+    held_out: str = "test"
 
 
 def _contenders(dataset: str, seeds: int, longer: float, **changes: Any) -> Iterator[Experiment]:
@@ -83,6 +92,9 @@ PROFILES = {
         ),
         protocol="brief",
     ),
+    "selection": Profile(
+        tuple(itertools.chain(*map(selection.trials, data.DATASETS))), protocol="selection", held_out="valid"
+    ),
     "ablations": Profile(_ablations(), fid=False),
     "full": Profile(
         (
@@ -104,7 +116,9 @@ class State(NamedTuple):
 
 def results_of(profile: str) -> Path:
     """Where a profile's runs are recorded by default: those of ``quick`` are none of the book's."""
-    return data.data_root() / "quick" if profile == "quick" else runs.results_root()
+    if profile == "quick":
+        return data.data_root() / "quick"
+    return selection.folder() if profile == "selection" else runs.results_root()
 
 
 def select(profile: Profile, *patterns: str) -> tuple[Experiment, ...]:
@@ -346,7 +360,7 @@ def _train_and_measure(chosen: Experiment, profile: Profile, results: Path, acce
         images, test_images = data.embedded_digits("train"), data.embedded_digits("test")
     else:
         images = data.load(chosen.dataset, "train", fall_back=False)
-        test_images = data.load(chosen.dataset, "test", fall_back=False)
+        test_images = data.load(chosen.dataset, profile.held_out, fall_back=False)
     fabric = training.choose_fabric(accelerator)
     options = {"results": results, "resume": True, "fabric": fabric, "progress": False}
     run = training.train(chosen, images, test_images, **options)

@@ -8,8 +8,8 @@ A finished run is a folder ``RESULTS/<dataset>/<method>/seed-<n>/``:
 * ``codes.safetensors``: mean, standard deviation and label of some test images' codes;
 * ``samples.png``, ``neighbours.png``, ``reconstructions.png``, ``interpolations.png``: grids of images.
 
-A method without an encoder has no codes and no reconstructions. Weights, the one large file, may be left
-out of a copy (the book's repository keeps those of the main comparison): all else can still be read.
+A method without an encoder has no codes and no reconstructions. A copy needs no more than the first two:
+weights, codes and pictures are large, and the book's repository keeps those that its pages show.
 
 While it trains, a run is a hidden draft beside that place, with a checkpoint. A draft becomes a run by
 renaming whole folders, so that a killed process leaves the old run or the new one.
@@ -49,8 +49,9 @@ __all__ = [
 
 FORMAT = 1
 WEIGHTS = "weights.safetensors"
+HISTORY = "metrics.jsonl"
 FILES = (
-    "metrics.jsonl",
+    HISTORY,
     WEIGHTS,
     "codes.safetensors",
     "samples.png",
@@ -140,7 +141,7 @@ class Run:
 
     def history(self) -> list[dict[str, float]]:
         """One dictionary an epoch: epoch, learning rate, mean of each term, seconds."""
-        return [json.loads(line) for line in (self.path / "metrics.jsonl").read_text().splitlines()]
+        return [json.loads(line) for line in (self.path / HISTORY).read_text().splitlines()]
 
     def weights(self) -> dict[str, Tensor]:
         """What the method keeps of its state (:meth:`wwae_lib.methods.Method.kept`), in float32.
@@ -148,21 +149,33 @@ class Run:
         Raises:
             RunError: the weights were left out of this copy.
         """
-        if not (file := self.path / WEIGHTS).exists():
-            raise RunError(f"{file} is not in this copy, which keeps the run's record alone; train it again")
-        return {k: v.float() for k, v in read_tensors(file)[0].items()}
+        return {k: v.float() for k, v in read_tensors(self._file(WEIGHTS))[0].items()}
 
     def codes(self) -> dict[str, Tensor]:
-        """``mean`` and ``std`` ``(n, latent)`` float32 and ``label`` ``(n,)`` of test images' codes."""
-        tensors, _ = read_tensors(self.path / "codes.safetensors")
+        """``mean`` and ``std`` ``(n, latent)`` float32 and ``label`` ``(n,)`` of test images' codes.
+
+        Raises:
+            RunError: the codes were left out of this copy.
+        """
+        tensors, _ = read_tensors(self._file("codes.safetensors"))
         return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
 
     def grid(self, name: str) -> np.ndarray:
-        """``samples``, ``reconstructions`` or ``interpolations`` as uint8 ``(H, W[, 3])``."""
+        """``samples``, ``reconstructions`` or ``interpolations`` as uint8 ``(H, W[, 3])``.
+
+        Raises:
+            RunError: the picture was left out of this copy.
+        """
         from PIL import Image
 
-        with Image.open(self.path / f"{name}.png") as image:
+        with Image.open(self._file(f"{name}.png")) as image:
             return np.asarray(image)
+
+    def _file(self, name: str) -> Path:
+        """A file of the run that a copy may lack."""
+        if not (file := self.path / name).exists():
+            raise RunError(f"{file} is not in this copy, which keeps the run's record alone; train it again")
+        return file
 
     def add_metrics(self, metrics: dict[str, float], **more: Any) -> Run:
         """The run with metrics added (and other entries replaced), written at once."""
@@ -203,7 +216,7 @@ def load(path: Path | str) -> Run:
         raise RunError(f"{file} describes no experiment of this library: {error}") from error
     for name in files_of(experiment(**record["config"])):
         content = folder / name
-        if name == WEIGHTS and not content.exists():
+        if name != HISTORY and not content.exists():
             continue
         if not content.is_file():
             raise RunError(f"{content} is missing; restore it or train again")
@@ -242,7 +255,7 @@ class Draft:
         self.write_history(state["history"])
 
     def write_history(self, history: list[dict[str, float]]) -> None:
-        with write_aside(self.folder / "metrics.jsonl") as part:
+        with write_aside(self.folder / HISTORY) as part:
             part.write_text("".join(json.dumps(line) + "\n" for line in history))
 
     def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

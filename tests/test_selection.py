@@ -1,0 +1,77 @@
+"""Settings are chosen on validation images alone, with the same effort for every method."""
+
+from __future__ import annotations
+
+import collections
+import json
+
+import pytest
+from conftest import small, stand_in
+
+from wwae_lib import data, evaluation, reproduce, runs, selection
+from wwae_lib.experiments import METHODS, WITHOUT_ENCODER
+from wwae_lib.reproduce import PROFILES, Profile
+
+
+def test_every_method_is_tried_equally_often_and_equally_long():
+    tried = collections.defaultdict(list)
+    for one in PROFILES["selection"].experiments:
+        tried[one.dataset, one.method].append(one)
+    expected = {(dataset, method) for dataset in data.DATASETS for method in METHODS if method != "ae"}
+    assert tried.keys() == expected - {("celeba", "vae_bernoulli")}
+    for (dataset, method), some in tried.items():
+        field, centre = selection.setting(dataset, method)
+        assert field == ("learning_rate" if method in WITHOUT_ENCODER else "penalty_weight")
+        values = sorted(getattr(one, field) / centre for one in some)
+        assert values == pytest.approx(selection.FACTORS)
+        assert {one.epochs for one in some} == {75 if method == "wgan_gp" else 25}
+        assert {one.seed for one in some} == {0}
+        others = [{k: v for k, v in one.as_dict().items() if k not in (field, "variant")} for one in some]
+        assert all(other == others[0] for other in others)
+
+
+def test_a_value_is_written_as_one_reads_it():
+    assert selection.trial("mnist", "vae", 0.3).penalty_weight == 0.03
+    assert selection.trial("mnist", "gan", 0.3).learning_rate == 6e-5
+    assert selection.trial("mnist", "wwae", 0.1).name == "mnist/wwae-times_0_1/seed-0"
+
+
+@pytest.fixture
+def tried(tmp_path, monkeypatch, digits, test_digits):
+    """Trials of a small WWAE, made by the profile's own path; the validation images are digits."""
+    splits = {
+        "train": digits,
+        "valid": data.Images(test_digits.pixels, test_digits.labels, "mnist", "valid", "made up"),
+    }
+    monkeypatch.setattr(data, "load", lambda dataset, split, fall_back: splits[split])
+    monkeypatch.setenv("WWAE_RESULTS", str(tmp_path))
+    stand_in(monkeypatch)
+    monkeypatch.setitem(evaluation.PROTOCOLS, "selection", evaluation.Protocol(31, 1, "float32"))
+    made = small("wwae", epochs=1)
+    monkeypatch.setattr(
+        selection, "experiment", lambda *names, **changes: small("wwae", **changes | {"epochs": 1})
+    )
+    profile = Profile(
+        tuple(selection.trial("mnist", "wwae", factor) for factor in selection.FACTORS),
+        protocol="selection", held_out="valid",
+    )  # fmt: skip
+    for one in profile.experiments:
+        reproduce._train_and_measure(one, profile, selection.folder(), "cpu")
+    return made
+
+
+def test_the_lowest_distance_to_validation_images_is_taken(tried):
+    found = selection.settings("mnist", "wwae")
+    assert [run.experiment.penalty_weight for run in found] == [1.0, 3.0, 10.0, 30.0, 100.0]
+    assert {run.record["evaluation"]["prior"]["reference"] for run in found} == {"valid"}
+    best = selection.chosen(found)
+    assert best.metrics["fid"] == min(run.metrics["fid"] for run in found)
+    with pytest.raises(ValueError, match="4 of 5 trials"):
+        selection.chosen(found[1:])
+    file = found[2].path / "run.json"
+    record = json.loads(file.read_text())
+    record["data"]["test"]["split"] = "test"
+    file.write_text(json.dumps(record))
+    with pytest.raises(ValueError, match="validation images alone"):
+        selection.chosen(selection.settings("mnist", "wwae"))
+    assert not runs.recorded()  # trials are none of the book's runs
