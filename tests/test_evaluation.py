@@ -170,9 +170,18 @@ def test_sets_are_what_they_say(finished, digits, test_digits):
         assert not torch.equal(made(name), evaluation.made_images(method, name, 40, 6, digits, real))
 
 
+def test_training_images_are_the_same_for_every_run(method, digits, test_digits):
+    def made(n: int, seed: int) -> torch.Tensor:
+        return evaluation.made_images(method, "training", n, seed, digits, test_digits.pixels)
+
+    assert torch.equal(made(40, 1), made(40, 2)) and torch.equal(made(40, 1), made(60, 1)[:40])
+    rows = {image.numpy().tobytes() for image in digits.pixels}
+    assert {image.numpy().tobytes() for image in made(10_000, 1)} == rows  # each once
+
+
 def test_seeds_of_purposes_differ():
     seeds = {evaluation._seed(seed, name) for seed in range(5) for name in (*evaluation.SETS, "codes")}
-    assert len(seeds) == 5 * 6
+    assert len(seeds) == 5 * 7
 
 
 def test_an_image_is_not_interpolated_with_itself(method, digits, test_digits, monkeypatch):
@@ -240,7 +249,7 @@ def evaluate(digits, test_digits):
 
 
 DISTANCES = {f"fid{suffix}{error}" for error in ("", "_error") for suffix in (
-    "", "_reconstruction", "_interpolation", "_gaussian", "_mixture"
+    "", "_reconstruction", "_interpolation", "_gaussian", "_mixture", "_training"
 )}  # fmt: skip
 OF_PRIOR = {
     f"{name}{error}"
@@ -346,13 +355,16 @@ class Idle(nn.Module):
     """A method that is measured nowhere."""
 
 
-def test_a_gan_has_no_codes_and_only_samples(digits, test_digits, evaluate, stand_in, tmp_path):
+def test_a_gan_has_no_codes_and_what_needs_none_is_measured(
+    digits, test_digits, evaluate, stand_in, tmp_path
+):
     options = {"results": tmp_path, "fabric": cpu_fabric(), "progress": False}
     run = training.train(small("gan", epochs=1), digits, test_digits, **options)
     done = evaluate(run, sets=evaluation.SETS)
     of_pixels = {"sharpness", "sharpness_error", "sharpness_data", "sharpness_data_error"}
-    assert done.metrics.keys() == {"fid", "fid_error"} | of_pixels | OF_PRIOR
-    assert done.record["evaluation"].keys() == {"codes", "prior"} and "latent" not in done.record
+    distances = {"fid", "fid_error", "fid_training", "fid_training_error"}
+    assert done.metrics.keys() == distances | of_pixels | OF_PRIOR
+    assert done.record["evaluation"].keys() == {"codes", "prior", "training"} and "latent" not in done.record
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from wwae_lib.reproduce import PROFILES, Profile
 
 def few(*methods: str, **changes) -> Profile:
     """A profile of small runs on the embedded digits, an epoch a second or less."""
-    return Profile(tuple(small(method, epochs=2, **changes) for method in methods), embedded=True, fid=False)
+    return Profile(tuple(small(method, epochs=2, **changes) for method in methods), embedded=True, sets=())
 
 
 def run(profile: Profile, results, **options) -> dict[str, str]:
@@ -50,7 +50,7 @@ def test_profiles_hold_every_method_and_no_name_twice():
                 else set(METHODS) - ({"vae_bernoulli"} if dataset == "celeba" else set())
             )
     assert [name for name, profile in PROFILES.items() if profile.held_out != "test"] == ["selection"]
-    assert PROFILES["quick"].embedded and not PROFILES["quick"].fid
+    assert PROFILES["quick"].embedded and not PROFILES["quick"].sets
     assert {one.seed for one in PROFILES["full"].experiments if one.dataset == "celeba"} == {0, 1, 2}
     assert {one.network for one in PROFILES["full"].experiments} == {"reference"}
     ablations = set(PROFILES["ablations"].experiments)
@@ -97,14 +97,19 @@ def test_runs_are_made_once_and_one_failure_stops_no_other(tmp_path, capfd):
 
 def test_states_as_they_are_read_from_the_folder(tmp_path, finished):
     chosen = small()
-    assert reproduce.state(chosen, tmp_path, False).words == "3 epochs to train"
+    cheap = Profile((chosen,), sets=())
+    some, more = (dataclasses.replace(cheap, sets=sets) for sets in (("prior",), ("prior", "mixture")))
+    assert reproduce.state(chosen, tmp_path, cheap).words == "3 epochs to train"
     path = tmp_path / chosen.name
     shutil.copytree(finished.path, path)
-    assert reproduce.state(chosen, tmp_path, False).name == "finished"
-    assert reproduce.state(chosen, tmp_path, True).name == "to measure"
-    runs.load(path).add_metrics({"fid": 1.0})
-    assert reproduce.state(chosen, tmp_path, True).name == "finished"
-    other = reproduce.state(small(latent=4), tmp_path, False)
+    assert reproduce.state(chosen, tmp_path, cheap).name == "finished"
+    assert reproduce.state(chosen, tmp_path, some).name == "to measure"
+    runs.load(path).add_metrics({"fid": 1.0}, evaluation={"prior": {"protocol": "full"}})
+    assert reproduce.state(chosen, tmp_path, some).name == "finished"
+    brief = dataclasses.replace(some, protocol="brief")
+    assert reproduce.state(chosen, tmp_path, brief).name == "to measure"
+    assert reproduce.state(chosen, tmp_path, more).words == "trained, FID to measure: mixture"
+    other = reproduce.state(small(latent=4), tmp_path, cheap)
     assert other.name == "differs" and "latent was 3, is now 4" in other.words
     assert "latent was 3, is now 4" in run(few("wwae", latent=4), tmp_path)[chosen.name]
     assert runs.load(path).experiment == chosen  # left as it was
@@ -112,7 +117,7 @@ def test_states_as_they_are_read_from_the_folder(tmp_path, finished):
 
 def test_a_slice_of_time_ends_and_the_next_goes_on(tmp_path, monkeypatch):
     chosen = dataclasses.replace(small(), epochs=2000)  # more than the slice has time for
-    profile = Profile((chosen,), embedded=True, fid=False)
+    profile = Profile((chosen,), embedded=True, sets=())
     start = time.monotonic()
     assert run(profile, tmp_path, minutes=0.1) == {}
     assert time.monotonic() - start < 60
@@ -303,6 +308,7 @@ def test_a_notebook_reads_the_records_or_the_same_experiments_trained_again(tmp_
 
     def train(profile, experiments, results):
         made.extend(experiments)
+        assert profile.sets == () and profile.protocol == "full"  # as was recorded of these runs
         return {"mnist/wwae/seed-0": "no data"} if len(made) > 1 else {}
 
     monkeypatch.setattr(reproduce, "reproduce", train)

@@ -127,7 +127,7 @@ def parser() -> argparse.ArgumentParser:
         default="prior",
         metavar="NAMES",
         help="made images to compare, separated by commas: prior, reconstruction, interpolation, gaussian, "
-        "mixture; all; or none (default: %(default)s)",
+        "mixture; training for training images, the floor; all; or none (default: %(default)s)",
     )
     evaluate.add_argument(
         "--dump",
@@ -275,14 +275,14 @@ def run_reproduce(arguments: argparse.Namespace) -> int:
     print(f"{len(chosen)} runs in {results}")
     if arguments.dry_run:
         for one in chosen:
-            print(f"  {one.name:40} {reproduce.state(one, results, profile.fid).words}")
+            print(f"  {one.name:40} {reproduce.state(one, results, profile).words}")
         return 0
     if not arguments.minutes > 0:
         raise ValueError(f"--minutes is {arguments.minutes}; it must be more than 0")
     options = {name: getattr(arguments, name) for name in ("jobs", "accelerator", "minutes")}
     failures = reproduce.reproduce(profile, chosen, results, **options)
     sound = [one for one in chosen if one.name not in failures]
-    finished = [one for one in sound if reproduce.state(one, results, profile.fid).name == "finished"]
+    finished = [one for one in sound if reproduce.state(one, results, profile).name == "finished"]
     left = len(sound) - len(finished)
     if finished:
         print(tables.table([runs.load(results / one.name) for one in finished], TOLD))

@@ -43,7 +43,8 @@ FID_IMAGES = 10_000
 CHUNK = 500  # images that pass a network at once
 KEPT_CODES = 2000  # test images whose codes a run keeps
 GRID = 10  # images a row and a column of a grid
-SETS = ("prior", "reconstruction", "interpolation", "gaussian", "mixture")
+SETS = ("prior", "reconstruction", "interpolation", "gaussian", "mixture", "training")
+WITHOUT_ENCODER = ("prior", "training")  # which of them need none
 ACTIVE = 0.01  # variance over images of a coordinate's mean above which it is in use
 
 
@@ -111,7 +112,8 @@ def evaluate(
         test_images: the images held out, of the split that the run recorded: ``test``, or ``valid`` where
             settings are chosen.
         protocol: a name in ``PROTOCOLS``.
-        sets: which of ``SETS``; by default ``prior``. A method without an encoder has no other.
+        sets: which of ``SETS``; by default ``prior``. Of those that need an encoder, a method without one has
+            none.
         device: where to compute.
         redo: measure again what the record holds.
         progress: show progress bars.
@@ -147,12 +149,13 @@ def evaluate(
         "features": chosen.precision,
         "inception_sha256": inception.sha256(),
     }
-    real_features = _reference_features(real, network, device, progress)
+    real_features = _features_of_real(real, network, device, progress)
     for name in todo:
         begun = time.perf_counter()
         pixels = made_images(method, name, chosen.images, run.experiment.seed, images, real)
         _check_enough(len(pixels), f"images of the set {name!r}")
-        made = inception.features(pixels, network, device, progress)
+        see = _features_of_real if name == "training" else inception.features
+        made = see(pixels, network, device, progress)
         compare = functools.partial(_compare, name, made.to(device), real_features.to(device))
         seconds = round(time.perf_counter() - begun, 1)  # for the images and their features
         run = _add(run, name, compare, how | {"images": len(pixels), "seconds": seconds})
@@ -208,7 +211,7 @@ def missing(
     wanted = SETS[:1] if sets is None else sets
     if unknown := [name for name in wanted if name not in SETS]:
         raise ValueError(f"there is no set of images {unknown[0]!r}; known: {', '.join(SETS)}")
-    possible = SETS if run.experiment.has_encoder else SETS[:1]
+    possible = SETS if run.experiment.has_encoder else WITHOUT_ENCODER
     done = run.record.get("evaluation", {})
     return [
         name
@@ -225,18 +228,23 @@ def made_images(method: Method, name: str, n: int, seed: int, images: Images, re
     * ``reconstruction``: the first `n` real images, decoded from their mean codes;
     * ``interpolation``: `n` decoded midpoints of the mean codes of two real images, drawn at random;
     * ``gaussian``, ``mixture``: `n` decoded draws of a Gaussian, or a mixture of 10 of them, fitted to the
-      mean codes of the training images.
+      mean codes of the training images;
+    * ``training``: `n` training images, the same for every run: what a generator that has nothing left to
+      learn would make, and so the floor of a distance.
 
     Args:
         method: an auto-encoder, or any method for ``prior``.
         name: one of ``SETS``.
-        n: how many; reconstructions are no more than real images.
+        n: how many; reconstructions and training images are no more than there are.
         seed: decides the draws.
         images: training images.
         real: uint8 pixels of held-out images.
     """
     if name == "prior":
         return prior_samples(method, n, seed)
+    if name == "training":
+        drawn = torch.randperm(len(images), generator=torch.Generator().manual_seed(_seed(0, name)))
+        return images.pixels[drawn[:n]]
     drawn = _seed(seed, name)
     if name == "reconstruction":
         codes = encode(method, real[:n])[0]
@@ -521,10 +529,10 @@ def fid(
         _check_enough(len(pixels), name)
     network = inception.network()
     made = inception.features(images, network, device, progress)
-    return fidelity.fid(made, _reference_features(reference, network, device, progress)).value
+    return fidelity.fid(made, _features_of_real(reference, network, device, progress)).value
 
 
-def _reference_features(reference: Tensor, network: nn.Module, device, progress: bool) -> Tensor:
+def _features_of_real(reference: Tensor, network: nn.Module, device, progress: bool) -> Tensor:
     """Features of real images, from the cache where they are."""
     how = {"pixels": _sha256(reference), "inception": inception.sha256(), "precision": network.precision}
     key = json.dumps(how)

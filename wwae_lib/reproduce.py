@@ -46,14 +46,14 @@ class Profile:
     Attributes:
         experiments: what to train, in the order of its value.
         embedded: on the embedded digits, which need no data folder.
-        fid: whether the Frechet inception distance is measured.
+        sets: images whose Frechet inception distance is measured, of :data:`wwae_lib.evaluation.SETS`.
         protocol: by which protocol (:data:`wwae_lib.evaluation.PROTOCOLS`).
         held_out: on which split: ``test``, or ``valid`` where settings are chosen.
     """
 
     experiments: tuple[Experiment, ...]
     embedded: bool = False
-    fid: bool = True
+    sets: tuple[str, ...] = ("prior",)
     protocol: str = "full"
     held_out: str = "test"
 
@@ -78,7 +78,7 @@ def _several(datasets: Sequence[str], *arguments: Any, **changes: Any) -> list[E
 
 REFERENCE = {"network": "reference", "variant": "reference"}
 PROFILES = {
-    "quick": Profile(tuple(_contenders("mnist", 1, 1 / 3, network="tiny")), embedded=True, fid=False),
+    "quick": Profile(tuple(_contenders("mnist", 1, 1 / 3, network="tiny")), embedded=True, sets=()),
     "cpu": Profile(
         (
             *_several(GREY, 1, 1.0),
@@ -95,7 +95,7 @@ PROFILES = {
     "selection": Profile(
         tuple(itertools.chain(*map(selection.trials, data.DATASETS))), protocol="selection", held_out="valid"
     ),
-    "ablations": Profile(_ablations(), fid=False),
+    "ablations": Profile(_ablations(), sets=()),
     "full": Profile(
         (
             *_several(GREY, 5, 5.0, **REFERENCE),
@@ -142,8 +142,8 @@ def select(profile: Profile, *patterns: str) -> tuple[Experiment, ...]:
     return tuple(one for one in profile.experiments if one in chosen)
 
 
-def state(chosen: Experiment, results: Path, fid: bool) -> State:
-    """How far a run is, read from its folder.
+def state(chosen: Experiment, results: Path, profile: Profile) -> State:
+    """How far a profile's run is, read from its folder.
 
     Raises:
         RunError: what is there is damaged.
@@ -161,8 +161,8 @@ def state(chosen: Experiment, results: Path, fid: bool) -> State:
     if changed := [f"{key} was {was[key]!r}, is now {now[key]!r}" for key in now if was[key] != now[key]]:
         words = f"{'; '.join(changed)}: move {path} away, or choose other --results"
         return State("differs", 0, words)
-    if fid and "fid" not in run.metrics:
-        return State("to measure", chosen.epochs, "trained, FID to measure")
+    if left := evaluation.missing(run, profile.protocol, profile.sets):
+        return State("to measure", chosen.epochs, f"trained, FID to measure: {', '.join(left)}")
     return State("finished", chosen.epochs, "finished")
 
 
@@ -230,7 +230,7 @@ def _reproduce(
     waiting: collections.deque[Experiment] = collections.deque()
     for chosen in experiments:
         try:
-            found = state(chosen, results, profile.fid)
+            found = state(chosen, results, profile)
         except runs.RunError as error:
             failures[chosen.name] = str(error)
             continue
@@ -288,7 +288,7 @@ class _View:
         return images * channels * height * width / (60_000 * 784)
 
     def cost(self, chosen: Experiment) -> float:
-        return chosen.epochs * self.epoch(chosen) + FID_PASSES * self.profile.fid
+        return chosen.epochs * self.epoch(chosen) + FID_PASSES * len(self.profile.sets)
 
     def done(self, chosen: Experiment) -> float:
         path = self.results / chosen.name
@@ -364,8 +364,9 @@ def _train_and_measure(chosen: Experiment, profile: Profile, results: Path, acce
     fabric = training.choose_fabric(accelerator)
     options = {"results": results, "resume": True, "fabric": fabric, "progress": False}
     run = training.train(chosen, images, test_images, **options)
-    if profile.fid and "fid" not in run.metrics:
-        options = {"protocol": profile.protocol, "device": fabric.device, "progress": False}
+    if evaluation.missing(run, profile.protocol, profile.sets):
+        options = {"protocol": profile.protocol, "sets": profile.sets}
+        options |= {"device": fabric.device, "progress": False}
         evaluation.evaluate(run, images, test_images, **options)
 
 
@@ -399,12 +400,11 @@ def records(profile: str, *patterns: str) -> None:
         return
     names = [name for name in found if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
     chosen = [runs.load(root / name) for name in names]
-    protocols = [
-        how["prior"]["protocol"] for run in chosen if "prior" in (how := run.record.get("evaluation", {}))
-    ]
-    whole = Profile(
-        tuple(run.experiment for run in chosen), fid=bool(protocols), protocol=min(protocols, default="full")
-    )
+    entries = [run.record.get("evaluation", {}) for run in chosen]
+    sets = tuple(name for name in evaluation.SETS if any(name in entry for entry in entries))
+    protocols = {entry[name]["protocol"] for entry in entries for name in sets if name in entry}
+    experiments = tuple(run.experiment for run in chosen)
+    whole = Profile(experiments, sets=sets, protocol=min(protocols, default="full"))
     results = data.data_root() / "full"
     if failures := reproduce(whole, whole.experiments, results):
         raise runs.RunError("\n".join(f"{name}: {why}" for name, why in failures.items()))
