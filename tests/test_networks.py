@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from wwae_lib.data import SHAPES
-from wwae_lib.networks import NETWORKS, Decoder, Encoder, Size
+from wwae_lib.networks import NETWORKS, Decoder, Encoder, Size, _TransposedConv2d
 
 
 @pytest.mark.parametrize("dataset", SHAPES)
@@ -74,6 +76,67 @@ def test_mean_and_log_variance_are_float32_and_images_too_under_autocast():
         mean, log_variance = Encoder(shape, size, 3)(torch.rand(4, *shape))
         images = Decoder(shape, size, 3)(mean)
     assert mean.dtype == log_variance.dtype == images.dtype == torch.float32
+
+
+def both_transposed(bias: bool = True) -> tuple[torch.nn.Module, torch.nn.Module]:
+    """Ours and torch's, with the same weights."""
+    torch.manual_seed(0)
+    ours, theirs = (
+        c(5, 3, 4, stride=2, padding=1, bias=bias) for c in (_TransposedConv2d, nn.ConvTranspose2d)
+    )
+    theirs.load_state_dict(ours.state_dict())
+    return ours, theirs
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_transposed_convolution_is_torchs(dtype, bias):
+    """Values and every gradient; under autocast in its dtype, and to its rounding."""
+    found = []
+    for layer in both_transposed(bias):
+        x = torch.linspace(-2, 2, 2 * 5 * 49).view(2, 5, 7, 7).requires_grad_()
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            out = layer(x)
+        assert out.dtype == dtype
+        found.append([out, *torch.autograd.grad(out.float().square().sum(), [x, *layer.parameters()])])
+    assert len(found[0]) == 3 + bias
+    near = {"rtol": 1e-5, "atol": 1e-4} if dtype == torch.float32 else {"rtol": 0.02, "atol": 0.2}
+    for own, expected in zip(*found, strict=True):
+        torch.testing.assert_close(own, expected, **near)
+
+
+def test_the_bias_is_added_apart_on_a_cpu_alone():
+    """Where oneDNN's backward is slow with one; elsewhere the convolution is given it."""
+
+    class Biases(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            if function is torch.ops.aten.convolution.default:
+                seen.append(args[2] is not None)
+            return function(*args, **(kwargs or {}))
+
+    for device, expected in (("cpu", False), ("meta", True)):
+        seen: list[bool] = []
+        with Biases():
+            both_transposed()[0].to(device)(torch.zeros(1, 5, 7, 7, device=device))
+        assert seen == [expected], device
+
+
+def test_weights_stored_before_fit_the_decoder():
+    decoder = Decoder((1, 28, 28), NETWORKS["tiny"][28], 3)
+    transposed = [name for name, layer in decoder.named_modules() if isinstance(layer, _TransposedConv2d)]
+    assert len(transposed) == 2
+    for name in transposed:
+        layer = decoder.get_submodule(name)
+        assert {key: value.shape for key, value in layer.state_dict().items()} == {
+            "weight": (layer.in_channels, layer.out_channels, 4, 4),
+            "bias": (layer.out_channels,),
+        }
+
+
+def test_a_decoder_can_be_exported():
+    decoder, codes = Decoder((1, 28, 28), NETWORKS["tiny"][28], 3).eval(), torch.randn(2, 3)
+    exported = torch.export.export(decoder, (codes,)).module()
+    torch.testing.assert_close(exported(codes), decoder(codes))
 
 
 @pytest.mark.parametrize("initial_std", [0.05, 1.0, 2.0])
