@@ -49,7 +49,10 @@ def test_profiles_hold_every_method_and_no_name_twice():
                 if few
                 else set(METHODS) - ({"vae_bernoulli"} if dataset == "celeba" else set())
             )
-    assert [name for name, profile in PROFILES.items() if profile.held_out != "test"] == ["selection"]
+    assert [name for name, profile in PROFILES.items() if profile.held_out != "test"] == [
+        "selection",
+        "convergence",
+    ]
     assert PROFILES["quick"].embedded and not PROFILES["quick"].sets
     assert {one.seed for one in PROFILES["full"].experiments if one.dataset == "celeba"} == {0, 1, 2}
     assert {one.network for one in PROFILES["full"].experiments} == {"reference"}

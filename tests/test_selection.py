@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import collections
+import itertools
 import json
 
+import made_up
 import pytest
 from conftest import small, stand_in
 
@@ -75,3 +77,40 @@ def test_the_lowest_distance_to_validation_images_is_taken(tried):
     with pytest.raises(ValueError, match="validation images alone"):
         selection.chosen(selection.settings("mnist", "wwae"))
     assert not runs.recorded()  # trials are none of the book's runs
+
+
+def test_training_has_converged_where_twice_the_epochs_change_little(made):
+    assert selection.converged(made(fid=30.0, squared_error=10.0), made(fid=29.5, squared_error=9.9))
+    assert not selection.converged(made(fid=30.0, squared_error=10.0), made(fid=28.0, squared_error=9.9))
+    assert not selection.converged(made(fid=30.0, squared_error=10.0), made(fid=29.5, squared_error=9.7))
+
+
+def test_a_plain_auto_encoder_is_judged_by_a_gaussian_fitted_to_its_codes(made):
+    runs = [made("ae", fid=fid, fid_gaussian=30.0, squared_error=10.0) for fid in (250.0, 200.0)]
+    assert selection.converged(*runs)
+
+
+def test_a_gan_is_judged_by_its_distance_alone(made):
+    assert selection.converged(made("gan", fid=30.0), made("gan", fid=29.5))
+    assert not selection.converged(made("gan", fid=30.0), made("gan", fid=20.0))
+
+
+@pytest.fixture
+def made():
+    """A run with these metrics, whose distances have an error of a half."""
+
+    def one(method: str = "wwae", **metrics: float) -> runs.Run:
+        errors = {f"{name}_error": 0.5 for name in metrics if name.startswith("fid")}
+        return made_up.run(method, **metrics, **errors)
+
+    return one
+
+
+def test_lengths_double():
+    tried = PROFILES["convergence"].experiments
+    for dataset in data.DATASETS:
+        for method in selection.MAIN:
+            some = [one for one in tried if (one.dataset, one.method) == (dataset, method)]
+            assert [one.epochs for one in some] == list(selection.LENGTHS)
+    assert len({one.name for one in tried}) == len(tried)
+    assert all(1.9 <= b / a <= 2.1 for a, b in itertools.pairwise(selection.LENGTHS))

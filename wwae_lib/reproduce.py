@@ -95,6 +95,12 @@ PROFILES = {
     "selection": Profile(
         tuple(itertools.chain(*map(selection.trials, data.DATASETS))), protocol="selection", held_out="valid"
     ),
+    "convergence": Profile(
+        tuple(itertools.chain(*map(selection.lengths, data.DATASETS))),
+        sets=("prior", "gaussian", "training"),
+        protocol="selection",
+        held_out="valid",
+    ),
     "ablations": Profile(_ablations(), sets=()),
     "full": Profile(
         (
@@ -118,7 +124,8 @@ def results_of(profile: str) -> Path:
     """Where a profile's runs are recorded by default: those of ``quick`` are none of the book's."""
     if profile == "quick":
         return data.data_root() / "quick"
-    return selection.folder() if profile == "selection" else runs.results_root()
+    on_valid = PROFILES[profile].held_out == "valid"
+    return selection.folder() if on_valid else runs.results_root()
 
 
 def select(profile: Profile, *patterns: str) -> tuple[Experiment, ...]:

@@ -1,26 +1,48 @@
-"""With which setting is each method compared? Tried on validation images, with equal effort for every method.
+"""With which settings is each method compared? Tried on validation images, with equal effort for all.
 
 One setting of each method cannot be known without trying: the weight of its penalty or, where it has none,
 the learning rate. Each is tried at the same five multiples of a centre, with the book's other settings and
 one seed. The setting of the lowest Frechet inception distance of prior samples to validation images is
 taken. No test image is looked at.
 
+How long to train is tried too: the main methods at a doubling number of epochs, each on a schedule of its
+own. Training has converged where the last doubling changed little (:func:`converged`).
+
 Trials are runs like any other, in a results folder of their own; of them the book keeps record and history.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from . import runs
 from .experiments import Experiment, experiment
 
-__all__ = ["CENTRES", "FACTORS", "Setting", "chosen", "folder", "settings", "trial", "trials"]
+__all__ = [
+    "CENTRES",
+    "FACTORS",
+    "LENGTHS",
+    "Setting",
+    "chosen",
+    "converged",
+    "folder",
+    "lengths",
+    "lengths_tried",
+    "setting",
+    "settings",
+    "trial",
+    "trials",
+]
 
 FOLDER = "selection"  # below the results folder
 EPOCHS = 25
 FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0)
+LENGTHS = (6, 12, 25, 50, 100)  # epochs
+MAIN = ("wwae", "vae_learned", "ae", "gan")  # whose lengths are tried
+LITTLE = 0.02  # share of the squared error
 
 
 class Setting(NamedTuple):
@@ -72,14 +94,30 @@ def trials(dataset: str) -> Iterator[Experiment]:
                 yield trial(dataset, method, factor)
 
 
-def folder():
+def lengths(dataset: str) -> Iterator[Experiment]:
+    """The main methods, trained for a doubling number of epochs; the short ones of all methods first."""
+    for epochs in LENGTHS:
+        for method in MAIN:
+            yield experiment(dataset, method, epochs=epochs, variant=f"epochs_{epochs}")
+
+
+def folder() -> Path:
     """Where the trials are recorded."""
     return runs.results_root() / FOLDER
 
 
 def settings(dataset: str, method: str) -> list[runs.Run]:
     """The recorded trials of a method on a data set, the smallest value first."""
-    made = (folder() / trial(dataset, method, factor).name for factor in FACTORS)
+    return _recorded(trial(dataset, method, factor) for factor in FACTORS)
+
+
+def lengths_tried(dataset: str, method: str) -> list[runs.Run]:
+    """The recorded trials of a method's length of training, the shortest first."""
+    return _recorded(one for one in lengths(dataset) if one.method == method)
+
+
+def _recorded(experiments: Iterable[Experiment]) -> list[runs.Run]:
+    made = (folder() / one.name for one in experiments)
     return [runs.load(path) for path in made if (path / "run.json").exists()]
 
 
@@ -94,3 +132,20 @@ def chosen(tried: Sequence[runs.Run]) -> runs.Run:
     if any(run.record["data"]["test"]["split"] != "valid" for run in tried):
         raise ValueError("a setting is chosen on validation images alone")
     return min(tried, key=lambda run: run.metrics["fid"])
+
+
+def converged(shorter: runs.Run, longer: runs.Run) -> bool:
+    """Whether twice the epochs changed little, so that training for the shorter time is enough.
+
+    The squared error of validation images moved by less than 2 %, and the Frechet inception distance by less
+    than the standard error of the difference. Distances are of prior samples, for an auto-encoder without a
+    penalty of codes drawn from a Gaussian fitted to its codes.
+    """
+    fid = "fid_gaussian" if longer.experiment.method == "ae" else "fid"
+    before, after = shorter.metrics, longer.metrics
+    error = math.hypot(before[f"{fid}_error"], after[f"{fid}_error"])
+    still = abs(after[fid] - before[fid]) < error
+    if "squared_error" in after:
+        moved = abs(after["squared_error"] - before["squared_error"])
+        still &= moved < LITTLE * after["squared_error"]
+    return still
