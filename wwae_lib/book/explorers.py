@@ -1,0 +1,371 @@
+"""What do the book's explorers show? Decoders and codes of recorded runs as scripts, and still figures.
+
+The explorers run in the reader's browser, from disk as well, where a page may load scripts and nothing else.
+So each run becomes a script: layers, weights and codes, the numbers in half precision as base64. Decoders of
+faces would be megabytes: of those runs the page shows images that they recorded, cut into a sheet. What is
+written depends on the recorded runs alone: scripts and still figures byte for byte, sheets pixel for pixel.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from .. import runs
+from ..evaluation import GRID, load_method, to_pixels
+from ..gaussian import w2_squared
+from .tables import NAMES
+
+__all__ = ["SHOWN", "explorer_folder", "export", "planes", "record", "recorded", "sheet", "transport_matrix"]
+
+# data set -> what the reader calls it and its classes.
+SHOWN: dict[str, tuple[str, list[str]]] = {
+    "mnist": ("MNIST", [str(digit) for digit in range(10)]),
+    "fashion_mnist": (
+        "Fashion-MNIST",
+        ["T-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot"],
+    ),
+}
+METHODS = ("wwae", "vae")
+PAIR = (7, 2)  # classes of the test images that the explorer opens with
+EXTENT = (
+    3.4  # the map reaches this many standard deviations of the prior from its mean (latent.js has it too)
+)
+SIZE = 1000  # units of the map's drawing
+FACES = 4  # pairs of test images that a sheet of faces leads between, a row each
+GAP = 8  # transparent pixels between a sheet's photographs and what is decoded
+
+# The state that the Gaussian explorer opens with: means, angle of the first axis, standard deviations.
+SHAPES = (
+    {"mean": [-1.25, -0.3], "angle": 0.5, "axes": [0.95, 0.35]},
+    {"mean": [1.2, 0.35], "angle": 2.0, "axes": [1.05, 0.3]},
+)
+TIME = 0.5  # place on the geodesic
+WIDTH, HEIGHT, SCALE = 720, 468, 90  # of its still figure; pixels a unit
+LATTICE = 0.4  # distance of the points whose transport is drawn
+
+
+def explorer_folder() -> Path:
+    """Where the book's explorers live."""
+    return Path(__file__).resolve().parents[2] / "book" / "_static" / "explorers"
+
+
+def export(folder: Path | None = None, results: Path | None = None) -> list[Path]:
+    """Write a script or a sheet for each run that the explorers show, and the three still figures.
+
+    Args:
+        folder: where to; default the book's.
+        results: results folder with the runs ``<data set>/<method>/seed-0``; default the book's. What is not
+            there is left out.
+
+    Raises:
+        RunError: a run is damaged, or a file cannot be written.
+    """
+    folder = folder or explorer_folder()
+    results = results or runs.results_root()
+    found = {dataset: some for dataset in SHOWN if (some := recorded(results, dataset))}
+    faces = recorded(results, "celeba")
+    files = {"gaussian-still.html": gaussian_still(), "faces-still.html": faces_still(faces)}
+    for run in [run for some in found.values() for run in some]:
+        content = json.dumps(record(run), separators=(",", ":"))
+        files[f"{run.experiment.dataset}-{run.experiment.method}.js"] = f"wwaeExplorer.add({content});\n"
+    if found:
+        files["latent-still.html"] = latent_still(found)
+    for name, text in files.items():
+        with runs.write_aside(folder / name) as part:
+            part.write_text(text, encoding="utf-8")
+    sheets = {f"celeba-{run.experiment.method}.png": sheet(run) for run in faces}
+    for name, pixels in sheets.items():
+        with runs.write_aside(folder / name) as part:
+            Image.fromarray(pixels).save(part, "PNG", optimize=True)
+    return [folder / name for name in files | sheets]
+
+
+def recorded(results: Path, dataset: str) -> list[runs.Run]:
+    """The runs on a data set that the explorers show, of those in a results folder."""
+    paths = [results / dataset / method / "seed-0" for method in METHODS]
+    return [runs.load(path) for path in paths if path.exists()]
+
+
+# ---------------------------------------------------------------- a run as a script
+
+
+def record(run: runs.Run) -> dict[str, Any]:
+    """Everything that a page needs to decode with a run: layers, weights, codes of test images and planes.
+
+    Weights follow each other in the order of the layers, a layer's weight before its bias, in torch's own
+    layout.
+    """
+    decoder = load_method(run).decoder
+    kept, chosen = run.codes(), run.experiment
+    return {
+        "dataset": chosen.dataset,
+        "method": chosen.method,
+        "latent": chosen.latent,
+        "shape": list(decoder(torch.zeros(1, chosen.latent)).shape[1:]),
+        "classes": SHOWN[chosen.dataset][1],
+        "layers": _layers(decoder.layers),
+        "planes": planes(kept["mean"], kept["label"]),
+        "labels": "".join(str(label) for label in kept["label"].tolist()),
+        "codes": _half(kept["mean"]),
+        "weights": _half(torch.cat([p.detach().flatten() for p in decoder.parameters()])),
+    }
+
+
+def _layers(layers: nn.Sequential) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for layer in layers:
+        match layer:
+            case nn.Linear():
+                entry = {"kind": "dense", "inputs": layer.in_features, "outputs": layer.out_features}
+            case nn.Conv2d() | nn.ConvTranspose2d():
+                entry = {
+                    "kind": "transposed" if isinstance(layer, nn.ConvTranspose2d) else "convolution",
+                    "inputs": layer.in_channels,
+                    "outputs": layer.out_channels,
+                    "kernel": layer.kernel_size[0],
+                    "stride": layer.stride[0],
+                    "padding": layer.padding[0],
+                }
+            case nn.Unflatten():
+                entry = {
+                    "kind": "unflatten",
+                    "channels": layer.unflattened_size[0],
+                    "side": layer.unflattened_size[1],
+                }
+            case nn.ReLU():
+                found[-1]["relu"] = True
+                continue
+            case _:
+                raise ValueError(f"latent.js does not know the layer {layer}")
+        found.append(entry)
+    return found
+
+
+def planes(codes: Tensor, labels: Tensor) -> list[dict[str, Any]]:
+    """The planes that codes ``(n, latent)`` are shown in, each through the prior's mean.
+
+    * ``classes``: spanned by the two leading principal components of the classes' mean codes;
+    * ``principal``: by those of the codes themselves.
+
+    Returns:
+        For each its name, two orthonormal vectors ``basis`` (six decimals, so that every machine finds the
+        same), and the share of the codes' variance within it.
+    """
+    codes = codes.double()
+    means = torch.stack([codes[labels == label].mean(0) for label in labels.unique()])
+    found = []
+    for name, points in (("classes", means), ("principal", codes)):
+        basis = torch.linalg.svd(points - points.mean(0), full_matrices=False).Vh[:2]
+        largest = basis.gather(1, basis.abs().argmax(1, keepdim=True))
+        basis = basis * largest.sign()  # a component's sign is arbitrary
+        share = (codes @ basis.T).var(0).sum() / codes.var(0).sum()
+        entry = {"name": name, "share": round(share.item(), 4)}
+        found.append(entry | {"basis": [[round(x, 6) for x in row] for row in basis.tolist()]})
+    return found
+
+
+def _half(values: Tensor) -> str:
+    """Half-precision numbers in base64: the lower bytes of all, then the higher.
+
+    The higher ones, sign and exponent, are much alike: side by side they are sent compressed in 6 % less.
+    """
+    halves = values.numpy().astype("<f2")
+    return base64.b64encode(halves.view(np.uint8).reshape(-1, 2).T.tobytes()).decode()
+
+
+# ---------------------------------------------------------------- still figures
+
+
+def transport_matrix(cov1: Tensor, cov2: Tensor) -> Tensor:
+    r"""Matrix `A` of the optimal map :math:`T(x) = m_2 + A (x - m_1)` between Gaussians.
+
+    Read off the gradient :math:`\partial W_2^2 / \partial S_1 = I - A`.
+    """
+    cov1 = cov1.clone().requires_grad_()
+    zero = torch.zeros(cov1.shape[-1], dtype=cov1.dtype)
+    (gradient,) = torch.autograd.grad(w2_squared(zero, cov1, zero, cov2), cov1)
+    return torch.eye(cov1.shape[-1], dtype=cov1.dtype) - gradient
+
+
+def gaussian_still() -> str:
+    """The first state of the Gaussian explorer: the figure of a page without JavaScript."""
+    means = [np.array(shape["mean"]) for shape in SHAPES]
+    covs = [_covariance(shape["angle"], shape["axes"]) for shape in SHAPES]
+    matrix = transport_matrix(*map(torch.from_numpy, covs)).numpy()
+    step = (1 - TIME) * np.eye(2) + TIME * matrix
+    middle = (1 - TIME) * means[0] + TIME * means[1], step @ covs[0] @ step
+    bures = w2_squared(np.zeros(2), covs[0], np.zeros(2), covs[1]).item()
+    mean = float(((means[0] - means[1]) ** 2).sum())
+
+    points = [means[0] + x for x in _lattice(covs[0])]
+    targets = [means[1] + matrix @ (x - means[0]) for x in points]
+    shafts = "".join(f"M{_screen(a)}L{_screen(b)}" for a, b in zip(points, targets, strict=True))
+    dots = "".join(f"M{_screen((1 - TIME) * a + TIME * b)}h0" for a, b in zip(points, targets, strict=True))
+    bodies = "".join(
+        _ellipse(m, s, name) for m, s, name in zip(means, covs, ("first", "second"), strict=True)
+    )
+    state = json.dumps({"shapes": SHAPES, "t": TIME})
+    return f"""\
+<div class="explorer" id="gaussian-explorer" data-state='{state}'>
+<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="Two Gaussians as ellipses, the optimal map \
+between them as arrows, and the Gaussian half-way along the geodesic">
+<g class="ex-bodies">{bodies}</g><path class="ex-arrows" d="{shafts}"/>
+<g>{_ellipse(*middle, "middle")}<path class="ex-particles" d="{dots}"/></g>
+</svg>
+<p class="ex-equation">
+<span class="ex-term"><b>{mean + bures:.2f}</b><small><i>W</i>₂², squared distance</small></span>
+<span>=</span>
+<span class="ex-term ex-mean"><b>{mean:.2f}</b><small>|<i>m</i>₁ &minus; <i>m</i>₂|², mean part</small></span>
+<span>+</span>
+<span class="ex-term ex-bures"><b>{bures:.2f}</b><small>Bures part</small></span>
+</p>
+<noscript><p class="ex-message">With JavaScript the ellipses can be dragged.</p></noscript>
+</div>
+"""
+
+
+def _covariance(angle: float, axes: list[float]) -> np.ndarray:
+    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    return turn @ np.diag(np.square(axes)) @ turn.T
+
+
+def _lattice(cov: np.ndarray) -> list[np.ndarray]:
+    """Points of a square lattice within two standard deviations of the mean, which is 0."""
+    reach = [math.floor(2 * math.sqrt(variance) / LATTICE) for variance in cov.diagonal()]
+    lattice = (
+        LATTICE * np.array([i, j])
+        for i in range(-reach[0], reach[0] + 1)
+        for j in range(-reach[1], reach[1] + 1)
+    )
+    return [x for x in lattice if x @ np.linalg.solve(cov, x) <= 4]
+
+
+def _screen(point: np.ndarray) -> str:
+    return f"{WIDTH / 2 + SCALE * point[0]:.1f} {HEIGHT / 2 - SCALE * point[1]:.1f}"
+
+
+def _ellipse(mean: np.ndarray, cov: np.ndarray, name: str) -> str:
+    values, vectors = np.linalg.eigh(cov)
+    angle = math.degrees(math.atan2(vectors[1, 1], vectors[0, 1])) % 180
+    sizes = SCALE * np.sqrt(values[::-1])
+    turn = f"translate({_screen(mean)}) rotate({-angle:.1f})"
+    return "".join(
+        f'<ellipse class="ex-{name} ex-sigma{r}" rx="{r * sizes[0]:.1f}" ry="{r * sizes[1]:.1f}" '
+        f'transform="{turn}"/>'
+        for r in (1, 2)
+    )
+
+
+def latent_still(found: dict[str, list[runs.Run]]) -> str:
+    """The first state of the latent explorer: the maps, and a test image decoded by each run."""
+    present = {dataset: [run.experiment.method for run in some] for dataset, some in found.items()}
+    titles = {dataset: SHOWN[dataset][0] for dataset in found}
+    shown = next(iter(found.values()))
+    columns = "".join(_column(run) for run in shown)
+    return f"""\
+<div class="explorer" id="latent-explorer" data-runs='{json.dumps(present)}'
+data-titles='{json.dumps(titles)}' data-pair='{json.dumps(PAIR)}'>
+<div class="ex-columns">{columns}</div>
+<p class="ex-message"><noscript>With JavaScript the decoders run wherever the map is touched.</noscript></p>
+</div>
+"""
+
+
+@torch.inference_mode()
+def _column(run: runs.Run) -> str:
+    kept = run.codes()
+    basis = torch.tensor(planes(kept["mean"], kept["label"])[0]["basis"])
+    places = (kept["mean"] @ basis.T / EXTENT * torch.tensor([1, -1]) + 1) * SIZE / 2
+    classes = SHOWN[run.experiment.dataset][1]
+    dots, names = "", ""
+    for label, name in enumerate(classes):
+        own = places[kept["label"] == label]
+        path = "".join(f"M{x:.0f} {y:.0f}h0" for x, y in own.tolist())
+        dots += f'<path class="ex-dots ex-class{label}" d="{path}"/>'
+        x, y = own.mean(0).tolist()
+        names += f'<text class="ex-name ex-class{label}" x="{x:.0f}" y="{y:.0f}">{name}</text>'
+    circles = "".join(
+        f'<circle class="ex-prior" cx="{SIZE / 2:.0f}" cy="{SIZE / 2:.0f}" r="{r * SIZE / 2 / EXTENT:.0f}"/>'
+        for r in (1, 2)
+    )
+    start = int((kept["label"] == PAIR[0]).nonzero()[0])
+    image = to_pixels(load_method(run).decode(kept["mean"][start : start + 1]))[0, 0]
+    x, y = places[start].tolist()
+    method = NAMES[run.experiment.method]
+    return f"""
+<div class="ex-column"><p class="ex-title">{method}</p>
+<svg class="ex-map" viewBox="0 0 {SIZE} {SIZE}" role="img"
+aria-label="Map of the {method}'s codes of test images">
+{circles}{dots}{names}<circle cx="{x:.0f}" cy="{y:.0f}" r="22" class="ex-here"/></svg>
+<img class="ex-picture dark-light" src="data:image/bmp;base64,{_bitmap(image)}"
+alt="A test image of class {classes[PAIR[0]]}, encoded and decoded by the {method}">
+<p class="ex-reading"></p></div>"""
+
+
+def sheet(run: runs.Run) -> np.ndarray:
+    """Rows that lead from one test photograph to another, as uint8 RGBA ``(height, width, 4)``.
+
+    Between the photographs lie ``GRID`` images that the run decoded along the straight line between their
+    codes. All are cut from the grids that the run recorded, of its first test images: no pair was chosen.
+    """
+    lines, rebuilt = run.grid("interpolations"), run.grid("reconstructions")
+    side = lines.shape[1] // GRID
+
+    def originals(row: int) -> np.ndarray:
+        """The first photographs in a row of the grid of reconstructions, one below the other."""
+        return np.concatenate(
+            [rebuilt[row * side : (row + 1) * side, k * side : (k + 1) * side] for k in range(FACES)]
+        )
+
+    gap = np.zeros((FACES * side, GAP, 4), dtype=np.uint8)
+    first, middle, last = map(_opaque, (originals(0), lines[: FACES * side], originals(2)))
+    return np.concatenate([first, gap, middle, gap, last], axis=1)
+
+
+def _opaque(pixels: np.ndarray) -> np.ndarray:
+    return np.concatenate([pixels, np.full_like(pixels[..., :1], 255)], axis=-1)
+
+
+def faces_still(found: list[runs.Run]) -> str:
+    """The sheets of faces: the figure of a page without JavaScript."""
+    if not found:
+        return '<p class="ex-message">This copy of the book holds no run on CelebA.</p>\n'
+    side = found[0].grid("interpolations").shape[1] // GRID
+    size = f'width="{(GRID + 2) * side + 2 * GAP}" height="{FACES * side}"'
+    sheets = "".join(
+        f"""
+<div class="ex-column"><p class="ex-title">{(name := NAMES[run.experiment.method])}</p><div class="ex-sheet">
+<img class="dark-light" loading="lazy" {size} src="../_static/explorers/celeba-{run.experiment.method}.png"
+alt="{FACES} rows of faces. Each leads from a test photograph, on the left, to another, on the right,
+through {GRID} faces that the {name} decodes along the straight line between their codes">
+</div></div>"""
+        for run in found
+    )
+    return f"""\
+<div class="explorer" id="faces-explorer" data-side="{side}" data-gap="{GAP}" data-steps="{GRID}" \
+data-rows="{FACES}">
+<div class="ex-faces">{sheets}</div>
+<noscript><p class="ex-message">With JavaScript a slider leads along each row.</p></noscript>
+</div>
+"""
+
+
+def _bitmap(image: Tensor) -> str:
+    """Grey pixels (H, W), ink on paper, as an uncompressed bitmap in base64: the same bytes everywhere."""
+    height, width = image.shape
+    palette = b"".join(bytes([255 - level] * 3 + [0]) for level in range(256))
+    rows = np.pad(image.numpy()[::-1], ((0, 0), (0, -width % 4))).tobytes()
+    start = 14 + 40 + len(palette)
+    head = struct.pack("<2sIHHI", b"BM", start + len(rows), 0, 0, start)
+    info = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 0, len(rows), 2835, 2835, 256, 0)
+    return base64.b64encode(head + info + palette + rows).decode()

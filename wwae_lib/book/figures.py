@@ -1,0 +1,485 @@
+"""How does it look? One matplotlib style, and figures drawn from recorded runs alone."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from textwrap import fill
+from typing import TYPE_CHECKING
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.patheffects import withStroke
+from torch import Tensor
+
+from ..gaussian import small_sample_bias, total_moments
+from .tables import METRICS, NAMES, contests, name_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from ..runs import Run
+
+__all__ = [
+    "CLASS_COLOURS",
+    "COLOURS",
+    "WIDTH",
+    "choices",
+    "interpolations",
+    "latent_map",
+    "neighbour_distances",
+    "neighbours",
+    "overview",
+    "posterior",
+    "reconstructions",
+    "samples",
+    "show",
+    "standing",
+    "training_curves",
+    "use_style",
+    "variances",
+]
+
+WIDTH = 5.4  # inches: a phone's column shows type of 10 points at about its own size
+
+# Okabe & Ito's palette (2008): told apart with every common colour-vision deficiency.
+COLOURS = {
+    "blue": "#0072B2",
+    "orange": "#D55E00",
+    "green": "#009E73",
+    "purple": "#CC79A7",
+    "sky": "#56B4E9",
+    "yellow": "#E69F00",
+    "grey": "#6E6E6E",
+}
+# Ten classes: Tol's muted scheme (2021), which is made for the same readers, and a grey.
+CLASS_COLOURS = [
+    *("#332288", "#88CCEE", "#44AA99", "#117733", "#999933"),
+    *("#DDCC77", "#CC6677", "#882255", "#AA4499", "#6E6E6E"),
+]
+# A method keeps its line in every figure; those of a kind share a colour and differ in their dashes.
+LINES = {
+    "wwae": ("orange", "-"),
+    "vae": ("blue", "-"),
+    "vae_learned": ("blue", "--"),
+    "vae_bernoulli": ("blue", ":"),
+    "ae": ("grey", "-"),
+    "wae_mmd": ("green", "-"),
+    "wae_gan": ("green", "--"),
+    "swae": ("purple", "-"),
+    "cwae": ("purple", "--"),
+    "gan": ("yellow", "-"),
+    "wgan_gp": ("sky", "-"),
+}
+
+
+def use_style() -> None:
+    """Set matplotlib's defaults for the book: quiet axes, type that stays legible on a phone."""
+    mpl.rcParams.update(
+        {
+            "axes.axisbelow": True,
+            "axes.grid": True,
+            "axes.prop_cycle": mpl.cycler(color=list(COLOURS.values())),
+            "axes.spines.right": False,
+            "axes.spines.top": False,
+            "axes.titlelocation": "left",
+            "axes.titlesize": "medium",
+            "figure.constrained_layout.use": True,
+            "figure.dpi": 150,
+            "figure.figsize": (WIDTH, 2.8),
+            "font.size": 10,
+            "grid.alpha": 0.25,
+            "legend.fontsize": "small",
+            "legend.frameon": False,
+            "lines.linewidth": 1.8,
+            "savefig.bbox": "tight",
+            "savefig.facecolor": "white",
+            "savefig.pad_inches": 0.06,
+        }
+    )
+
+
+def show(figure: Figure, alt: str, *, photographs: bool = False) -> None:
+    """Show a figure in a notebook, with the text that stands for it where it cannot be seen.
+
+    The text goes into the output's metadata, where JupyterLab and nbconvert look for it;
+    tools/execute_notebooks.py copies it to the cell's, where the book's builder does.
+
+    Args:
+        figure: closed once it is shown.
+        alt: what it shows, in a sentence or two.
+        photographs: encode as JPEG, else as PNG of 256 colours.
+
+    Raises:
+        ValueError: there is no text.
+    """
+    from IPython.display import Image, display
+    from PIL import Image as Picture
+
+    if not alt.strip():
+        raise ValueError("a figure needs its alternative text")
+    drawn, encoded = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png")
+    plt.close(figure)
+    with Picture.open(drawn) as picture:
+        opaque = picture.convert("RGB")
+    if photographs:
+        opaque.save(encoded, "JPEG", quality=85, optimize=True)
+    else:
+        opaque.quantize(256, dither=Picture.Dither.NONE).save(encoded, "PNG", optimize=True)
+    display(Image(encoded.getvalue(), format="jpeg" if photographs else "png", alt=" ".join(alt.split())))
+
+
+# ---------------------------------------------------------------- comparisons
+
+
+def standing(runs: Sequence[Run], key: str) -> Figure:
+    """One metric of every method, a panel a contest and a dot a method, the best on top.
+
+    Bars are 95% intervals of means over three or more seeds; a hollow dot has fewer. Of a method beyond twice
+    the median or so the number stands at the edge.
+    """
+    panels = [(contest.title, found) for contest in contests(runs) if (found := contest.measured(key))]
+    panels = panels or [("not measured yet", {})]
+    heights = [0.22 * len(found) + 0.3 for _, found in panels]
+    size = (WIDTH, sum(heights) + 0.5 * len(panels))
+    figure, axes = plt.subplots(len(panels), 1, figsize=size, squeeze=False, height_ratios=heights)
+    for axis, (title, found) in zip(axes[:, 0], panels, strict=True):
+        order = sorted(found, key=lambda name: found[name].mean, reverse=METRICS[key].better == "lower")
+        means = [found[name].mean for name in order]
+        limit = min(1.08 * max(means, default=1), 2.2 * np.median(means)) if means else 1
+        for height, name in enumerate(order):
+            one, colour = found[name], COLOURS[LINES[name][0]]
+            if one.mean > limit:
+                words = f"{METRICS[key].form.format(one.mean)} \u2192"
+                axis.text(
+                    0.99 * limit, height, words, ha="right", va="center", fontsize="small", color=colour
+                )
+                continue
+            spread = np.nan_to_num(one.interval)
+            inside = "white" if np.isnan(one.interval) else colour
+            axis.errorbar(one.mean, height, xerr=spread, fmt="o", color=colour, mfc=inside, ms=5)
+        axis.set_yticks(range(len(order)), [NAMES[name] for name in order], fontsize="small")
+        axis.set(title=title, ylim=(-0.6, len(order) - 0.4), xlim=(0, limit))
+    axes[-1, 0].set_xlabel(METRICS[key].label)
+    return figure
+
+
+# ---------------------------------------------------------------- training
+
+
+def training_curves(runs: Sequence[Run]) -> Figure:
+    """Reconstruction term of every run that has one, and the penalty of the first; an epoch a point.
+
+    The dashed line is what the penalty reads on average for a batch of exact draws from the prior.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.3))
+    for run in runs:
+        if "reconstruction" in (history := run.history())[0]:
+            colour, dash = LINES[run.experiment.method]
+            epochs, term = zip(*((line["epoch"], line["reconstruction"]) for line in history), strict=True)
+            left.plot(epochs, term, dash, color=COLOURS[colour], label=name_of(run))
+    first, chosen = runs[0].history(), runs[0].experiment
+    right.plot(
+        [line["epoch"] for line in first], [line["penalty"] for line in first], color=COLOURS["orange"]
+    )
+    floor = small_sample_bias(chosen.batch_size, chosen.latent)
+    right.axhline(floor, color=COLOURS["grey"], ls="--", lw=1.2)
+    right.text(first[-1]["epoch"], floor, "exact draws", ha="right", va="bottom", fontsize="small")
+    left.set(title="squared error an image", xlabel="epoch", yscale="log")
+    left.yaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 3, 5)))
+    right.set(title=f"penalty, {name_of(runs[0])}", xlabel="epoch", ylim=(0, None))
+    left.yaxis.set_major_formatter("{x:g}")
+    left.yaxis.set_minor_formatter(mpl.ticker.NullFormatter())
+    for axis in (left, right):
+        axis.xaxis.set_major_locator(mpl.ticker.MaxNLocator(6, integer=True))
+    figure.legend(loc="outside lower center", ncols=3)
+    return figure
+
+
+def choices(runs: Sequence[Run], labels: Sequence[str], baseline: int, metrics: Sequence[str]) -> Figure:
+    """Each metric against a choice, a panel a metric and a run a point; the baseline is filled."""
+    figure, axes = plt.subplots(1, len(metrics), figsize=(WIDTH, 2.3), squeeze=False)
+    places = range(len(runs))
+    for axis, key in zip(axes[0], metrics, strict=True):
+        values = [run.metrics.get(key, np.nan) for run in runs]
+        axis.plot(places, values, "-o", color=COLOURS["orange"], mfc="white", lw=1.2)
+        axis.plot(baseline, values[baseline], "o", color=COLOURS["orange"])
+        axis.set_title(fill(METRICS[key].label, 14), fontsize="small")
+        axis.set_xticks(places, labels, rotation=90 if max(map(len, labels)) > 3 else 0, fontsize="small")
+        axis.set_xlim(-0.4, len(runs) - 0.6)
+        axis.margins(y=0.15)
+    return figure
+
+
+# ---------------------------------------------------------------- images
+
+
+def samples(runs: Sequence[Run], columns: int = 5, rows: int = 4) -> Figure:
+    """Each run's first images from the prior, beside test images where a run has some."""
+    panels = [(name_of(run), run.grid("samples")) for run in runs]
+    if with_encoder := [run for run in runs if run.experiment.has_encoder]:
+        panels.insert(0, ("test images", originals(with_encoder[0])))
+    across = min(3, len(panels))
+    down = -(-len(panels) // across)
+    side = WIDTH / across
+    figure, axes = plt.subplots(down, across, figsize=(WIDTH, down * (side * rows / columns + 0.22)))
+    for axis in np.ravel(axes)[len(panels) :]:
+        axis.set_axis_off()
+    for axis, (title, grid) in zip(np.ravel(axes), panels, strict=False):
+        pixels = grid.shape[1] // 10
+        _image(axis, grid[: rows * pixels, : columns * pixels], title)
+    return figure
+
+
+def originals(run: Run) -> np.ndarray:
+    """The rows of test images of a run's reconstructions."""
+    grid = run.grid("reconstructions")
+    side = grid.shape[1] // 10
+    return grid.reshape(-1, 2 * side, *grid.shape[1:])[:, :side].reshape(-1, *grid.shape[1:])
+
+
+def reconstructions(runs: Sequence[Run], columns: int = 8) -> Figure:
+    """The same test images, above what each run with an encoder makes of them."""
+    runs = [run for run in runs if run.experiment.has_encoder]
+    strips = [originals(runs[0]), *(_row(run.grid("reconstructions"), 1) for run in runs)]
+    return _strips(["test image", *map(name_of, runs)], strips, columns)
+
+
+def interpolations(runs: Sequence[Run], pair: int = 0) -> Figure:
+    """The same line between two images for each run: between two test images, or a GAN's two draws."""
+    return _strips([*map(name_of, runs)], [_row(run.grid("interpolations"), pair) for run in runs], 10)
+
+
+def neighbours(runs: Sequence[Run], columns: int = 8) -> Figure:
+    """Samples of each run, each above the training image that is nearest to it."""
+    labels, strips = [], []
+    for run in runs:
+        labels += [name_of(run), "nearest"]
+        strips += [_row(run.grid("neighbours"), row) for row in (0, 1)]
+    return _strips(labels, strips, columns, together=2)
+
+
+def neighbour_distances(run: Run) -> np.ndarray:
+    """Root mean square difference, in grey levels of 255, of ten samples to their nearest training images."""
+    grid = run.grid("neighbours").astype(float)
+    side = grid.shape[1] // 10
+    squared = np.square(grid[:side] - grid[side:]).reshape(side, 10, side, -1)
+    return np.sqrt(squared.mean(axis=(0, 2, 3)))
+
+
+def _row(grid: np.ndarray, row: int) -> np.ndarray:
+    side = grid.shape[1] // 10
+    return grid[row * side : (row + 1) * side]
+
+
+def _strips(labels: Sequence[str], strips: Sequence[np.ndarray], columns: int, together: int = 1) -> Figure:
+    """Rows of images, each with its label on the left; those that stand together touch."""
+    side = strips[0].shape[1] // 10
+    gap = max(side // 7, 1)
+    height = len(strips) * side + (len(strips) // together - 1) * gap
+    paper = 0 if strips[0].ndim == 2 else 255  # grey images are drawn as ink
+    canvas = np.full((height, side * columns, *strips[0].shape[2:]), paper, np.uint8)
+    starts = [row * side + row // together * gap for row in range(len(strips))]
+    for start, strip in zip(starts, strips, strict=True):
+        canvas[start : start + side] = strip[:side, : side * columns]
+    figure, axis = plt.subplots(figsize=(WIDTH, (WIDTH - 1.1) * height / (side * columns) + 0.1))
+    _image(axis, canvas)
+    axis.set_axis_on()
+    axis.grid(False)
+    axis.set_xticks([])
+    axis.set_yticks([start + side / 2 for start in starts], [fill(label, 13) for label in labels])
+    axis.tick_params(length=0, labelsize=9)
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+    return figure
+
+
+# ---------------------------------------------------------------- codes
+
+
+def posterior(runs: Sequence[Run], classes: Sequence[str] | None = None) -> Figure:
+    """The aggregated posterior of each run against the prior.
+
+    Above: test images' codes (sampled) in the plane of the two coordinates of largest and smallest
+    variance, with the circles that hold 39% and 86% of the prior and the same ellipses of the
+    aggregated posterior. Below: histogram of every coordinate against the normal density.
+
+    Args:
+        runs: two or three.
+        classes: names of the ten classes, to colour and label the codes by.
+    """
+    figure, axes = plt.subplots(
+        2,
+        len(runs),
+        figsize=(WIDTH, WIDTH / len(runs) + 1.9),
+        squeeze=False,
+        sharey="row",
+        height_ratios=[3, 2],
+    )
+    grid = np.linspace(-4, 4, 200)
+    for (above, below), run in zip(axes.T, runs, strict=True):
+        codes, mean, covariance = _codes(run)
+        order = covariance.diagonal().argsort()
+        pair = [order[-1], order[0]]
+        _scatter(above, codes[:, pair], run.codes()["label"].numpy(), classes)
+        _compare(above, mean[pair], covariance[np.ix_(pair, pair)])
+        above.set(title=name_of(run), aspect="equal", xlim=(-4, 4), ylim=(-4, 4))
+        above.set(xlabel=f"$z_{{{pair[0] + 1}}}$", ylabel=f"$z_{{{pair[1] + 1}}}$")
+        above.yaxis.labelpad = 0
+        for coordinate in codes.T:
+            below.hist(coordinate, grid[::6], density=True, histtype="step", color=COLOURS["sky"], lw=0.8)
+        below.plot(grid, np.exp(-(grid**2) / 2) / np.sqrt(2 * np.pi), color="black", label="$N(0, 1)$")
+        below.set(xlabel="each coordinate", yticks=[])
+    axes[1, 0].legend(loc="upper left")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure
+
+
+def variances(runs: Sequence[Run]) -> Figure:
+    """Variance of the codes in each dimension, a panel a run: of the means of images, and the noise on top.
+
+    Dimensions are in falling order of the means' variance. The prior's variance is the dashed line.
+    """
+    latents = [run.record["latent"] for run in runs]
+    figure, axes = plt.subplots(1, len(runs), figsize=(WIDTH, 2.2), sharey=True, squeeze=False)
+    for axis, run, found in zip(axes[0], runs, latents, strict=True):
+        means, noise = (np.array(found[key]) for key in ("code_variance", "posterior_variance"))
+        order = np.argsort(-means)
+        places = np.arange(1, len(order) + 1)
+        axis.bar(places, means[order], color=COLOURS["blue"], label="means of images")
+        axis.bar(places, noise[order], bottom=means[order], color=COLOURS["yellow"], label="encoder's noise")
+        axis.axhline(1, color=COLOURS["grey"], ls="--", lw=1.2)
+        axis.set_title(fill(name_of(run), 12), fontsize="small")
+        axis.xaxis.set_major_locator(mpl.ticker.MaxNLocator(3, integer=True))
+    axes[0, 0].set_ylabel("variance")
+    figure.supxlabel("dimension", fontsize="medium")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=2)
+    return figure
+
+
+def latent_map(
+    run: Run, decode: Callable[[Tensor], Tensor], classes: Sequence[str], side: int = 13
+) -> Figure:
+    """A latent plane: where test images lie on it, and what the decoder makes of it.
+
+    The decoded points are the prior's quantiles in either coordinate, so that each stands for the same
+    share of the prior.
+
+    Args:
+        run: a run with two latent dimensions.
+        decode: its decoder, codes ``(n, 2)`` to images ``(n, C, H, W)`` in [0, 1].
+        classes: names of the ten classes.
+        side: how many points a side are decoded.
+
+    Raises:
+        ValueError: the run has another number of latent dimensions.
+    """
+    if run.experiment.latent != 2:
+        raise ValueError(
+            f"a map needs 2 latent dimensions, {run.experiment.name} has {run.experiment.latent}"
+        )
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.2))
+    codes, mean, covariance = _codes(run)
+    _scatter(left, codes, run.codes()["label"].numpy(), classes)
+    _compare(left, mean, covariance)
+    left.set(title="codes of test images", aspect="equal", xlim=(-3.2, 3.2), ylim=(-3.2, 3.2))
+    left.set(xlabel="$z_1$", ylabel="$z_2$")
+    ticks = torch.special.ndtri((torch.arange(side, dtype=torch.float64) + 0.5) / side).float()
+    plane = torch.cartesian_prod(ticks.flip(0), ticks).flip(1)  # downwards z_2 falls, to the right z_1 rises
+    with torch.inference_mode():
+        images = decode(plane).mul(255).round().clamp(0, 255).to(torch.uint8).numpy()
+    _, channels, height, width = images.shape
+    canvas = images.reshape(side, side, channels, height, width).transpose(0, 3, 1, 4, 2)
+    canvas = canvas.reshape(side * height, side * width, channels)
+    _image(right, canvas[..., 0] if channels == 1 else canvas, "the plane, decoded")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure
+
+
+def overview(run: Run) -> Figure:
+    """What a WWAE is, drawn from a recorded run: images, their codes against the prior, new images."""
+    figure, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.0), width_ratios=[1, 1.3, 1])
+    for axis in axes:
+        axis.set_anchor("N")  # titles on one line
+    new, side = run.grid("samples"), run.grid("samples").shape[1] // 10
+    _image(axes[0], originals(run)[: 4 * side, : 4 * side], "images $x$")
+    _image(axes[2], new[: 4 * side, : 4 * side], "new: $G(z)$")
+    codes, mean, covariance = _codes(run)
+    _scatter(axes[1], codes[:, :2], run.codes()["label"].numpy(), [""] * 10)
+    _compare(axes[1], mean[:2], covariance[:2, :2])
+    axes[1].set(title="codes $z$", aspect="equal", xlim=(-2.9, 2.9), ylim=(-2.9, 2.9), xticks=[], yticks=[])
+    axes[1].grid(False)
+    for spine in axes[1].spines.values():
+        spine.set_visible(False)
+    for start, end, word in ((0, 1, "encode"), (1, 2, "decode")):
+        arrow = {"arrowstyle": "-|>", "lw": 1.8, "color": COLOURS["blue"]}
+        ends = {"xycoords": axes[end].transAxes, "textcoords": axes[start].transAxes}
+        axes[end].annotate("", (-0.02, 0.5), (1.02, 0.5), arrowprops=arrow, annotation_clip=False, **ends)
+        axes[start].text(1.03, 0.57, word, transform=axes[start].transAxes, color=COLOURS["blue"], fontsize=9)
+    figure.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    figure.get_layout_engine().set(wspace=0.22)
+    return figure
+
+
+def _image(axis: Axes, pixels: np.ndarray, title: str = "") -> None:
+    axis.imshow(pixels, cmap="gray_r", vmin=0, vmax=255, interpolation="nearest")
+    axis.set_title(title)
+    axis.set_axis_off()
+
+
+def _codes(run: Run) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One sampled code a kept test image, and mean and covariance of their aggregated posterior."""
+    kept = run.codes()
+    noise = torch.randn(kept["mean"].shape, generator=torch.Generator().manual_seed(0))
+    mean, covariance = total_moments(kept["mean"], kept["std"].square())
+    return (kept["mean"] + kept["std"] * noise).numpy(), mean.numpy(), covariance.numpy()
+
+
+def _scatter(axis: Axes, codes: np.ndarray, labels: np.ndarray, classes: Sequence[str] | None) -> None:
+    """Codes in a plane: a colour and a name at the median a class, where there are classes."""
+    dots = {"s": 3, "linewidths": 0, "alpha": 0.7, "rasterized": True}
+    if classes is None:
+        axis.scatter(*codes.T, color=COLOURS["sky"], **dots)
+        return
+    axis.scatter(*codes.T, color=np.array(CLASS_COLOURS)[labels], **dots)
+    for label, name in enumerate(classes):
+        own = codes[labels == label]
+        halo = [withStroke(linewidth=2.5, foreground="white")]
+        place = np.median(own, 0)
+        axis.text(
+            *place,
+            name,
+            ha="center",
+            va="center",
+            size=9,
+            weight="bold",
+            path_effects=halo,
+            color=CLASS_COLOURS[label],
+        )
+
+
+def _compare(axis: Axes, mean: np.ndarray, covariance: np.ndarray) -> None:
+    """Ellipses of the aggregated posterior and circles of the prior."""
+    _ellipses(axis, np.zeros(2), np.eye(2), "black", "prior", "-")
+    _ellipses(axis, mean, covariance, COLOURS["orange"], "aggregated posterior", "--")
+
+
+def _ellipses(
+    axis: Axes, mean: np.ndarray, covariance: np.ndarray, colour: str, label: str, line: str
+) -> None:
+    """The ellipses one and two standard deviations from the mean of a plane Gaussian."""
+    angle = np.linspace(0, 2 * np.pi, 200)
+    circle = np.linalg.cholesky(covariance) @ np.stack([np.cos(angle), np.sin(angle)])
+    for radius in (1, 2):
+        axis.plot(
+            *(mean[:, None] + radius * circle),
+            line,
+            color=colour,
+            lw=1.4,
+            label=label if radius == 1 else None,
+        )

@@ -1,0 +1,471 @@
+"""What did the runs measure? Markdown tables of records, and what methods and metrics are called."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..data import DATASETS
+from ..experiments import METHODS
+from ..runs import Run
+from .uncertainty import Measured, Spread, difference, largest_spread, measured, numbers
+
+__all__ = [
+    "COST",
+    "DATASET_NAMES",
+    "DECODED",
+    "HEADLINE",
+    "LEGEND",
+    "METRICS",
+    "NAMES",
+    "NORMALITY",
+    "QUALITY",
+    "SHARPNESS",
+    "STRUCTURE",
+    "Contest",
+    "Metric",
+    "across",
+    "cell",
+    "chosen",
+    "comparison",
+    "comparisons",
+    "compute",
+    "contests",
+    "markdown",
+    "name_of",
+    "near_best",
+    "peers",
+    "penalty_times",
+    "places",
+    "plus_minus",
+    "protocols",
+    "published",
+    "readings",
+    "settings",
+    "shared",
+    "table",
+]
+
+# How methods, data sets and metrics are called in figures and tables.
+NAMES = {
+    "wwae": "WWAE",
+    "vae": "VAE",
+    "vae_learned": "VAE, learned variance",
+    "vae_bernoulli": "VAE, Bernoulli",
+    "ae": "AE",
+    "wae_mmd": "WAE-MMD",
+    "wae_gan": "WAE-GAN",
+    "swae": "SWAE",
+    "cwae": "CWAE",
+    "gan": "DCGAN",
+    "wgan_gp": "WGAN-GP",
+}
+DATASET_NAMES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "celeba": "CelebA"}
+# variant -> what a contest of runs of this variant is called after its data set
+CONTESTS = {"": "", "reference": ", reference network"}
+GLUE = "\N{NO-BREAK SPACE}"  # a number and its uncertainty stay on one line
+NAMED_ELSEWHERE = ("dataset", "method", "variant")  # in the title of a run's column
+
+
+class Metric(NamedTuple):
+    """What a metric is called, how its value is written, and which end is better, if either."""
+
+    label: str
+    form: str
+    better: str = ""  # "lower", "higher"; "" where neither is
+
+
+METRICS = {
+    "fid": Metric("FID of prior samples", "{:.1f}", "lower"),
+    "fid_gaussian": Metric("FID, fitted Gaussian", "{:.1f}", "lower"),
+    "fid_mixture": Metric("FID, fitted mixture", "{:.1f}", "lower"),
+    "fid_interpolation": Metric("FID of interpolations", "{:.1f}", "lower"),
+    "fid_reconstruction": Metric("FID of reconstructions", "{:.1f}", "lower"),
+    "kid": Metric("KID", "{:.4f}", "lower"),
+    "precision": Metric("precision", "{:.3f}", "higher"),
+    "recall": Metric("recall", "{:.3f}", "higher"),
+    "density": Metric("density", "{:.3f}", "higher"),
+    "coverage": Metric("coverage", "{:.3f}", "higher"),
+    "sharpness": Metric("sharpness", "{:.4f}"),
+    "sharpness_data": Metric("sharpness of test images", "{:.4f}"),
+    "sharpness_gap": Metric("gap to theirs", "{:.3f}", "lower"),
+    "sharpness_reconstruction": Metric("sharpness of reconstructions", "{:.4f}"),
+    "sharpness_reconstruction_gap": Metric("gap of reconstructions", "{:.3f}", "lower"),
+    "squared_error": Metric("squared error an image", "{:.2f}", "lower"),
+    "knn_accuracy": Metric("nearest-neighbour accuracy", "{:.3f}", "higher"),
+    "linear_accuracy": Metric("linear accuracy", "{:.3f}", "higher"),
+    "posterior_w2_squared": Metric("squared W2, posterior to prior", "{:.3f}", "lower"),
+    "sliced_w2_squared": Metric("sliced squared W2", "{:.4f}", "lower"),
+    "sliced_w2_squared_floor": Metric("that of exact draws", "{:.4f}"),
+    "ks_mean": Metric("mean Kolmogorov-Smirnov distance", "{:.3f}", "lower"),
+    "ks_rejected": Metric("share of coordinates not N(0, 1)", "{:.2f}", "lower"),
+    "henze_zirkler": Metric("Henze-Zirkler statistic", "{:.2f}", "lower"),
+    "henze_zirkler_p": Metric("its p-value", "{:.3f}"),
+    "effective_dimension": Metric("effective dimension", "{:.2f}"),
+    "active_dimensions": Metric("active dimensions", "{:.0f}"),
+    "posterior_variance": Metric("mean encoder variance", "{:.4f}"),
+    "train_minutes": Metric("training, minutes", "{:.1f}", "lower"),
+    "epoch_seconds": Metric("an epoch, seconds", "{:.1f}", "lower"),
+}
+# What a table shows together.
+HEADLINE = ("fid", "squared_error", "posterior_w2_squared", "posterior_variance")
+DECODED = ("fid", "fid_gaussian", "fid_mixture", "fid_interpolation", "fid_reconstruction", "squared_error")
+QUALITY = ("kid", "precision", "recall", "density", "coverage")
+SHARPNESS = ("sharpness_data", "sharpness", "sharpness_gap", "sharpness_reconstruction_gap")
+STRUCTURE = (
+    "knn_accuracy",
+    "linear_accuracy",
+    *("effective_dimension", "active_dimensions", "posterior_variance"),
+)
+NORMALITY = (
+    *("posterior_w2_squared", "sliced_w2_squared", "sliced_w2_squared_floor"),
+    *("ks_mean", "ks_rejected", "henze_zirkler"),
+)
+COST = ("train_minutes", "epoch_seconds")
+LEGEND = (
+    "*±: 95% t-interval of the mean over three or more seeds. In brackets: with fewer seeds, the standard "
+    "error of measuring the trained model, which leaves out how training spreads. Bold: the best, where its "
+    "lead over every other exceeds the 95% uncertainty of the difference over seeds; a single run is taken "
+    "to vary as the method on the same data that varies most. -: not measured, or there is no such thing.*"
+)
+
+
+def name_of(run: Run) -> str:
+    """How figures and tables call a run: its method, and its variant where it has one."""
+    chosen = run.experiment
+    return NAMES.get(chosen.method, chosen.method) + (
+        f" ({chosen.variant.replace('_', ' ')})" if chosen.variant else ""
+    )
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]], words: int = 1) -> str:
+    """A Markdown table; its first ``words`` columns are words, set left, the others numbers, set right."""
+    rule = ["---"] * words + ["---:"] * (len(head) - words)
+    return "\n".join(f"| {' | '.join(line)} |" for line in [head, rule, *rows])
+
+
+# ---------------------------------------------------------------- single runs
+
+
+def table(runs: Sequence[Run], keys: Sequence[str] = HEADLINE) -> str:
+    """Metrics of recorded runs, a run a row; a column where a run has the metric."""
+    found = [numbers(run) for run in runs]
+    shown = [key for key in keys if any(key in one for one in found)]
+    rows = [
+        [name_of(run), *(METRICS[key].form.format(one[key]) if key in one else "-" for key in shown)]
+        for run, one in zip(runs, found, strict=True)
+    ]
+    return markdown(["method", *(METRICS[key].label for key in shown)], rows)
+
+
+def readings(runs: Sequence[Run], labels: Sequence[str], keys: Sequence[str]) -> str:
+    """What a figure of metrics against a choice shows, in words: of each metric the value at each choice."""
+    return " ".join(
+        f"{METRICS[key].label}: "
+        + ", ".join(
+            f"{METRICS[key].form.format(run.metrics[key])} at {label}"
+            for run, label in zip(runs, labels, strict=True)
+            if key in run.metrics
+        )
+        + "."
+        for key in keys
+    )
+
+
+def shared(runs: Sequence[Run], keys: Sequence[str]) -> list[str]:
+    """Those of the metrics that every run has."""
+    return [key for key in keys if all(key in run.metrics for run in runs)]
+
+
+def near_best(runs: Sequence[Run], key: str, share: float = 0.1) -> list[Run]:
+    """The runs whose metric is within a share of the best one's, in the order given.
+
+    Raises:
+        ValueError: no run has the metric, or neither end of it is better.
+    """
+    better = METRICS[key].better
+    found = [run.metrics[key] for run in runs if key in run.metrics]
+    if not found or not better:
+        raise ValueError(f"there is no best {key} among these runs")
+    best = min(found) if better == "lower" else max(found)
+    return [run for run in runs if key in run.metrics and abs(run.metrics[key] - best) <= share * abs(best)]
+
+
+def settings(runs: Sequence[Run]) -> str:
+    """Configuration and circumstances of recorded runs, a run a column."""
+    columns = [_settings(run) for run in runs]
+    rows = [[key, *(column[key] for column in columns)] for key in columns[0]]
+    return markdown(["", *map(name_of, runs)], rows, words=len(runs) + 1)
+
+
+def _settings(run: Run) -> dict[str, str]:
+    images, environment = run.record["data"], run.record["environment"]
+    machine = [environment["device"], f"{environment['threads']} thread(s)", environment["precision"]]
+    return {
+        "data": f"{images['train']['images']:,} images, {images['source']}",
+        **{
+            f"`{key}`": str(value)
+            for key, value in run.record["config"].items()
+            if key not in NAMED_ELSEWHERE
+        },
+        "computed on": ", ".join([*machine, f"torch {environment['torch']}"]),
+        "training time": f"{environment['train_seconds'] / 60:.0f} min",
+    }
+
+
+# ---------------------------------------------------------------- methods, over their seeds
+
+
+class Contest(NamedTuple):
+    """Methods trained alike on one data set: its title, and the runs of each method, all seeds."""
+
+    title: str
+    dataset: str
+    methods: dict[str, list[Run]]
+
+    def measured(self, key: str) -> dict[str, Measured]:
+        """A metric of every method that has it."""
+        found = {name: measured(runs, key) for name, runs in self.methods.items()}
+        return {name: one for name, one in found.items() if one}
+
+    def spread(self, key: str) -> Spread | None:
+        """How far a metric varies over seeds at most, which a method of a single seed is taken to do."""
+        return largest_spread(self.measured(key).values())
+
+
+def contests(runs: Sequence[Run]) -> list[Contest]:
+    """Every contest that runs belong to, methods in the order of ``METHODS``; other variants are left out."""
+    found = []
+    for dataset in DATASETS:
+        for variant, words in CONTESTS.items():
+            here = [
+                run for run in runs if (run.experiment.dataset, run.experiment.variant) == (dataset, variant)
+            ]
+            methods = {name: [run for run in here if run.experiment.method == name] for name in METHODS}
+            methods = {name: some for name, some in methods.items() if some}
+            if methods:
+                found.append(Contest(DATASET_NAMES[dataset] + words, dataset, methods))
+    return found
+
+
+def comparison(contest: Contest, keys: Sequence[str] = HEADLINE) -> str:
+    """Metrics of a contest's methods over their seeds, a method a row; ``LEGEND`` explains the cells."""
+    columns = {key: column for key in keys if (column := contest.measured(key))}
+    written = [_column(column, METRICS[key]) for key, column in columns.items()]
+    rows = [
+        [NAMES[name], str(len(runs)), *(column.get(name, "-") for column in written)]
+        for name, runs in contest.methods.items()
+    ]
+    return markdown(["method", "seeds", *(METRICS[key].label for key in columns)], rows)
+
+
+def comparisons(runs: Sequence[Run], keys: Sequence[str] = HEADLINE) -> str:
+    """:func:`comparison` of every contest in which one of the metrics was measured, each under its title."""
+    return "\n\n".join(
+        f"**{contest.title}**\n\n{comparison(contest, keys)}"
+        for contest in contests(runs)
+        if any(contest.measured(key) for key in keys)
+    )
+
+
+def across(runs: Sequence[Run], key: str) -> str:
+    """One metric of every method in every contest that has it, and of how many seeds."""
+    head, columns = ["method"], []
+    for contest in contests(runs):
+        if found := contest.measured(key):
+            head += [contest.title, "seeds"]
+            columns += [_column(found, METRICS[key]), {name: str(one.seeds) for name, one in found.items()}]
+    rows = [
+        [NAMES[name], *(column.get(name, "-") for column in columns)]
+        for name in METHODS
+        if any(name in column for column in columns)
+    ]
+    return markdown(head, rows)
+
+
+def places(runs: Sequence[Run], key: str, method: str = "wwae") -> list[str]:
+    """Where a method comes in each contest by a metric, how surely, and who is first: a sentence each."""
+    metric, lines = METRICS[key], []
+    for contest in contests(runs):
+        found = contest.measured(key)
+        order = sorted(found, key=lambda name: found[name].mean, reverse=metric.better == "higher")
+        if method in found:
+            place, ours = order.index(method) + 1, f"{NAMES[method]} {cell(found[method], metric)}"
+            first = f"; {metric.better[:-2]}est is {NAMES[order[0]]}, {cell(found[order[0]], metric)}"
+            lines.append(
+                f"{contest.title}, {metric.label}: {ours}, place {place} of {len(order)}"
+                f"{_within(found, method, metric.better)}{first if place > 1 else ''}."
+            )
+    return lines
+
+
+def _within(found: Mapping[str, Measured], method: str, better: str) -> str:
+    """Between which places a method surely is, where training's spread is known and they are not one."""
+    spread = largest_spread(found.values())
+    gaps = [difference(found[method], one, spread) for name, one in found.items() if name != method]
+    sure = [(gap.value > 0) == (better == "lower") for gap in gaps if gap.sure]
+    least, most = 1 + sum(sure), len(found) - sure.count(False)
+    return f" ({least} to {most} at 95%)" if spread and least < most else ""
+
+
+def cell(one: Measured, metric: Metric) -> str:
+    """``mean ± interval`` over several seeds, else ``mean (standard error)``, else the mean alone."""
+    if not math.isnan(one.interval):
+        return plus_minus(one.mean, one.interval, metric.form)
+    form = _form(metric.form, one.error)
+    return form.format(one.mean) + ("" if math.isnan(one.error) else f"{GLUE}({form.format(one.error)})")
+
+
+def plus_minus(value: float, half: float, form: str, sign: str = "") -> str:
+    """``value ± half``, the value alone where half is nan; ``sign`` is that of format specifications."""
+    form = _form(form, half)
+    text = form.replace(":", f":{sign}").format(value)
+    return text if math.isnan(half) else f"{text}{GLUE}±{GLUE}{form.format(half)}"
+
+
+def _form(form: str, spread: float) -> str:
+    """The format, with as many decimals more as the spread needs to show a digit."""
+    decimals = int(form[form.index(".") + 1 : form.index("f")])
+    if spread > 0 and float(form.format(spread)) == 0:
+        decimals = math.ceil(-math.log10(spread))
+    return f"{{:.{decimals}f}}"
+
+
+def _column(column: Mapping[str, Measured], metric: Metric) -> dict[str, str]:
+    """The cells of one metric, the best in bold where it is surely so."""
+    best = _best(column, metric.better)
+    cells = {name: cell(one, metric) for name, one in column.items()}
+    return cells | ({best: f"**{cells[best]}**"} if best else {})
+
+
+def _best(column: Mapping[str, Measured], better: str) -> str | None:
+    """The method whose lead over every other exceeds its uncertainty, if there is one."""
+    if len(column) < 2 or not better:
+        return None
+    best = (min if better == "lower" else max)(column, key=lambda name: column[name].mean)
+    spread = largest_spread(column.values())
+    others = [one for name, one in column.items() if name != best]
+    return best if all(difference(column[best], one, spread).sure for one in others) else None
+
+
+# ---------------------------------------------------------------- published numbers
+
+
+def peers() -> dict[str, Any]:
+    """``book/published.json``: sources with their protocols, and the results they give."""
+    path = Path(__file__).resolve().parents[2] / "book" / "published.json"
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def published(runs: Sequence[Run], dataset: str, key: str = "fid") -> str:
+    """Ours beside what others published for a data set, a method a row and a source a column."""
+    theirs = peers()
+    results = [one for one in theirs["results"] if one["dataset"] == dataset and key in one]
+    columns: dict[str, dict[str, str]] = {}
+    for contest in contests(runs):
+        if contest.dataset == dataset and (found := contest.measured(key)):
+            title = contest.title.replace(DATASET_NAMES[dataset], "this book")
+            columns[title] = {name: cell(one, METRICS[key]) for name, one in found.items()}
+    for name, source in theirs["sources"].items():
+        given = {one["method"] or one["label"]: _peer(one, key) for one in results if one["source"] == name}
+        if given:
+            columns[source["name"]] = given
+    named = list(dict.fromkeys(name for column in columns.values() for name in column))
+    order = [name for name in METHODS if name in named] + [name for name in named if name not in METHODS]
+    rows = [
+        [NAMES.get(name, name), *(column.get(name, "-") for column in columns.values())] for name in order
+    ]
+    return markdown(["method", *columns], rows)
+
+
+def _peer(one: Mapping[str, Any], key: str) -> str:
+    spread = f"{GLUE}±{GLUE}{one[f'{key}_spread']}" if f"{key}_spread" in one else ""
+    return f"{'~' if one.get('approximate') else ''}{one[key]}{spread}"
+
+
+def protocols() -> str:
+    """How the published numbers were measured, a source a row."""
+    rows = [
+        [
+            f"[{source['name']}]({source['url']}), {source['where']}",
+            source["network"] or "-",
+            _by_dataset(source["latent"]),
+            _by_dataset(source["epochs"]),
+            _by_dataset(source["images"]),
+            "-" if source["samples"] is None else f"{source['samples']:,}",
+            source["reference"] or "-",
+            source["choice"] or "-",
+        ]
+        for source in peers()["sources"].values()
+    ]
+    head = ["source", "network", "latent dimension", "epochs", "images", "samples", "reference", "reported"]
+    return markdown(head, rows, words=len(head))
+
+
+def _by_dataset(value: Any) -> str:
+    """A value that holds for every data set, or the value of each, data sets that share one together."""
+    if not isinstance(value, dict):
+        return "-" if value is None else str(value)
+    shared: dict[str, list[str]] = {}
+    for dataset, one in value.items():
+        shared.setdefault(str(one), []).append(DATASET_NAMES[dataset])
+    if len(value) == len(DATASET_NAMES) and len(shared) == 1:
+        return next(iter(shared))
+    return "; ".join(f"{one} ({', '.join(names)})" for one, names in shared.items()) or "-"
+
+
+# ---------------------------------------------------------------- choices and cost
+
+
+def chosen(runs: Sequence[Run], field: str, method: str = "wwae") -> str:
+    """What a method's experiments were configured to, by data set where they differ."""
+    values = {
+        contest.dataset: f"{value:g}" if isinstance(value, float) else str(value)
+        for contest in reversed(contests(runs))
+        if method in contest.methods
+        for value in [getattr(contest.methods[method][0].experiment, field)]
+    }
+    distinct = set(values.values())
+    return distinct.pop() if len(distinct) == 1 else _by_dataset(dict(reversed(values.items())))
+
+
+def penalty_times(timings: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """Milliseconds of each penalty with its gradient, by size of the batch, from the benchmark's record."""
+    sizes = list(dict.fromkeys((one["n"], one["d"]) for one in timings["measured"]))
+    seconds = {(one["method"], one["n"], one["d"]): one["seconds"] for one in timings["measured"]}
+    rows = [
+        [
+            words,
+            *(f"{1e3 * seconds[method, *size]:.2f}" if (method, *size) in seconds else "-" for size in sizes),
+        ]
+        for method, words in names.items()
+    ]
+    return markdown(["milliseconds", *(f"{n:,} codes, d = {d}" for n, d in sizes)], rows)
+
+
+def compute(runs: Sequence[Run]) -> str:
+    """Runs and hours of training, by data set and machine."""
+    groups: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        environment = run.record["environment"]
+        machine = f"{environment['device']}, {environment['threads']} thread(s), {environment['precision']}"
+        groups.setdefault((run.experiment.dataset, machine), []).append(run)
+    rows = [
+        [
+            DATASET_NAMES[dataset],
+            machine,
+            str(len(groups[dataset, machine])),
+            _hours(groups[dataset, machine]),
+        ]
+        for dataset, machine in sorted(groups, key=lambda group: (list(DATASETS).index(group[0]), group[1]))
+    ]
+    if len(rows) > 1:
+        rows.append(["together", "", str(len(runs)), _hours(runs)])
+    return markdown(["data set", "trained on", "runs", "hours of training"], rows, words=2)
+
+
+def _hours(runs: Sequence[Run]) -> str:
+    return f"{sum(run.record['environment']['train_seconds'] for run in runs) / 3600:.1f}"
