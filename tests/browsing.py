@@ -7,7 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
-from wwae_lib import export
+from wwae_lib.book import explorers
 
 ROOT = Path(__file__).resolve().parents[1]
 SITE = ROOT / "_build" / "html"
@@ -21,7 +21,7 @@ PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobil
 
 
 def assert_current() -> None:
-    for path in export.explorer_folder().iterdir():
+    for path in explorers.explorer_folder().iterdir():
         built = SITE / "_static" / "explorers" / path.name
         assert built.exists() and built.read_bytes() == path.read_bytes(), (
             f"{built} is out of date: make book"

@@ -1,6 +1,5 @@
 """The book's notebooks and assets: executed, clean, in order, complete."""
 
-import ast
 import hashlib
 import json
 import re
@@ -9,6 +8,7 @@ import sys
 from pathlib import Path
 
 import execute_notebooks
+import library_pages
 import nbformat
 import pytest
 import yaml
@@ -123,44 +123,17 @@ def test_vendored_files_are_those_that_were_vendored(name):
     assert found == sums
 
 
-# From the ground floor up: a module imports only what stands before it.
-FLOORS = [
-    "processes",
-    "gaussian",
-    "ot_checks",
-    "networks",
-    "data",
-    "penalties",
-    "toy",
-    "experiments",
-    "runs",
-    "selection",
-    "uncertainty",
-    "tables",
-    "verdicts",
-    "methods",
-    "figures",
-    "inception",
-    "fidelity",
-    "latents",
-    "evaluation",
-    "export",
-    "training",
-    "reproduce",
-    "__main__",
-]
+def test_nothing_but_the_command_line_imports_the_books_own_modules():
+    importers = {name: library_pages.imported(path) for name, path in library_pages.modules().items()}
+    core = {name: found for name, found in importers.items() if not name.startswith("book.")}
+    assert {name for name, found in core.items() if any(one.startswith("book.") for one in found)} == {
+        "__main__"
+    }
+    assert len(core) < len(importers)
 
 
-def test_imports_lead_only_downwards():
-    library = ROOT / "wwae_lib"
-    assert {path.stem for path in library.glob("*.py")} == {*FLOORS, "__init__"}
-    for floor, name in enumerate(FLOORS):
-        for node in ast.walk(ast.parse((library / f"{name}.py").read_text())):
-            if isinstance(node, ast.ImportFrom):
-                assert not (node.module or "").startswith("wwae_lib"), f"{name} imports by absolute name"
-            if isinstance(node, ast.ImportFrom) and node.level:
-                imported = {node.module} if node.module else {alias.name for alias in node.names}
-                assert imported <= set(FLOORS[:floor]), f"{name} imports {imported}"
+def test_the_imports_hold_no_circle():
+    assert library_pages.floors().keys() == library_pages.modules().keys()  # a circle is an error
 
 
 class TestSiteCheck:

@@ -18,7 +18,8 @@ import torch
 from browsing import EXPLORERS, PHONE, ROOT, opened, scrolls_sideways, settled
 from PIL import Image
 
-from wwae_lib import evaluation, export, runs
+from wwae_lib import evaluation, runs
+from wwae_lib.book import explorers
 from wwae_lib.gaussian import w2_squared
 
 AUDIT = Path(__file__).with_name("audit.js")
@@ -30,7 +31,7 @@ def gaussians(generator: np.random.Generator, n: int) -> list[dict]:
     found = []
     for _ in range(2 * n):
         angle, axes = generator.uniform(0, np.pi), generator.uniform(0.15, 1.5, 2)
-        (a, b), (_, c) = export._covariance(angle, axes)
+        (a, b), (_, c) = explorers._covariance(angle, axes)
         found.append({"mean": generator.normal(size=2).tolist(), "cov": [a, b, c]})
     return [{"first": x, "second": y} for x, y in zip(found[:n], found[n:], strict=True)]
 
@@ -68,14 +69,14 @@ def test_the_pages_formulas_are_the_librarys(browser):
         root, matrix = full(page_says["root"]), full(page_says["map"])
         torch.testing.assert_close(root @ root, full(first["cov"]), **close)
         assert (torch.linalg.eigvalsh(root) > 0).all()
-        expected = export.transport_matrix(full(first["cov"]), full(second["cov"]))
+        expected = explorers.transport_matrix(full(first["cov"]), full(second["cov"]))
         # Through S1^{-1/2} twice: the condition number of S1, at most 100, multiplies the rounding.
         torch.testing.assert_close(matrix, expected, rtol=1e-11, atol=1e-11)
         # Constant speed: the distance from the start at t is t times the whole.
         assert ours(first, page_says["third"]) == pytest.approx(
             0.09 * ours(first, second), rel=1e-9, abs=1e-12
         )
-        again = export._covariance(page_says["axes"]["angle"], page_says["axes"]["axes"])
+        again = explorers._covariance(page_says["axes"]["angle"], page_says["axes"]["axes"])
         np.testing.assert_allclose(again, full(first["cov"]).numpy(), **close)
 
 
@@ -158,14 +159,14 @@ def test_two_gaussians_by_keyboard(browser):
         handle(page, "first-mean").focus()
         page.keyboard.press("ArrowRight")
         mean = page.evaluate("wwaeExplorer.gaussian.state.shapes[0].mean")
-        start = export.SHAPES[0]["mean"]
+        start = explorers.SHAPES[0]["mean"]
         assert mean == pytest.approx([start[0] + 0.1, start[1]])
         page.keyboard.press("Tab")  # to its first axis
         for key in ("ArrowUp", "ArrowLeft", "Shift+ArrowUp"):
             page.keyboard.press(key)
         shape = page.evaluate("wwaeExplorer.gaussian.state.shapes[0]")
-        assert shape["axes"][0] == pytest.approx(export.SHAPES[0]["axes"][0] + 0.3)
-        assert shape["angle"] == pytest.approx(export.SHAPES[0]["angle"] + np.pi / 36)
+        assert shape["axes"][0] == pytest.approx(explorers.SHAPES[0]["axes"][0] + 0.3)
+        assert shape["angle"] == pytest.approx(explorers.SHAPES[0]["angle"] + np.pi / 36)
         assert shown(page) != before
         spoken = handle(page, "first-axis0").get_attribute("aria-valuetext")
         assert re.search(r"standard deviation \d\.\d\d, turned by \d+ degrees", spoken)
@@ -210,7 +211,7 @@ Decoders = dict[tuple[str, str], Any]
 
 def decoders_of(results: Path) -> Decoders:
     """The decoders that the page should hold, as torch has them."""
-    found = [run for dataset in export.SHOWN for run in export.recorded(results, dataset)]
+    found = [run for dataset in explorers.SHOWN for run in explorers.recorded(results, dataset)]
     return {(run.experiment.dataset, run.experiment.method): evaluation.load_method(run) for run in found}
 
 
@@ -227,9 +228,9 @@ def small_site(shelf, tmp_path_factory) -> Path:
     """A page with the explorers of small runs on every data set, whatever the book has recorded so far."""
     root = tmp_path_factory.mktemp("site")
     folder, page = root / "_static" / "explorers", root / "book" / "explorers.html"
-    export.export(folder, shelf)
+    explorers.export(folder, shelf)
     for name in ("explorers.css", "latent.js", "faces.js"):
-        shutil.copy(export.explorer_folder() / name, folder)
+        shutil.copy(explorers.explorer_folder() / name, folder)
     for k, path in enumerate(sorted(folder.glob("*.png"))):
         draw_test_card(path, k)
     stills = [(folder / f"{name}-still.html").read_text(encoding="utf-8") for name in ("latent", "faces")]
@@ -251,10 +252,10 @@ def draw_test_card(path: Path, blue: int) -> None:
     """Each image of a sheet in a colour of its own: small runs decode nearly the same everywhere."""
     with Image.open(path) as image:
         pixels = np.asarray(image).copy()
-    side = len(pixels) // export.FACES
-    for row in range(export.FACES):
+    side = len(pixels) // explorers.FACES
+    for row in range(explorers.FACES):
         for column in range(12):
-            left = column * side + export.GAP * ((column > 0) + (column > 10))
+            left = column * side + explorers.GAP * ((column > 0) + (column > 10))
             colour = [20 + 20 * column, 30 + 60 * row, 50 + 150 * blue, 255]
             pixels[row * side : (row + 1) * side, left : left + side] = colour
     Image.fromarray(pixels).save(path)
@@ -371,7 +372,7 @@ def test_the_map_by_mouse(browser, decoders):
         page.locator("#ex-interpolation").fill("0.5")
         place = assert_drawn(page, decoders)
         codes, labels = decoders_codes()
-        first, last = (int((labels == label).nonzero()[0]) for label in (4, export.PAIR[1]))
+        first, last = (int((labels == label).nonzero()[0]) for label in (4, explorers.PAIR[1]))
         np.testing.assert_allclose(point(page)["code"], (codes[first] + codes[last]) / 2, atol=1e-6)
         page.locator("#latent-explorer .ex-classes button").nth(1).click()
         assert page.locator("#latent-explorer .ex-map").first.locator(".ex-dots.ex-faint").count() == 9
@@ -398,7 +399,7 @@ def test_the_readers_data_set_is_shown_and_its_runs_alone(browser, site):
                 assert_drawn(page, decoders, method)
             assert (
                 page.locator("#latent-explorer .ex-classes button").all_inner_texts()
-                == export.SHOWN[dataset][1]
+                == explorers.SHOWN[dataset][1]
             )
             assert page.locator("#latent-explorer .ex-name").count() == 10 * len(recorded[dataset])
             assert not scrolls_sideways(page)
@@ -432,7 +433,7 @@ def test_the_map_by_keyboard(browser, decoders):
         page.keyboard.press("End")
         assert_drawn(page, decoders)
         codes, labels = decoders_codes()
-        last = int((labels == export.PAIR[1]).nonzero()[0])
+        last = int((labels == explorers.PAIR[1]).nonzero()[0])
         np.testing.assert_allclose(point(page)["code"], codes[last], atol=1e-6)
         page.wait_for_function(
             "document.querySelector('#latent-explorer [role=status]').textContent.includes('nearest code')"
@@ -465,7 +466,7 @@ def test_the_map_by_touch_without_holding_the_page(browser, decoders):
 
 def show_faces(page, results: Path) -> bool:
     """Scroll to the faces; false where no run on them is recorded, which the page must say."""
-    recorded = [run.experiment.method for run in export.recorded(results, "celeba")]
+    recorded = [run.experiment.method for run in explorers.recorded(results, "celeba")]
     assert page.locator("#faces-explorer .ex-sheet").count() == len(recorded)
     if not recorded:
         assert page.get_by_text("no run on CelebA").is_visible()
@@ -485,11 +486,11 @@ def assert_faces(page, page_file: Path) -> tuple[int, int]:
         path = page_file.parent / frame.locator("img").get_attribute("src")
         with Image.open(path) as image:
             sheets.append(np.asarray(image.convert("RGB")))
-        side = len(sheets[-1]) // export.FACES
-        left = side + export.GAP + step * side
+        side = len(sheets[-1]) // explorers.FACES
+        left = side + explorers.GAP + step * side
         inside, mark = frame.bounding_box(), frame.locator(".ex-mark").bounding_box()
         assert mark["x"] - inside["x"] == pytest.approx(left * inside["width"] / sheets[-1].shape[1], abs=2)
-        assert mark["y"] - inside["y"] == pytest.approx(row * inside["height"] / export.FACES, abs=2)
+        assert mark["y"] - inside["y"] == pytest.approx(row * inside["height"] / explorers.FACES, abs=2)
     columns = [(sheets[0], 0), *((sheet, left) for sheet in sheets), (sheets[0], sheets[0].shape[1] - side)]
     canvases = page.locator("#faces-explorer .ex-stage canvas").all()
     for canvas, (sheet, left) in zip(canvases, columns, strict=True):
@@ -570,7 +571,7 @@ def test_faces_without_javascript(browser, site):
     page_file, results = site
     with opened(browser, page_file, java_script_enabled=False) as page:
         sheets = page.locator("#faces-explorer .ex-sheet img")
-        assert sheets.count() == len(export.recorded(results, "celeba"))
+        assert sheets.count() == len(explorers.recorded(results, "celeba"))
         for sheet in sheets.all():
             sheet.scroll_into_view_if_needed()
             assert sheet.bounding_box()["height"] > 100

@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from wwae_lib import __main__, evaluation, export, runs
+from wwae_lib import __main__, evaluation, runs
+from wwae_lib.book import explorers
 from wwae_lib.gaussian import w2_squared
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def written(finished, tmp_path_factory):
     """The scripts of one small run, by file name."""
     folder = tmp_path_factory.mktemp("explorers")
-    export.export(folder, finished.path.parents[2])
+    explorers.export(folder, finished.path.parents[2])
     return {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()}
 
 
@@ -52,20 +53,20 @@ def test_a_script_holds_the_decoder_and_the_codes(written, finished):
 
 
 def test_the_same_run_gives_the_same_bytes(written, finished, tmp_path):
-    for path in export.export(tmp_path, finished.path.parents[2]):
+    for path in explorers.export(tmp_path, finished.path.parents[2]):
         assert path.read_text(encoding="utf-8") == written[path.name]
 
 
 def test_only_what_was_recorded_is_written(written, tmp_path):
     assert set(written) == {"gaussian-still.html", "faces-still.html", "latent-still.html", "mnist-wwae.js"}
     assert "no run on CelebA" in written["faces-still.html"]
-    paths = export.export(tmp_path / "explorers", tmp_path / "no results")
+    paths = explorers.export(tmp_path / "explorers", tmp_path / "no results")
     assert [path.name for path in paths] == ["gaussian-still.html", "faces-still.html"]
 
 
 def test_the_books_explorers_show_its_recorded_runs_and_no_others(tmp_path):
-    made = {path.name: path for path in export.export(tmp_path, ROOT / "book" / "results")}
-    there = {path.name: path for path in export.explorer_folder().iterdir() if "-" in path.name}
+    made = {path.name: path for path in explorers.export(tmp_path, ROOT / "book" / "results")}
+    there = {path.name: path for path in explorers.explorer_folder().iterdir() if "-" in path.name}
     assert sorted(made) == sorted(there), "run python -m wwae_lib export"
     assert {"mnist-wwae.js", "mnist-vae.js"} <= made.keys()
     for name, path in made.items():
@@ -79,25 +80,25 @@ def pixels(path: Path) -> np.ndarray:
 
 
 def test_a_sheet_is_cut_from_what_the_run_recorded(shelf, tmp_path):
-    export.export(tmp_path, shelf)
-    for method in export.METHODS:
+    explorers.export(tmp_path, shelf)
+    for method in explorers.METHODS:
         run = runs.load(shelf / "celeba" / method / "seed-0")
         shown = pixels(tmp_path / f"celeba-{method}.png")
-        assert shown.shape == (export.FACES * 64, 12 * 64 + 2 * export.GAP, 4)
-        middle = shown[:, 64 + export.GAP : -64 - export.GAP]
-        np.testing.assert_array_equal(middle[..., :3], run.grid("interpolations")[: export.FACES * 64])
-        assert (shown[:, 64 : 64 + export.GAP, 3] == 0).all() and (middle[..., 3] == 255).all()
+        assert shown.shape == (explorers.FACES * 64, 12 * 64 + 2 * explorers.GAP, 4)
+        middle = shown[:, 64 + explorers.GAP : -64 - explorers.GAP]
+        np.testing.assert_array_equal(middle[..., :3], run.grid("interpolations")[: explorers.FACES * 64])
+        assert (shown[:, 64 : 64 + explorers.GAP, 3] == 0).all() and (middle[..., 3] == 255).all()
         decoder = evaluation.load_method(run)
         kept = run.codes()["mean"]
         for start, column, photographs in ((0, 0, shown[:, :64]), (10, -1, shown[:, -64:])):
             with torch.inference_mode():
-                ends = evaluation.to_pixels(decoder.decode(kept[start : start + export.FACES]))
-            cells = middle.reshape(export.FACES, 64, 10, 64, 4)[:, :, column, :, :3]
+                ends = evaluation.to_pixels(decoder.decode(kept[start : start + explorers.FACES]))
+            cells = middle.reshape(explorers.FACES, 64, 10, 64, 4)[:, :, column, :, :3]
             np.testing.assert_allclose(
                 cells.astype(int), ends.permute(0, 2, 3, 1).numpy(), atol=2
             )  # half precision
             originals = run.grid("reconstructions").reshape(10, 64, 10, 64, 3)[2 * (start > 0)]
-            expected = originals.transpose(1, 0, 2, 3)[: export.FACES].reshape(-1, 64, 3)
+            expected = originals.transpose(1, 0, 2, 3)[: explorers.FACES].reshape(-1, 64, 3)
             np.testing.assert_array_equal(photographs[..., :3], expected)
 
 
@@ -108,7 +109,7 @@ def test_planes_are_orthonormal_and_hold_the_variance_they_claim():
     centres[:, 4], centres[:, 5] = torch.tensor([3.0, -3, 0, 0]), torch.tensor([0.0, 0, 2, -2])
     codes = torch.randn(400, 6, generator=generator) * 0.1 + centres[labels]
     codes[:, 0] *= 50  # the direction of largest variance says nothing about the classes
-    classes, principal = export.planes(codes, labels)
+    classes, principal = explorers.planes(codes, labels)
     for plane in (classes, principal):
         basis = np.array(plane["basis"])
         np.testing.assert_allclose(basis @ basis.T, np.eye(2), atol=3e-6)  # six decimals
@@ -122,15 +123,15 @@ def test_planes_are_orthonormal_and_hold_the_variance_they_claim():
 def test_the_transport_matrix_carries_one_covariance_to_the_other():
     generator = torch.Generator().manual_seed(1)
     first, second = (x @ x.mT for x in torch.randn(2, 3, 3, dtype=torch.float64, generator=generator))
-    matrix = export.transport_matrix(first, second)
+    matrix = explorers.transport_matrix(first, second)
     torch.testing.assert_close(matrix @ first @ matrix, second, rtol=1e-9, atol=1e-9)
     assert (torch.linalg.eigvalsh(matrix) > 0).all()
 
 
 def test_the_still_gaussians_show_their_distance():
-    text = export.gaussian_still()
+    text = explorers.gaussian_still()
     total, mean, bures = map(float, re.findall(r"<b>([\d.]+)</b>", text))
-    moments = [(s["mean"], export._covariance(s["angle"], s["axes"])) for s in export.SHAPES]
+    moments = [(s["mean"], explorers._covariance(s["angle"], s["axes"])) for s in explorers.SHAPES]
     (mean1, cov1), (mean2, cov2) = moments
     expected = w2_squared(*map(np.array, (mean1, cov1, mean2, cov2))).item()
     assert total == pytest.approx(expected, abs=0.006)
@@ -142,7 +143,7 @@ def test_the_still_map_shows_what_the_decoder_makes(written, finished):
     with Image.open(io.BytesIO(base64.b64decode(picture))) as image:
         shown = np.asarray(image.convert("L"))
     kept = finished.codes()
-    start = int((kept["label"] == export.PAIR[0]).nonzero()[0])
+    start = int((kept["label"] == explorers.PAIR[0]).nonzero()[0])
     decoded = evaluation.load_method(finished).decode(kept["mean"][start : start + 1])[0, 0].detach().numpy()
     np.testing.assert_allclose(255 - shown.astype(float), 255 * decoded, atol=0.51)
     assert written["latent-still.html"].count("h0") == len(kept["label"])
@@ -150,7 +151,7 @@ def test_the_still_map_shows_what_the_decoder_makes(written, finished):
 
 def test_an_unknown_layer_is_named():
     with pytest.raises(ValueError, match="Tanh"):
-        export._layers(nn.Sequential(nn.Linear(2, 2), nn.Tanh()))
+        explorers._layers(nn.Sequential(nn.Linear(2, 2), nn.Tanh()))
 
 
 def test_the_command_lists_what_it_wrote(finished, tmp_path, capsys):
@@ -166,4 +167,4 @@ def test_a_damaged_run_is_an_error(finished, tmp_path, capsys):
         (copy / path.name).write_bytes(path.read_bytes())
     (copy / "weights.safetensors").write_bytes(b"nothing")
     with pytest.raises(runs.RunError, match=r"weights\.safetensors"):
-        export.export(tmp_path / "explorers", tmp_path)
+        explorers.export(tmp_path / "explorers", tmp_path)

@@ -15,7 +15,8 @@ from conftest import cpu_fabric, small
 from made_up import run as made_up
 from PIL import Image
 
-from wwae_lib import figures, training
+from wwae_lib import training
+from wwae_lib.book import figures
 from wwae_lib.experiments import METHODS
 
 ROOT = Path(__file__).resolve().parents[1]

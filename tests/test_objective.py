@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from wwae_lib import gaussian, methods, penalties, toy
+from wwae_lib import gaussian, methods, penalties
+from wwae_lib.book import toy
 
 
 def naive_mmd(z, p):

@@ -7,7 +7,8 @@ import pytest
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-from wwae_lib import gaussian, ot_checks
+from wwae_lib import gaussian
+from wwae_lib.book import ot_checks
 
 PAIRS = [ot_checks.example_pair(d) for d in (1, 2, 5)]
 

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from wwae_lib import runs, tables, verdicts
+from wwae_lib import runs
+from wwae_lib.book import tables, verdicts
+from wwae_lib.book.tables import DATASET_NAMES, GLUE, METRICS, NAMES
 from wwae_lib.experiments import experiment
 from wwae_lib.reproduce import PROFILES
-from wwae_lib.tables import DATASET_NAMES, GLUE, METRICS, NAMES
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "book" / "results"

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import sys
 from pathlib import Path
 
+import library_pages
 import pytest
 import yaml
 from docutils.nodes import make_id
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.append(str(ROOT / "tools"))
-
-import library_pages  # noqa: E402
-
-MODULES = sorted(path.stem for path in (ROOT / "wwae_lib").glob("*.py") if path.stem != "__init__")
+MODULES = sorted(library_pages.modules())
 SITE = ROOT / "_build" / "html" / "book"
 
 
@@ -62,6 +58,39 @@ def test_everything_public_is_documented(name):
             assert (thing.__doc__ or "").strip(), f"{name}.{word} has no docstring"
 
 
+def write_library(folder: Path, **sources: str) -> Path:
+    """A library of these modules, whose names have ``__`` for a dot."""
+    for name, source in sources.items():
+        path = folder.joinpath("toy", *name.split("__")).with_suffix(".py")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source)
+    return folder / "toy"
+
+
+def test_floors_follow_imports_through_packages(tmp_path, monkeypatch):
+    sources = {
+        "low": "",
+        "book__mid": "from ..low import x",
+        "book__high": "from . import mid\nfrom .. import low",
+    }
+    monkeypatch.setattr(library_pages, "LIBRARY", write_library(tmp_path, **sources))
+    assert library_pages.floors() == {"low": 0, "book.mid": 1, "book.high": 2}
+
+
+def test_a_circle_of_imports_is_an_error(tmp_path, monkeypatch):
+    sources = {"one": "def late():\n    from . import two", "two": "from .one import late"}
+    monkeypatch.setattr(library_pages, "LIBRARY", write_library(tmp_path, **sources))
+    with pytest.raises(ValueError, match="one, two"):
+        library_pages.floors()
+
+
+@pytest.mark.parametrize("line", ["import toy.low", "from toy import low", "from toy.low import x"])
+def test_an_import_by_absolute_name_is_an_error(tmp_path, monkeypatch, line):
+    monkeypatch.setattr(library_pages, "LIBRARY", write_library(tmp_path, low="x = 1", high=line))
+    with pytest.raises(ValueError, match="absolute"):
+        library_pages.floors()
+
+
 def test_a_module_asked_for_twice_or_missing_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(library_pages, "PAGES", tmp_path)
     (tmp_path / "one.rst").write_text("One\n===\n\n.. library:: gaussian\n")
@@ -79,7 +108,7 @@ def test_a_module_asked_for_twice_or_missing_is_an_error(tmp_path, monkeypatch):
 def test_the_built_pages_hold_every_name():
     if not (SITE / "api.html").exists():
         pytest.skip("needs the built site: make book")
-    sources = [*(ROOT / "wwae_lib").glob("*.py"), *(ROOT / "book").glob("*.rst")]
+    sources = [*(ROOT / "wwae_lib").rglob("*.py"), *(ROOT / "book").glob("*.rst")]
     if max(path.stat().st_mtime for path in sources) > (SITE / "api.html").stat().st_mtime:
         pytest.skip("the built site is older than the library: make book")
     for page, modules in library_pages.pages().items():

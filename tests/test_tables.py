@@ -14,11 +14,11 @@ import pytest
 from made_up import seeds
 from scipy import stats
 
-from wwae_lib import figures, tables
+from wwae_lib.book import figures, tables
+from wwae_lib.book.tables import METRICS
 from wwae_lib.data import DATASETS
 from wwae_lib.experiments import METHODS
 from wwae_lib.runs import Run
-from wwae_lib.tables import METRICS
 
 
 def rows(table: str) -> list[dict[str, str]]:

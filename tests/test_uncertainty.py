@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from wwae_lib.uncertainty import Measured, difference, largest_spread, measured, numbers
+from wwae_lib.book.uncertainty import Measured, difference, largest_spread, measured, numbers
 
 NAN = math.nan
 THREE, OTHER = (24.1, 25.3, 23.8), (31.0, 29.5, 33.2, 30.1)

@@ -7,9 +7,9 @@ import pytest
 from made_up import seeds
 from scipy import stats
 
-from wwae_lib import verdicts
-from wwae_lib.tables import GLUE
-from wwae_lib.verdicts import ABSTRACT, CLAIMS, VERDICTS
+from wwae_lib.book import verdicts
+from wwae_lib.book.tables import GLUE
+from wwae_lib.book.verdicts import ABSTRACT, CLAIMS, VERDICTS
 
 LOW, HIGH, WIDE = [20.0, 20.5, 19.8], [30.0, 31.0, 29.5], [10.0, 20.0, 30.0]
 

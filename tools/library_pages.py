@@ -30,7 +30,7 @@ ASKED = re.compile(r"^\.\. library::(.*)$", re.MULTILINE)
 
 def floors() -> dict[str, int]:
     """Every module with its floor: 0 where it imports no other, else one above the highest it imports."""
-    imports = {path.stem: _imports(path) for path in LIBRARY.glob("*.py") if path.stem != "__init__"}
+    imports = {name: imported(path) for name, path in modules().items()}
     found: dict[str, int] = {}
     while len(found) < len(imports):
         ready = [name for name in sorted(imports.keys() - found) if imports[name] <= found.keys()]
@@ -40,12 +40,32 @@ def floors() -> dict[str, int]:
     return found
 
 
-def _imports(path: Path) -> set[str]:
-    """The modules of the library that one imports."""
+def modules() -> dict[str, Path]:
+    """The file of every module, by its name below ``wwae_lib``, such as ``book.tables``."""
+    files = [path for path in sorted(LIBRARY.rglob("*.py")) if path.stem != "__init__"]
+    return {".".join(path.relative_to(LIBRARY).with_suffix("").parts): path for path in files}
+
+
+def imported(path: Path) -> set[str]:
+    """The modules of the library that one imports, wherever in its code.
+
+    Raises:
+        ValueError: one is imported by its absolute name.
+    """
+    package = path.relative_to(LIBRARY).parent.parts
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            found |= {node.module} if node.module else {alias.name for alias in node.names}
+        absolute = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom):
+            if node.level:
+                base = [*package[: len(package) + 1 - node.level], *(node.module or "").split(".")]
+                place = LIBRARY.joinpath(*base)
+                names = [alias.name for alias in node.names] if place.is_dir() else [""]
+                found |= {".".join(filter(None, [*base, name])) for name in names}
+            else:
+                absolute = [node.module or ""]
+        if any(name.split(".")[0] == LIBRARY.name for name in absolute):
+            raise ValueError(f"{path} imports a module of its own library by an absolute name")
     return found
 
 
@@ -144,8 +164,9 @@ class Library(Directive):
     def run(self) -> list[nodes.Node]:
         env = self.state.document.settings.env
         for name in reversed(pages()[Path(env.docname).name]):  # each is put in front of the last
-            env.note_dependency(str(LIBRARY / f"{name}.py"))
-            self.state_machine.insert_input(reference(name), f"wwae_lib/{name}.py")
+            path = modules()[name]
+            env.note_dependency(str(path))
+            self.state_machine.insert_input(reference(name), str(path.relative_to(ROOT)))
         return []
 
 

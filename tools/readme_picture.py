@@ -10,7 +10,8 @@ from pathlib import Path
 
 from PIL import Image, PngImagePlugin
 
-from wwae_lib import figures, runs
+from wwae_lib import runs
+from wwae_lib.book import figures
 
 RUN = "mnist/wwae/seed-0"
 PICTURE = Path(__file__).resolve().parents[1] / "book" / "_static" / "overview.png"

@@ -7,7 +7,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from wwae_lib import runs, tables
+from wwae_lib import runs
+from wwae_lib.book import tables
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 START, END = "<!-- results:start -->", "<!-- results:end -->"

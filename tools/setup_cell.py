@@ -26,7 +26,7 @@ if importlib.util.find_spec("wwae_lib") is None:
         run("git", "-C", home, "checkout", "--quiet", COMMIT)
     kept = [d for d in distributions() if d.name in ("torch", "torchvision", "numpy")]
     kept = [f"{d.name}=={d.version}" for d in kept]
-    run(sys.executable, "-m", "pip", "install", "--quiet", "--editable", f"{home}[theory]", *kept)
+    run(sys.executable, "-m", "pip", "install", "--quiet", "--editable", f"{home}[book]", *kept)
     sys.path.insert(0, str(home))
 
     import torch

@@ -264,7 +264,8 @@ def _images_of(run: runs.Run, part: str) -> data.Images:
 
 
 def run_reproduce(arguments: argparse.Namespace) -> int:
-    from . import reproduce, tables
+    from . import reproduce
+    from .book import tables
 
     if arguments.jobs is None:
         arguments.jobs = min(4, os.cpu_count() or 1) if arguments.profile == "quick" else 1
@@ -296,9 +297,9 @@ def run_reproduce(arguments: argparse.Namespace) -> int:
 
 
 def run_export(arguments: argparse.Namespace) -> None:
-    from . import export
+    from .book import explorers
 
-    for path in export.export(arguments.folder, arguments.results):
+    for path in explorers.export(arguments.folder, arguments.results):
         print(f"{path.stat().st_size:9,} bytes  {path.name}")
 
 
@@ -328,6 +329,10 @@ def main(words: list[str] | None = None) -> int:
         return 0
     except (data.DataError, runs.RunError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        remedy = "pip install 'wwae_lib[data,measures]' brings what data and evaluate need"
+        print(f"error: the package {error.name} is not installed; {remedy}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stopped:
         said = "what was finished is kept, and train --resume or reproduce goes on from it"
