@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
-import re
-from urllib.parse import urlparse
 
 import made_up
 import matplotlib.pyplot as plt
@@ -16,8 +13,6 @@ from scipy import stats
 
 from wwae_lib.book import figures, tables
 from wwae_lib.book.tables import METRICS
-from wwae_lib.data import DATASETS
-from wwae_lib.experiments import METHODS
 from wwae_lib.runs import Run
 
 
@@ -139,7 +134,6 @@ def test_the_reference_network_is_a_contest_of_its_own(runs):
     runs += [made_up.run("vae", variant="reference", fid=12.0)]
     titles = [contest.title for contest in tables.contests(runs)]
     assert titles == ["MNIST", "MNIST, reference network", "Fashion-MNIST"]
-    assert "this book, reference network" in tables.published(runs, "mnist")
 
 
 def marked(*runs: Run, key: str = "fid") -> list[str]:
@@ -196,7 +190,7 @@ def all_tables(runs: list[Run]) -> str:
     keys = list(METRICS)
     parts = [tables.comparisons(runs, keys), tables.across(runs, "fid"), tables.table(runs, keys)]
     parts += [tables.settings(runs), tables.compute(runs), *tables.places(runs, "fid")]
-    return "\n\n".join([*parts, *(tables.published(runs, dataset) for dataset in DATASETS)])
+    return "\n\n".join(parts)
 
 
 def test_a_record_that_changes_changes_the_tables(runs):
@@ -208,60 +202,6 @@ def test_a_record_that_changes_changes_the_tables(runs):
             if key.endswith("_error") and run.metrics[key] < 0.001:
                 continue
             assert all_tables(changed) != before, f"{run.experiment.name}: {key}"
-
-
-# ---------------------------------------------------------------- published numbers
-
-
-def test_published_numbers_are_well_formed():
-    found = tables.peers()
-    assert found["format"] == 1
-    assert set(found) == {"format", "metrics", "sources", "results"}
-    keys = {"name", "title", "url", "where", "network", "latent", "epochs", "images"}
-    for name, source in found["sources"].items():
-        assert source.keys() == keys | {"samples", "reference", "choice"}, name
-        assert urlparse(source["url"]).scheme == "https"
-        assert source["samples"] is None or source["samples"] >= 2048, (
-            "the FID's features have 2,048 dimensions"
-        )
-        for field in ("latent", "images"):
-            assert set(source[field]) <= set(DATASETS)
-    seen = set()
-    for one in found["results"]:
-        optional = {"fid_spread", "approximate"}
-        values = set(one) - {"source", "dataset", "method", "label"} - optional
-        assert values and values <= METRICS.keys(), one
-        assert all(0 < one[key] < 200 for key in values)
-        assert one["source"] in found["sources"]
-        assert one["dataset"] in DATASETS
-        assert one["method"] is None or one["method"] in METHODS
-        identity = one["source"], one["dataset"], one["label"]
-        assert identity not in seen
-        seen.add(identity)
-    assert {one["source"] for one in found["results"]} == found["sources"].keys()
-
-
-def test_nothing_published_is_said_to_be_of_the_paper_we_could_not_read():
-    assert not re.search("wwae|1902.09323", json.dumps(tables.peers()), re.IGNORECASE)
-
-
-@pytest.mark.parametrize("dataset", DATASETS)
-def test_published_numbers_stand_beside_ours(runs, dataset):
-    found = {row["method"]: row for row in rows(tables.published(runs, dataset))}
-    sources = tables.peers()["sources"]
-    for one in tables.peers()["results"]:
-        if one["dataset"] == dataset and "fid" in one:
-            row = found[tables.NAMES.get(one["method"], one["label"])]
-            number = re.match(r"~?([\d.]+)", row[sources[one["source"]]["name"]]).group(1)
-            assert float(number) == one["fid"]
-    if dataset == "mnist":
-        assert found["WWAE"]["this book"] == "24.4 ± 2.0"
-        assert found["WWAE"]["Ghosh et al. 2020"] == "-"
-
-
-def test_every_source_has_a_protocol():
-    text = tables.protocols()
-    assert all(f"[{one['name']}]({one['url']})" in text for one in tables.peers()["sources"].values())
 
 
 # ---------------------------------------------------------------- choices and cost

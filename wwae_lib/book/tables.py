@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..data import DATASETS
@@ -28,6 +26,7 @@ __all__ = [
     "Contest",
     "Metric",
     "across",
+    "by_dataset",
     "cell",
     "chosen",
     "comparison",
@@ -37,12 +36,9 @@ __all__ = [
     "markdown",
     "name_of",
     "near_best",
-    "peers",
     "penalty_times",
     "places",
     "plus_minus",
-    "protocols",
-    "published",
     "readings",
     "settings",
     "shared",
@@ -351,73 +347,19 @@ def _best(column: Mapping[str, Measured], better: str) -> str | None:
     return best if all(difference(column[best], one, spread).sure for one in others) else None
 
 
-# ---------------------------------------------------------------- published numbers
+# ---------------------------------------------------------------- choices and cost
 
 
-def peers() -> dict[str, Any]:
-    """``book/published.json``: sources with their protocols, and the results they give."""
-    path = Path(__file__).resolve().parents[2] / "book" / "published.json"
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def published(runs: Sequence[Run], dataset: str, key: str = "fid") -> str:
-    """Ours beside what others published for a data set, a method a row and a source a column."""
-    theirs = peers()
-    results = [one for one in theirs["results"] if one["dataset"] == dataset and key in one]
-    columns: dict[str, dict[str, str]] = {}
-    for contest in contests(runs):
-        if contest.dataset == dataset and (found := contest.measured(key)):
-            title = contest.title.replace(DATASET_NAMES[dataset], "this book")
-            columns[title] = {name: cell(one, METRICS[key]) for name, one in found.items()}
-    for name, source in theirs["sources"].items():
-        given = {one["method"] or one["label"]: _peer(one, key) for one in results if one["source"] == name}
-        if given:
-            columns[source["name"]] = given
-    named = list(dict.fromkeys(name for column in columns.values() for name in column))
-    order = [name for name in METHODS if name in named] + [name for name in named if name not in METHODS]
-    rows = [
-        [NAMES.get(name, name), *(column.get(name, "-") for column in columns.values())] for name in order
-    ]
-    return markdown(["method", *columns], rows)
-
-
-def _peer(one: Mapping[str, Any], key: str) -> str:
-    spread = f"{GLUE}±{GLUE}{one[f'{key}_spread']}" if f"{key}_spread" in one else ""
-    return f"{'~' if one.get('approximate') else ''}{one[key]}{spread}"
-
-
-def protocols() -> str:
-    """How the published numbers were measured, a source a row."""
-    rows = [
-        [
-            f"[{source['name']}]({source['url']}), {source['where']}",
-            source["network"] or "-",
-            _by_dataset(source["latent"]),
-            _by_dataset(source["epochs"]),
-            _by_dataset(source["images"]),
-            "-" if source["samples"] is None else f"{source['samples']:,}",
-            source["reference"] or "-",
-            source["choice"] or "-",
-        ]
-        for source in peers()["sources"].values()
-    ]
-    head = ["source", "network", "latent dimension", "epochs", "images", "samples", "reference", "reported"]
-    return markdown(head, rows, words=len(head))
-
-
-def _by_dataset(value: Any) -> str:
+def by_dataset(value: Any, form: Callable[[Any], str] = str) -> str:
     """A value that holds for every data set, or the value of each, data sets that share one together."""
-    if not isinstance(value, dict):
-        return "-" if value is None else str(value)
+    if not isinstance(value, Mapping):
+        return "-" if value is None else form(value)
     shared: dict[str, list[str]] = {}
     for dataset, one in value.items():
-        shared.setdefault(str(one), []).append(DATASET_NAMES[dataset])
+        shared.setdefault(form(one), []).append(DATASET_NAMES[dataset])
     if len(value) == len(DATASET_NAMES) and len(shared) == 1:
         return next(iter(shared))
     return "; ".join(f"{one} ({', '.join(names)})" for one, names in shared.items()) or "-"
-
-
-# ---------------------------------------------------------------- choices and cost
 
 
 def chosen(runs: Sequence[Run], field: str, method: str = "wwae") -> str:
@@ -429,7 +371,7 @@ def chosen(runs: Sequence[Run], field: str, method: str = "wwae") -> str:
         for value in [getattr(contest.methods[method][0].experiment, field)]
     }
     distinct = set(values.values())
-    return distinct.pop() if len(distinct) == 1 else _by_dataset(dict(reversed(values.items())))
+    return distinct.pop() if len(distinct) == 1 else by_dataset(dict(reversed(values.items())))
 
 
 def penalty_times(timings: Mapping[str, Any], names: Mapping[str, str]) -> str:

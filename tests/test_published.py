@@ -1,0 +1,228 @@
+"""Published numbers and settings: the file is whole, conversions are right, and tables say what it says."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from urllib.parse import urlparse
+
+import made_up
+import pytest
+from made_up import seeds
+from test_tables import rows
+
+from wwae_lib.book import published, tables
+from wwae_lib.book.tables import METRICS
+from wwae_lib.data import DATASETS, SHAPES
+from wwae_lib.experiments import DEFAULTS, METHODS, experiment
+from wwae_lib.runs import Run
+
+FOUND = published.read()
+
+
+def entry(source: str, method: str) -> dict:
+    (one,) = (one for one in FOUND["settings"] if (one["source"], one["method"]) == (source, method))
+    return one
+
+
+class Anything(dict):
+    """A reason for everything."""
+
+    def get(self, key, default=None):
+        return f"because of {key}"
+
+
+# ---------------------------------------------------------------- the file
+
+
+def test_sources_are_well_formed():
+    assert FOUND["format"] == 2
+    assert set(FOUND) == {"format", "metrics", "scale", "order", "sources", "settings", "results"}
+    keys = {"name", "title", "url", "where", "read", "unread", "images", "samples", "reference", "choice"}
+    keys |= set(published.SHARED) | (set(published.FIELDS) - {"weight", "adversary_rate"})
+    for name, source in FOUND["sources"].items():
+        assert source.keys() == keys, name
+        assert urlparse(source["url"]).scheme == "https"
+        assert source["read"] and source["unread"], name
+        assert source["samples"] is None or source["samples"] >= 2048, (
+            "the FID's features have that dimension"
+        )
+        for value in source.values():
+            assert not isinstance(value, dict) or set(value) <= set(DATASETS), name
+    used = {one["source"] for one in FOUND["results"] + FOUND["settings"]}
+    assert used == FOUND["sources"].keys()
+
+
+def test_results_are_well_formed():
+    seen = set()
+    for one in FOUND["results"]:
+        optional = {"approximate", "codes"}
+        values = set(one) - {"source", "dataset", "method", "label"} - optional
+        assert values
+        assert {key.removesuffix("_spread") for key in values} <= METRICS.keys(), one
+        assert all(0 < one[key] < 200 for key in values)
+        assert one["dataset"] in DATASETS
+        assert one["method"] is None or one["method"] in METHODS
+        identity = one["source"], one["dataset"], one["label"]
+        assert identity not in seen
+        seen.add(identity)
+
+
+def test_settings_are_well_formed():
+    seen = set()
+    for one in FOUND["settings"]:
+        assert set(one) <= {"source", "method", "error_weight", "pixel_width"} | set(published.FIELDS), one
+        assert one["method"] in METHODS
+        assert ("error_weight" in one) == ("pixel_width" in one)
+        assert (one["source"], one["method"]) not in seen
+        seen.add((one["source"], one["method"]))
+    without = set(METHODS) - {method for _, method in seen}
+    assert without == {"wwae"}
+
+
+def test_nothing_published_is_said_to_be_of_the_paper_we_could_not_read():
+    assert not re.search("wwae(?!_lib)|1902.09323", json.dumps(FOUND), re.IGNORECASE)
+
+
+def test_codes_of_a_method_without_prior_are_not_said_to_be_drawn_from_one():
+    for one in FOUND["results"]:
+        if one["label"] == "AE" or one["label"].startswith("RAE"):
+            assert "fid" not in one or one["codes"] == "not said", one
+
+
+# ---------------------------------------------------------------- weights
+
+
+@pytest.mark.parametrize(
+    ("source", "method", "dataset", "factor"),
+    [
+        ("tolstikhin2018", "wae_mmd", "mnist", 1 / 0.05),
+        ("tolstikhin2018", "wae_mmd", "celeba", 1 / 0.05),
+        ("tolstikhin2018", "wae_gan", "celeba", 1 / 0.05),
+        ("ghosh2020", "wae_mmd", "mnist", 32 * 32),
+        ("ghosh2020", "wae_mmd", "celeba", 1 / 0.05),
+        ("ghosh2020", "vae", "celeba", 3),
+        ("cwae_code", "cwae", "celeba", 1),
+        ("pythae", "wae_gan", "celeba", 1 / 0.05),
+    ],
+)
+def test_a_converted_weight_leaves_the_objective_where_it_was(source, method, dataset, factor):
+    """`factor` is what the source divides the squared error by, on its own pixels."""
+    rng, shape = random.Random(0), SHAPES[dataset]
+    pixels = [rng.random() for _ in range(shape[0] * shape[1] * shape[2])]
+    made = [rng.random() for _ in pixels]
+    wide = 2.0 if (source, dataset) == ("tolstikhin2018", "celeba") else 1.0  # [-1, 1] there
+    theirs = sum((wide * a - wide * b) ** 2 for a, b in zip(pixels, made, strict=True)) / factor
+    ours = sum((a - b) ** 2 for a, b in zip(pixels, made, strict=True))
+    one, penalty = entry(source, method), 0.37
+    objective = theirs + one["weight"][dataset] * penalty
+    converted = ours + published.weight(one, dataset) * penalty
+    assert converted * theirs == pytest.approx(objective * ours), "the two are not proportional"
+
+
+def test_weights_read_in_the_authors_code():
+    assert published.weight(entry("tolstikhin2018", "wae_mmd"), "mnist") == 200
+    assert published.weight(entry("tolstikhin2018", "wae_mmd"), "celeba") == 500
+    assert [published.weight(entry("cwae_code", "cwae"), dataset) for dataset in DATASETS] == [1, 10, 5]
+    assert published.weight(entry("dai2019", "vae_learned"), "mnist") == 1
+    assert published.weight(entry("dai2019", "wae_mmd"), "mnist") is None
+    assert isinstance(published.weight(entry("kolouri_code", "swae"), "mnist"), str)
+
+
+def test_a_methods_own_setting_comes_before_its_sources():
+    source = FOUND["sources"]["ghosh2020"]
+    assert published.given(entry("ghosh2020", "vae"), source, "learning_rate") == {
+        "mnist": 1e-4,
+        "celeba": 1e-4,
+    }
+    assert published.given(entry("ghosh2020", "ae"), source, "learning_rate") == source["learning_rate"]
+    assert published.given(entry("ghosh2020", "ae"), source, "weight") == {}
+
+
+# ---------------------------------------------------------------- tables
+
+
+@pytest.fixture
+def runs() -> list[Run]:
+    made = seeds("wwae", fid=[24.11, 25.32, 23.83], fid_gaussian=[30.0, 31.0, 32.0])
+    made += [made_up.run("vae", fid=31.44), made_up.run("ae", fid_gaussian=28.0)]
+    return [*made, made_up.run("wwae", dataset="fashion_mnist", fid=52.123)]
+
+
+@pytest.mark.parametrize("key", ["fid", "fid_gaussian", "fid_mixture", "fid_reconstruction"])
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_published_numbers_stand_beside_ours(runs, dataset, key):
+    told = [one for one in FOUND["results"] if one["dataset"] == dataset and key in one]
+    table = published.beside(runs, dataset, key)
+    assert bool(table) == bool(told)
+    found = {row["method"]: row for row in rows(table)} if table else {}
+    for one in told:
+        row = found[tables.NAMES.get(one["method"], one["label"])]
+        number = re.match(r"~?([\d.]+)", row[FOUND["sources"][one["source"]]["name"]]).group(1)
+        assert float(number) == one[key]
+    if (dataset, key) == ("mnist", "fid"):
+        assert found["WWAE"]["this book"] == "24.4 ± 2.0"
+        assert found["WWAE"]["Ghosh et al. 2020"] == "-"
+        assert "AE" not in found
+    if (dataset, key) == ("mnist", "fid_gaussian"):
+        assert (found["AE"]["this book"], found["AE"]["Ghosh et al. 2020"]) == ("28.0", "58.73")
+
+
+def test_the_reference_network_has_a_column_of_its_own(runs):
+    runs += [made_up.run("vae", variant="reference", fid=12.0)]
+    assert "this book, reference network" in published.beside(runs, "mnist")
+
+
+def test_every_source_of_results_has_a_protocol():
+    text = published.protocols()
+    giving = {one["source"] for one in FOUND["results"]}
+    for name, one in FOUND["sources"].items():
+        assert (f"[{one['name']}]({one['url']})" in text) == (name in giving)
+        assert f"[{one['name']}]({one['url']})" in published.sources()
+
+
+def settings() -> dict[tuple[str, str], dict[str, str]]:
+    """Rows of the table by method and setting; a method's name stands in its first row."""
+    found, method = {}, ""
+    for row in rows(published.settings(Anything())):
+        method = row["method"] or method
+        found[method, row["setting"]] = row
+    return found
+
+
+def test_settings_beside_ours():
+    row = settings()["WAE-MMD", "weight of the penalty"]
+    assert row["published (source)"].startswith("200 (MNIST); 500 (CelebA): Tolstikhin et al. 2018<br>")
+    assert "2,000 (CelebA)" in row["published (source)"]
+    assert settings()["WAE-MMD", "Adam's decay rates"]["ours"] == "0.9, 0.999"
+    assert settings()["WAE-MMD", "Adam's decay rates"]["why it differs"] == "because of wae_mmd/betas"
+    assert settings()["WAE-GAN", "Adam's decay rates"]["why it differs"] == "-"
+    assert ("AE", "weight of the penalty") not in settings()
+
+
+def test_ours_are_the_defaults(monkeypatch):
+    monkeypatch.setitem(DEFAULTS, "celeba/wae_mmd", {"penalty_weight": 500.0, "batch_size": 77})
+    assert experiment("celeba", "wae_mmd").penalty_weight == 500
+    row = settings()["WAE-MMD", "weight of the penalty"]
+    assert (row["ours"], row["why it differs"]) == (
+        "200 (MNIST, Fashion-MNIST); 500 (CelebA)",
+        "because of wae_mmd/weight",
+    )
+    monkeypatch.setitem(DEFAULTS, "fashion_mnist/wae_mmd", {"penalty_weight": 100.0})
+    assert settings()["WAE-MMD", "weight of the penalty"]["why it differs"] == "-"
+    assert "77 (CelebA)" in settings()["WAE-MMD", "batch size"]["ours"]
+
+
+def test_a_difference_wants_a_reason():
+    fields = {name: "so" for name in published.FIELDS if name != "epochs"}
+    with pytest.raises(ValueError, match=r"vae/epochs is not what its first source has \(MNIST, "):
+        published.settings(fields)
+
+
+def test_what_is_ours_for_all_stands_beside_what_each_source_has():
+    words = dict.fromkeys(published.SHARED, "ours")
+    found = {row["setting"]: row for row in rows(published.shared(words, words))}
+    assert found.keys() == set(published.SHARED.values())
+    text = found["batch normalisation"]["published (source)"]
+    assert "yes: Ghosh et al. 2020, Dai & Wipf 2019, Tolstikhin et al. 2018, pythae<br>" in text

@@ -1,0 +1,243 @@
+"""What have others published, how did they measure it, and with which settings did they train?
+
+All of it is in ``book/published.json``, where each source says what of it was read and what could not be.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from ..data import DATASETS
+from ..experiments import METHODS, experiment
+from ..methods import CLASSES
+from ..runs import Run
+from .tables import DATASET_NAMES, GLUE, METRICS, NAMES, by_dataset, cell, contests, markdown
+
+__all__ = [
+    "FIELDS",
+    "SHARED",
+    "beside",
+    "given",
+    "protocols",
+    "read",
+    "settings",
+    "shared",
+    "sources",
+    "weight",
+]
+
+# What a method's settings are called in tables: those of its own, and those that are ours for all methods.
+FIELDS = {
+    "weight": "weight of the penalty",
+    "latent": "latent dimension",
+    "learning_rate": "learning rate",
+    "adversary_rate": "learning rate of the discriminator",
+    "betas": "Adam's decay rates",
+    "batch_size": "batch size",
+    "epochs": "epochs",
+}
+SHARED = {
+    "network": "network",
+    "batch_norm": "batch normalisation",
+    "schedule": "schedule of the learning rate",
+    "noise": "noise on images before the encoder",
+    "pretraining": "training before training",
+}
+
+
+def read() -> dict[str, Any]:
+    """``book/published.json``: sources with their protocols, settings of methods, and results."""
+    path = Path(__file__).resolve().parents[2] / "book" / "published.json"
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+# ---------------------------------------------------------------- results
+
+
+def beside(runs: Sequence[Run], dataset: str, key: str = "fid") -> str:
+    """Ours beside what others published for a data set, a method a row and a source a column.
+
+    Returns:
+        Markdown, or nothing where no source gives this metric.
+    """
+    theirs = read()
+    results = [one for one in theirs["results"] if one["dataset"] == dataset and key in one]
+    if not results:
+        return ""
+    columns: dict[str, dict[str, str]] = {}
+    for contest in contests(runs):
+        if contest.dataset == dataset and (found := contest.measured(key)):
+            title = contest.title.replace(DATASET_NAMES[dataset], "this book")
+            columns[title] = {name: cell(one, METRICS[key]) for name, one in found.items()}
+    for name, source in theirs["sources"].items():
+        if held := {
+            one["method"] or one["label"]: _peer(one, key) for one in results if one["source"] == name
+        }:
+            columns[source["name"]] = held
+    named = list(dict.fromkeys(name for column in columns.values() for name in column))
+    order = [name for name in METHODS if name in named] + [name for name in named if name not in METHODS]
+    rows = [
+        [NAMES.get(name, name), *(column.get(name, "-") for column in columns.values())] for name in order
+    ]
+    return markdown(["method", *columns], rows)
+
+
+def _peer(one: Mapping[str, Any], key: str) -> str:
+    spread = f"{GLUE}±{GLUE}{one[f'{key}_spread']}" if f"{key}_spread" in one else ""
+    codes = f" (codes: {one['codes']})" if "codes" in one else ""
+    return f"{'~' if one.get('approximate') else ''}{one[key]}{spread}{codes}"
+
+
+def protocols() -> str:
+    """How the published numbers were measured, a source of results a row."""
+    found = read()
+    giving = {one["source"] for one in found["results"]}
+    fields = ("network", "latent", "batch_size", "epochs", "images", "samples", "reference", "choice")
+    rows = [
+        [f"{_link(source)}, {source['where']}", *(by_dataset(source[field], _text) for field in fields)]
+        for name, source in found["sources"].items()
+        if name in giving
+    ]
+    head = ["source", "network", "latent dimension", "batch size", "epochs"]
+    return markdown([*head, "images", "samples", "reference", "reported"], rows, words=9)
+
+
+def sources() -> str:
+    """What of each source was read, and what could not be, a source a row."""
+    rows = [[_link(one), one["title"], one["read"], one["unread"]] for one in read()["sources"].values()]
+    return markdown(["source", "", "read", "not read"], rows, words=4)
+
+
+def _link(source: Mapping[str, Any]) -> str:
+    return f"[{source['name']}]({source['url']})"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_text, value))
+    return f"{value:,g}" if isinstance(value, int | float) else str(value)
+
+
+# ---------------------------------------------------------------- settings
+
+
+def weight(setting: Mapping[str, Any], dataset: str) -> Any:
+    r"""The weight of a method's penalty in a source, on the scale of :mod:`wwae_lib.methods`.
+
+    Where the source minimises :math:`a |x - G(z)|^2 + \lambda \cdot \mathrm{penalty}`, pixels `w` wide,
+    it is :math:`\lambda / (a w^2)` here. A weight of which no `a` is given is as the source has it.
+
+    Args:
+        setting: an entry of ``settings`` in ``book/published.json``.
+        dataset: one that the entry is about.
+
+    Returns:
+        A number, or words where the source has none, or None where it says nothing.
+    """
+    theirs = _of(setting.get("weight"), dataset)
+    scale = _of(setting.get("error_weight"), dataset)
+    if scale is None or not isinstance(theirs, int | float):
+        return theirs
+    width = _of(setting["pixel_width"], dataset)
+    return float(Fraction(str(theirs)) / (Fraction(scale) * width**2))
+
+
+def given(setting: Mapping[str, Any], source: Mapping[str, Any], field: str) -> dict[str, Any]:
+    """What a source says of a field, by data set: of the method or, where it says nothing there, of all."""
+    latent = setting.get("latent", source["latent"])
+    covered = latent if isinstance(latent, Mapping) else DATASETS
+    values = {
+        dataset: weight(setting, dataset)
+        if field == "weight"
+        else _of(setting.get(field, source.get(field)), dataset)
+        for dataset in covered
+    }
+    return {dataset: value for dataset, value in values.items() if value is not None}
+
+
+def settings(reasons: Mapping[str, str]) -> str:
+    """Published settings of every method beside ours, which are those of ``experiments.DEFAULTS``.
+
+    Args:
+        reasons: why ours differ, by field of ``FIELDS``, or by method and field as in ``"swae/weight"``.
+
+    Raises:
+        ValueError: one of ours differs from that of the first source which has a value for the data set,
+            and no reason is given.
+    """
+    found = read()
+    rows = []
+    for method in METHODS:
+        told = [
+            (found["sources"][one["source"]], one) for one in found["settings"] if one["method"] == method
+        ]
+        title = NAMES[method]
+        for field, label in FIELDS.items():
+            said = [(source["name"], given(one, source, field)) for source, one in told]
+            if said := [(name, values) for name, values in said if values]:
+                ours = {dataset: _ours(dataset, method, field) for dataset in DATASETS}
+                why = _why(f"{method}/{field}", reasons, ours, [values for _, values in said])
+                rows.append([title, label, _gathered(said), by_dataset(ours, _text), why])
+                title = ""
+    return markdown(["method", "setting", "published (source)", "ours", "why it differs"], rows, words=5)
+
+
+def shared(ours: Mapping[str, Any], reasons: Mapping[str, str]) -> str:
+    """Published settings beside those that are ours for all methods alike.
+
+    Args:
+        ours: by field of ``SHARED``, words or words by data set.
+        reasons: why ours differ, by field.
+    """
+    every = read()["sources"].values()
+    rows = []
+    for field, label in SHARED.items():
+        said = [(source["name"], source[field]) for source in every if source[field] is not None]
+        rows.append([label, _gathered(said), by_dataset(ours[field]), reasons[field]])
+    return markdown(["setting", "published (source)", "ours", "why it differs"], rows, words=4)
+
+
+def _ours(dataset: str, method: str, field: str) -> Any:
+    chosen, kind = experiment(dataset, method), CLASSES[method]
+    if field == "betas":
+        return list(kind.betas)
+    if field == "adversary_rate":
+        return chosen.learning_rate * kind.rates.get(kind.adversaries[0], 1.0)
+    return getattr(chosen, "penalty_weight" if field == "weight" else field)
+
+
+def _why(
+    name: str, reasons: Mapping[str, str], ours: Mapping[str, Any], theirs: Sequence[Mapping[str, Any]]
+) -> str:
+    """The reason of a difference from the first source that gives a value; a dash where there is none."""
+    first = {dataset: values[dataset] for values in reversed(theirs) for dataset in values}
+    differs = [DATASET_NAMES[one] for one in first if not _same(ours[one], first[one])]
+    reason = reasons.get(name) or reasons.get(name.partition("/")[2])
+    if differs and not reason:
+        raise ValueError(f"{name} is not what its first source has ({', '.join(differs)}): say why")
+    return reason if differs else "-"
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, int | float) and isinstance(other, int | float):
+        return math.isclose(one, other)
+    return one == other
+
+
+def _gathered(said: Sequence[tuple[str, Any]]) -> str:
+    """Each value with the names of those who have it, a line each."""
+    names: dict[str, list[str]] = {}
+    for name, value in said:
+        texts = {_text(one) for one in value.values()} if isinstance(value, Mapping) else {_text(value)}
+        text = texts.pop() if len(texts) == 1 else by_dataset(value, _text)
+        names.setdefault(text, []).append(name)
+    return "<br>".join(f"{text}: {', '.join(who)}" for text, who in names.items())
+
+
+def _of(value: Any, dataset: str) -> Any:
+    return value.get(dataset) if isinstance(value, Mapping) else value
