@@ -29,6 +29,7 @@ __all__ = [
     "chosen",
     "converged",
     "folder",
+    "judge",
     "lengths",
     "lengths_tried",
     "setting",
@@ -134,14 +135,21 @@ def chosen(tried: Sequence[runs.Run]) -> runs.Run:
     return min(tried, key=lambda run: run.metrics["fid"])
 
 
+def judge(method: str) -> str:
+    """The metric by which a method's length of training is judged.
+
+    A plain auto-encoder has no prior to draw from, so it is a Gaussian fitted to its codes.
+    """
+    return "fid_gaussian" if method == "ae" else "fid"
+
+
 def converged(shorter: runs.Run, longer: runs.Run) -> bool:
     """Whether twice the epochs changed little, so that training for the shorter time is enough.
 
     The squared error of validation images moved by less than 2 %, and the Frechet inception distance by less
-    than the standard error of the difference. Distances are of prior samples, for an auto-encoder without a
-    penalty of codes drawn from a Gaussian fitted to its codes.
+    than the standard error of the difference (:func:`judge` says of which images).
     """
-    fid = "fid_gaussian" if longer.experiment.method == "ae" else "fid"
+    fid = judge(longer.experiment.method)
     before, after = shorter.metrics, longer.metrics
     error = math.hypot(before[f"{fid}_error"], after[f"{fid}_error"])
     still = abs(after[fid] - before[fid]) < error

@@ -1,0 +1,84 @@
+"""The page of trials shows what is recorded, and says what is not."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import made_up
+import pytest
+from matplotlib import pyplot as plt
+
+from wwae_lib import selection
+from wwae_lib.book import trials
+from wwae_lib.runs import Run
+
+
+def recorded(experiment, **metrics) -> Run:
+    run = made_up.run(experiment.method, dataset=experiment.dataset, **metrics)
+    data = run.record["data"] | {"test": {"split": "valid", "images": 5_000}}
+    record = run.record | {"config": experiment.as_dict(), "data": data}
+    return dataclasses.replace(run, record=record)
+
+
+@pytest.fixture
+def some(monkeypatch):
+    """On MNIST, all trials of the WWAE, whose lowest distance is the last, and two of the VAE."""
+    fids = {
+        "wwae": dict(zip(selection.FACTORS, (50.0, 40.0, 35.0, 33.0, 31.0), strict=True)),
+        "vae": {1.0: 45.0, 3.0: 47.0},
+    }
+    found = [
+        recorded(selection.trial("mnist", name, factor), fid=fid, fid_error=0.4)
+        for name, values in fids.items()
+        for factor, fid in values.items()
+    ]
+
+    def of(dataset: str, method: str) -> list[Run]:
+        return [run for run in found if (run.experiment.dataset, run.experiment.method) == (dataset, method)]
+
+    monkeypatch.setattr(selection, "settings", of)
+    monkeypatch.setattr(
+        selection, "lengths_tried",
+        lambda dataset, method: [
+            recorded(one, fid=60.0 - one.epochs / 10, fid_error=0.4, squared_error=10.0)
+            for one in selection.lengths(dataset)
+            if one.method == method == "wwae" and one.epochs < 100
+        ],
+    )  # fmt: skip
+    return found
+
+
+def test_every_trial_is_in_its_place_and_the_lowest_is_bold_once_all_are_there(some):
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in trials.table("mnist").splitlines()]
+    rows = {line[0]: line[1:] for line in lines}
+    assert rows["WWAE"][:2] == ["penalty weight", "1: 50.0 (0.4)".replace(" (", "\N{NO-BREAK SPACE}(")]
+    assert rows["WWAE"][-1].startswith("100: **31.0") and rows["WWAE"][3].startswith("10: 35.0")
+    assert rows["VAE"][1] == "0.01: -" and rows["VAE"][3].startswith("0.1: 45.0")
+    assert "**" not in "".join(rows["VAE"])
+    assert trials.datasets() == ["mnist"]
+
+
+def test_what_is_missing_and_what_lies_at_an_end_is_said(some):
+    said = trials.told("mnist")
+    assert "On MNIST the trials are complete for WWAE. Trials are still to be made for VAE." in said
+    assert "For WWAE the lowest distance lies at an end" in said
+
+
+def test_the_figure_has_a_line_per_method(some):
+    figure = trials.figure("mnist")
+    try:
+        labels = [text.get_text() for text in figure.legends[0].get_texts()]
+        assert labels == ["WWAE", "VAE"]
+        assert list(figure.axes[0].lines[0].get_xdata()) == list(selection.FACTORS)
+        assert list(figure.axes[0].lines[1].get_ydata()) == [31.0]
+    finally:
+        plt.close(figure)
+
+
+def test_lengths_of_training(some):
+    lines = trials.lengths("mnist").splitlines()
+    assert lines[0] == "| epochs | WWAE |" and lines[-1] == "| 100 | - |"
+    assert "57.5" in lines[-3] and "; 10.00" in lines[-3]
+    assert trials.convergence("mnist") == [
+        "WWAE has not converged after 25 epochs: 50 epochs still changed it."
+    ]
