@@ -327,7 +327,7 @@ def w2_penalty(z, variance=None, *, eigensolver: bool | None = None) -> Tensor:
     if variance is not None and variance.shape != (expected := (*z.shape[:-2], z.shape[-1])):
         raise ValueError(f"w2_penalty needs a variance of shape {expected}, got {tuple(variance.shape)}")
     if eigensolver is None:
-        eigensolver = z.device.type != "cuda"
+        eigensolver = _looking_is_free(z)
     with _full_precision(z):
         return _Penalty.apply(z, variance, eigensolver)
 
@@ -358,7 +358,7 @@ def w2_squared_diagonal(mean1, variance1, mean2=0.0, variance2=1.0) -> Tensor:
     if mean1.ndim == 0 or mean1.shape[-1] == 0:
         raise ValueError("w2_squared_diagonal needs at least one dimension")
     for name, variance in (("variance1", variance1), ("variance2", variance2)):
-        if variance.device.type == "cpu" and (variance < 0).any():
+        if _looking_is_free(variance) and (variance < 0).any():
             raise ValueError(f"{name} holds {variance.min().item():.3g}: a variance cannot be negative")
     difference = _root(variance1, variance1 == 0) - _root(variance2, variance2 == 0)
     # sqrt(v) has no derivative at 0: there the value counts v itself, as tr S does.
@@ -766,7 +766,7 @@ def _eigh(cov: Tensor, bad: Tensor) -> tuple[Tensor, Tensor]:
     """Eigenvalues (negative rounding removed) and eigenvectors; the identity's where ``bad``."""
     eye = torch.eye(cov.shape[-1], dtype=cov.dtype, device=cov.device)
     values, vectors = torch.linalg.eigh(torch.where(bad[..., None, None], eye, cov))
-    if cov.device.type == "cpu":  # elsewhere looking at the values would wait for the device
+    if _looking_is_free(cov):  # elsewhere looking at the values would wait for the device
         lowest, largest = values[..., 0], values[..., -1]
         if (lowest < -(torch.finfo(cov.dtype).eps ** 0.5) * largest.abs()).any():
             raise ValueError(
@@ -825,6 +825,11 @@ def _squared_norm(vector: Tensor) -> Tensor:
     return vector.dot(vector) if vector.ndim == 1 else torch.linalg.vecdot(vector, vector)
 
 
+def _looking_is_free(tensor: Tensor) -> bool:
+    """Whether to look at a value costs nothing: elsewhere it would wait for the device."""
+    return tensor.device.type == "cpu"
+
+
 def _symmetric(matrix: Tensor) -> Tensor:
     return (matrix + matrix.mT) / 2
 
@@ -837,13 +842,20 @@ def _floating(*values) -> tuple[Tensor, ...]:
         and values[0].dtype in (torch.float32, torch.float64)
     ):
         return values
-    tensors = [torch.as_tensor(v) for v in values]
+    tensors = [v if isinstance(v, (int, float)) else torch.as_tensor(v) for v in values]
     dtype = torch.float32
-    for t, v in zip(tensors, values, strict=True):
-        if not isinstance(v, (int, float)):
+    for t in tensors:
+        if isinstance(t, Tensor):
             dtype = torch.promote_types(dtype, t.dtype)
-    device = next((t.device for t in tensors if t.device.type != "cpu"), torch.device("cpu"))
-    return tuple(t.to(dtype) if t.ndim else t.to(device, dtype) for t in tensors)
+    places = (t.device for t in tensors if isinstance(t, Tensor) and t.device.type != "cpu")
+    device = next(places, torch.device("cpu"))
+
+    def placed(t) -> Tensor:
+        if not isinstance(t, Tensor):  # filled in there: to copy a number to a device would wait for it
+            return torch.full((), t, dtype=dtype, device=device)
+        return t.to(dtype) if t.ndim else t.to(device, dtype)
+
+    return tuple(map(placed, tensors))
 
 
 def _gaussian_pair(mean1, cov1, mean2, cov2) -> tuple[Tensor, ...]:
