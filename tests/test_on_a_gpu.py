@@ -17,21 +17,64 @@ from wwae_lib import gaussian, methods, training
 from wwae_lib.data import SHAPES
 from wwae_lib.experiments import METHODS, Experiment
 from wwae_lib.penalties import ESTIMATORS, expected_root_trace
+from wwae_lib.steps import Steps
 
 
-def step(experiment: Experiment, device: str, backward: bool) -> None:
-    """Every player's turn, as :func:`wwae_lib.training.fit` takes it."""
+def losses(experiment: Experiment, device: str, backward: bool) -> None:
+    """Every player's loss, and its gradient if asked for."""
     with torch.device(device):
         method = methods.build(experiment).train()
         batch = torch.zeros(experiment.batch_size, *SHAPES[experiment.dataset], dtype=torch.uint8)
-    watch = training._Watch(None)
     for player in method.players:
         loss = method(batch, player)
         assert loss.total.device.type == device and loss.total.ndim == 0
         if backward:
             loss.total.backward()
             assert all(weight.grad is not None for weight in method.weights(player))
-        watch.add(1, player, loss)
+
+
+class Plain:
+    """In place of Fabric: what it would wrap as it is, and gradients without autograd's engine."""
+
+    def __init__(self, method: methods.Method):
+        self.module = method
+
+    def __call__(self, batch, player):
+        return self.module(batch, player)
+
+    def backward(self, total):
+        for weight in self.module.parameters():
+            weight.grad = torch.zeros_like(weight)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_step_waits_for_nothing(method, monkeypatch):
+    """Images, learning rate, log and counter are on the device, and all that fused Adam's kernel reads."""
+    none, moved = torch.zeros, []
+
+    def kernel(weights, gradients, *moments, lr, **options):
+        assert lr.dtype == torch.float32
+        assert {tensor.device.type for group in (weights, *moments, [lr]) for tensor in group} == {"cuda"}
+        for weight, gradient, *own in zip(weights, gradients, *moments[:2], strict=True):
+            assert {tensor.stride() for tensor in own} == {weight.stride()} and gradient.dtype == weight.dtype
+        moved.append(len(weights))
+
+    monkeypatch.setattr(methods.WGANGP, "gradient_penalty", lambda self, real, made: none((), device="cuda"))
+    monkeypatch.setattr(torch, "_fused_adam_", kernel)
+    with FakeTensorMode():
+        with torch.device("cuda"):
+            plain = Plain(methods.build(small(method)).train())
+            pixels = torch.zeros(300, *SHAPES["mnist"], dtype=torch.uint8)
+        players = plain.module.players
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.Tensor, "__ge__", lambda rate, zero: True)  # at which Adam looks, this once
+            adams = {player: training._adam(plain.module, player, 1e-3) for player in players}
+        assert all(adam.param_groups[0]["capturable"] for adam in adams.values())
+        steps = Steps(plain, plain, adams, pixels, 64, 4, capture=False)
+        steps.take(players)
+        steps.take(players[:1])
+    assert moved == [len(list(plain.module.weights(player))) for player in (*players, players[0])]
+    assert {tensor.device.type for tensor in (*steps.log.values(), steps.step, steps.order)} == {"cuda"}
 
 
 @pytest.mark.parametrize("network", ["tiny", "reference"])
@@ -41,7 +84,7 @@ def test_a_loss_waits_for_nothing(method, network, monkeypatch):
     none = torch.zeros
     monkeypatch.setattr(methods.WGANGP, "gradient_penalty", lambda self, real, made: none((), device="cuda"))
     with FakeTensorMode():
-        step(small(method, network=network), "cuda", backward=False)
+        losses(small(method, network=network), "cuda", backward=False)
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
@@ -50,7 +93,7 @@ def test_no_estimator_looks_at_a_value(estimator):
     experiment = small(estimator=estimator)
     expected_root_trace(experiment.batch_size, experiment.latent)  # computed once, on the CPU
     with FakeTensorMode():
-        step(experiment, "cuda", backward=False)
+        losses(experiment, "cuda", backward=False)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -58,10 +101,10 @@ def test_a_gradient_waits_for_nothing(method, monkeypatch):
     by_products = functools.partial(gaussian.w2_penalty, eigensolver=False)  # as on a GPU
     monkeypatch.setattr(gaussian, "w2_penalty", by_products)
     with FakeTensorMode():
-        step(small(method), "cpu", backward=True)
+        losses(small(method), "cpu", backward=True)
 
 
 def test_a_step_that_waits_is_noticed(monkeypatch):
     """As the penalty on a CPU, whose eigenvalues are looked at."""
     with FakeTensorMode(), pytest.raises(DataDependentOutputException):
-        step(small(), "cpu", backward=True)
+        losses(small(), "cpu", backward=True)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 import os
 import random
+import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import killing
 import numpy as np
@@ -18,7 +21,7 @@ from conftest import cpu_fabric, first_of_each_class, small
 from safetensors.torch import load_file, save_file
 
 from wwae_lib import data, evaluation, methods, runs, training
-from wwae_lib.experiments import Experiment
+from wwae_lib.experiments import METHODS, Experiment
 from wwae_lib.penalties import ESTIMATORS
 from wwae_lib.training import TrainingDiverged
 
@@ -64,40 +67,56 @@ def assert_same_run(one: runs.Run, other: runs.Run) -> None:
 # ---------------------------------------------------------------- the loop
 
 
-def by_hand(experiment: Experiment, images: data.Images) -> dict[str, torch.Tensor]:
-    """What the loop computes, written out once more: plain Adam, cosine to 0, a new order every epoch."""
+# Who moves how often, at which share of the rate, and everyone's betas, as the methods' sources have them.
+PLAYERS = {
+    "wae_gan": ({"discriminator": (1, 0.5), "model": (1, 1)}, (0.5, 0.999)),
+    "gan": ({"discriminator": (1, 1), "generator": (1, 1)}, (0.5, 0.999)),
+    "wgan_gp": ({"critic": (1, 1), "generator": (5, 1)}, (0.0, 0.9)),
+}
+
+
+def by_hand(experiment: Experiment, images: data.Images) -> tuple[dict[str, torch.Tensor], list[dict]]:
+    """What the loop computes, written out once more: Adam, cosine to 0, a new order every epoch, means."""
+    players, betas = PLAYERS.get(experiment.method, ({"model": (1, 1)}, (0.9, 0.999)))
+    history = []
     with torch.random.fork_rng([]):
         training._seed(experiment.seed)
-        method = methods.build(experiment)
-        optimizer = torch.optim.Adam(method.parameters())
+        method = methods.build(experiment).to(memory_format=torch.channels_last)
+        adams = {
+            player: torch.optim.Adam(method.weights(player), betas=betas, fused=True) for player in players
+        }
         steps, size = len(images) // experiment.batch_size, experiment.batch_size
         for epoch in range(experiment.epochs):
             training._seed(experiment.seed, epoch + 1)
-            order = torch.randperm(len(images))
+            order, terms = torch.randperm(len(images)), {}
             for step in range(steps):
-                share = (epoch * steps + step) / (experiment.epochs * steps)
-                optimizer.param_groups[0]["lr"] = (
-                    experiment.learning_rate * (1 + math.cos(math.pi * share)) / 2
-                )
+                progress = (epoch + step / steps) / experiment.epochs
+                rate = experiment.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
                 chosen = order[step * size : (step + 1) * size]
-                optimizer.zero_grad()
-                method.loss(images.pixels[chosen] / 255).total.backward()
-                optimizer.step()
-    return weights_of(method)
+                for player, (every, share) in players.items():
+                    if (epoch * steps + step + 1) % every:
+                        continue
+                    adams[player].param_groups[0]["lr"] = rate * share
+                    loss = method(images.pixels[chosen], player)
+                    adams[player].zero_grad()
+                    loss.total.backward()
+                    adams[player].step()
+                    name = "loss" if player == "model" else f"{player}_loss"
+                    for term, value in ({name: loss.total} | loss.terms).items():
+                        terms.setdefault(term, []).append(value.item())
+            means = {name: sum(values) / len(values) for name, values in terms.items()}
+            history.append({"epoch": epoch + 1, "learning_rate": rate, **means})
+    return weights_of(method), history
 
 
-@pytest.mark.parametrize("method", ["wwae", "vae"])
+@pytest.mark.parametrize("method", METHODS)
 def test_the_loop_is_adam_with_a_cosine_on_shuffled_batches(method, digits, fabric):
+    """Bit for bit."""
     experiment = small(method, epochs=2)
     fitted, history, _ = training.fit(experiment, digits, fabric=fabric, progress=False)
-    for name, expected in by_hand(experiment, digits).items():
-        # Memory layout changes the order of sums, and Adam divides by gradients near 0: one weight in a
-        # thousand may be off by more than 1% of a step's size, none by more than a step.
-        difference = (weights_of(fitted)[name] - expected).abs()
-        assert (difference > 1e-5).float().mean() < 1e-3 and difference.max() < 1e-3, name
-    steps = 400 // 64
-    last = (2 * steps - 1) / (2 * steps)
-    assert history[-1]["learning_rate"] == pytest.approx(1e-3 * (1 + math.cos(math.pi * last)) / 2, rel=1e-9)
+    expected, lines = by_hand(experiment, digits)
+    assert_same_weights(weights_of(fitted), expected)
+    assert without_seconds(history) == lines
 
 
 @pytest.mark.parametrize("method", ["vae", *ESTIMATORS])
@@ -308,6 +327,58 @@ def test_killed_at_random_moments(tmp_path, finished):
             shutil.rmtree(results)
     killing.run_for(None, train_into, results)
     assert_same_run(runs.load(path), finished)
+
+
+@pytest.mark.parametrize(("epoch", "saving", "at_once"), [(0.3, 0.4, 1), (1.2, 0.4, 4), (4.0, 0.7, 1)])
+def test_checkpoints_on_a_gpu_take_a_share_of_the_time(epoch, saving, at_once, tmp_path, monkeypatch):
+    """An epoch can be shorter than its checkpoint there; the last one is always written."""
+    clock, saved = [0.0], []
+
+    def save(self, tensors, state):
+        clock[0] += saving
+        saved.append(state["epoch"])
+
+    monkeypatch.setattr(runs.Draft, "save_checkpoint", save)
+    monkeypatch.setattr(training.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(training, "environment", lambda fabric, at_once: {})
+    gpu = SimpleNamespace(device=torch.device("cuda"), is_global_zero=True)
+    epochs = 400
+    checkpoints = training._Checkpoints(runs.Draft(tmp_path / "run"), 0, gpu, at_once)
+    for done in range(1, epochs + 1):
+        clock[0] += epoch
+        if checkpoints.due(last=done == epochs):
+            checkpoints.save({}, {"epoch": done})
+    assert saved[0] == 1 and saved[-1] == epochs
+    spent = len(saved) * saving * at_once
+    assert spent <= 0.05 * clock[0]
+    assert spent >= 0.04 * clock[0]  # what is allowed is used, so that a kill loses little
+    gaps = [(b - a) * epoch for a, b in itertools.pairwise(saved[1:])]
+    assert max(gaps) <= 1.1 * saving * at_once / 0.05 + 2 * epoch
+
+
+def test_a_checkpoint_that_is_older_than_the_last_epoch_is_named_right(train, interrupted, monkeypatch):
+    """As on a GPU, where not every epoch is saved."""
+    monkeypatch.setattr(training._Checkpoints, "due", lambda self, last: last)
+    poison(monkeypatch, "penalty", STEPS + 1)
+    with pytest.raises(TrainingDiverged, match=r"epoch 3, step 1: penalty .* the checkpoint of epoch 1 is"):
+        train(small(), resume=True)
+
+
+def test_the_record_says_where_it_was_trained_and_by_which_code(train, fabric, digits, tmp_path, monkeypatch):
+    """Not where it is finished: one process may train several at once, and others finish them."""
+    monkeypatch.setenv("WWAE_COMMIT", "a copy of 123abc")
+    path = tmp_path / "results" / small().name
+    given = [(small(), digits, runs.Draft(path))]
+    ((_, (_, history, _)),) = training.fit_together(given, at_once=4, fabric=fabric, progress=False)
+    monkeypatch.setenv("WWAE_COMMIT", "another copy")
+    run = train(small(), resume=True)
+    assert run.history() == history and run.record["environment"]["trainings_at_once"] == 4
+    assert run.record["environment"]["git_commit"] == "a copy of 123abc"
+    again = train(small(), restart=True)
+    assert again.record["environment"]["trainings_at_once"] == 1
+    assert again.record["environment"]["git_commit"] == "another copy"
+    monkeypatch.delenv("WWAE_COMMIT")
+    assert re.fullmatch("[0-9a-f]{40}(-dirty)?|not from a git checkout", training._git_commit())
 
 
 # ---------------------------------------------------------------- in the way

@@ -84,6 +84,7 @@ class Method(nn.Module):
     betas: tuple[float, float] = (0.9, 0.999)
     rates: dict[str, float] = {}  # noqa: RUF012
     latent: int
+    waits: bool = False  # its loss looks at a value, so that a GPU cannot take its steps by itself
 
     def turns(self, step: int) -> tuple[str, ...]:
         """Who moves at a step, in order; steps are counted from 0 over the whole training."""
@@ -196,6 +197,7 @@ class WWAE(AutoEncoder):
             raise ValueError(f"there is no estimator {estimator!r}; known: {', '.join(ESTIMATORS)}")
         self.estimator = estimator
         self.memory = AccumulatedMoments(latent) if estimator == "accumulated" else None
+        self.waits = estimator in ("corrected", "accumulated")  # in the eigensolver
 
     def penalty(self, mean: Tensor, log_variance: Tensor, codes: Tensor) -> Tensor:
         return w2_penalty(mean, log_variance, codes, self.estimator, self.memory)

@@ -8,24 +8,29 @@ Under ``torchrun`` the processes share each batch: ``batch_size`` is that of all
 draws the same order and noise and takes its part (:mod:`wwae_lib.processes`), and the first one writes, into
 a results folder that all can read. A checkpoint resumes on any number of processes.
 
+On a GPU the steps are recorded once and replayed (:mod:`wwae_lib.steps`), and several trainings may share it.
 Nothing is compiled: on a CPU (x86-64, torch 2.12, the compact networks) ``torch.compile`` took a minute and
 its steps were no faster, 0.8 to 1.05 times in five interleaved pairs; on a GPU it has not been measured yet.
 """
 
 from __future__ import annotations
 
-import itertools
+import json
 import logging
 import math
 import os
 import platform
 import subprocess
 import time
+import warnings
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
@@ -33,17 +38,22 @@ from tqdm import tqdm
 from . import evaluation, methods, processes, runs
 from .data import SHAPES, Images
 from .experiments import Experiment
-from .methods import Loss, Method
+from .methods import Method
+from .steps import Lane, NotFinite, Steps, can_capture, in_turns, rate_dtype
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["TrainingDiverged", "choose_fabric", "fit", "train"]
+__all__ = ["TrainingDiverged", "choose_fabric", "environment", "fit", "fit_together", "train"]
 
 # A run's record says which precision was used; Fabric need not say it on stderr as well.
 logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
 
+# Fused Adam is called outside a graph, too: in the steps before one is recorded.
+warnings.filterwarnings("ignore", "This instance was constructed with capturable=True")
+
 LOOK_EVERY = 50  # steps between two looks at the running means, the only times the host waits
+SAVING = 0.05  # the share of the time that the checkpoints of all trainings on a GPU may take together
 
 
 class TrainingDiverged(runs.RunError):
@@ -130,11 +140,10 @@ def train(
         finished = _finished(path, experiment, images)
         if resume:
             return finished
-    where = environment(fabric)  # before training, so that the commit is the one that trains
     method, history, seconds = fit(experiment, images, draft=draft, fabric=fabric, progress=progress)
     if fabric.is_global_zero:
         about = {
-            "environment": where | {"train_seconds": round(seconds, 1)},
+            "environment": _trained_in(draft, fabric) | {"train_seconds": round(seconds, 1)},
             "data": {"source": images.source, "train": _about(images), "test": _about(test_images)},
         }
         _publish(experiment, method, history, images, test_images, draft, about)
@@ -204,91 +213,147 @@ def _about(images: Images) -> dict[str, Any]:
     return {"split": images.split, "images": len(images), "sha256": images.sha256()}
 
 
+Fitted = tuple[Method, list[dict[str, float]], float]  # what :func:`fit` returns
+
+
 def fit(
     experiment: Experiment,
     images: Images,
     *,
     draft: runs.Draft | None = None,
     fabric: Fabric | None = None,
+    capture: bool = True,
     progress: bool = True,
-) -> tuple[Method, list[dict[str, float]], float]:
+) -> Fitted:
     """The loop alone: nothing is written unless a draft is given, which is resumed if it has a checkpoint.
+
+    Args:
+        capture: on a CUDA device, record steps as graphs and replay them (:mod:`wwae_lib.steps`).
 
     Returns:
         The trained method, one dictionary an epoch, and the seconds spent (earlier sittings included).
 
     Raises: as :func:`train`.
     """
-    _check_images(experiment, images)
+    trainings = [(experiment, images, draft)]
+    ((_, outcome),) = fit_together(trainings, at_once=1, fabric=fabric, capture=capture, progress=progress)
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
+
+
+def fit_together(
+    trainings: Iterable[tuple[Experiment, Images, runs.Draft | None]],
+    *,
+    at_once: int,
+    fabric: Fabric | None = None,
+    capture: bool = True,
+    progress: bool = True,
+) -> Iterator[tuple[Experiment, Fitted | Exception]]:
+    """The loops of several trainings in turns on one device: what one leaves idle of a GPU, the others use.
+
+    Each computes what :func:`fit` would alone, from random numbers of its own. The seconds that it reports
+    are those that passed, the others' share included.
+
+    Args:
+        trainings: each as the arguments of :func:`fit`; the next one is asked for when there is room for it.
+        at_once: how many take turns.
+        fabric, capture, progress: as :func:`fit`.
+
+    Yields:
+        An experiment and what :func:`fit` returns, or the exception that it raises, as they end.
+    """
     fabric = fabric or choose_fabric()
+    lanes = [Lane(fabric.device) for _ in range(at_once)]
+    works = (
+        (experiment, _loop(experiment, images, draft, fabric, at_once, capture, progress))
+        for experiment, images, draft in trainings
+    )
+    return in_turns(works, lanes)
+
+
+def _loop(
+    experiment: Experiment,
+    images: Images,
+    draft: runs.Draft | None,
+    fabric: Fabric,
+    at_once: int,
+    capture: bool,
+    progress: bool,
+) -> Generator[None, None, Fitted]:
+    """The loop, which yields before it waits for the device, so that others may queue their work."""
+    _check_images(experiment, images)
     size, count = experiment.batch_size, len(images)
-    steps = count // size  # a last, smaller batch is left out: its moments would be noisier than the rest
+    per_epoch = count // size  # a last, smaller batch is left out: its moments would be noisier than the rest
     if size % processes.count():
         raise ValueError(f"a batch of {size} cannot be shared equally by {processes.count()} processes")
 
-    with torch.random.fork_rng(_cuda_devices(fabric)):
-        _seed(experiment.seed)
-        method = methods.build(experiment)
-        # to its device and layout before there is an optimiser, whose restored moments follow the weights
-        method = method.to(fabric.device, memory_format=torch.channels_last)
-        options = {"lr": experiment.learning_rate, "betas": method.betas}
-        # one pass over weights and moments: a third of the time on a CPU; on a GPU not yet measured
-        options["fused"] = fabric.device.type == "cpu"
-        optimizers = {
-            player: torch.optim.Adam(method.weights(player), **options) for player in method.players
-        }
-        done, history = 0, []
-        identity = {"experiment": experiment.as_dict(), "images": images.sha256()} if draft else {}
-        if draft and draft.checkpoint.exists():
-            done, history = _restore(draft, method, optimizers, identity)
-        fabric.barrier()  # before the first process may write over what the others read
-        method = processes.normalise_whole_batch(method, fabric.device)
-        method, *wrapped = fabric.setup(method, *optimizers.values())
-        optimizers = dict(zip(optimizers, wrapped, strict=True))
-        pixels = images.pixels.to(fabric.device)
+    _seed(experiment.seed)
+    method = methods.build(experiment)
+    # to its device and layout before there is an optimiser, whose restored moments follow the weights
+    method = method.to(fabric.device, memory_format=torch.channels_last)
+    capture = capture and can_capture(fabric.device, method)
+    optimizers = {player: _adam(method, player, experiment.learning_rate) for player in method.players}
+    done, history = 0, []
+    identity = {"experiment": experiment.as_dict(), "images": images.sha256()} if draft else {}
+    if draft and draft.checkpoint.exists():
+        done, history = _restore(draft, method, optimizers, identity)
+    fabric.barrier()  # before the first process may write over what the others read
+    method = processes.normalise_whole_batch(method, fabric.device)
+    method, *wrapped = fabric.setup(method, *optimizers.values())
+    optimizers = dict(zip(optimizers, wrapped, strict=True))
+    pixels = images.pixels.to(fabric.device)
 
-        bar = tqdm(
-            total=experiment.epochs * steps * size,
-            initial=done * steps * size,
-            desc=experiment.name,
-            unit="img",
-            unit_scale=True,
-            disable=not progress or not fabric.is_global_zero,
-        )
-        method.train()
-        with bar:
-            for epoch in range(done + 1, experiment.epochs + 1):
-                start = time.perf_counter()
-                _seed(experiment.seed, epoch)
-                order = torch.randperm(count)[: steps * size].to(fabric.device)
-                watch = _Watch(fabric)
-                for step, chosen in enumerate(order.view(steps, size)):
-                    batch = pixels[processes.share(chosen)]
-                    rate = cosine(experiment, (epoch - 1 + step / steps) / experiment.epochs)
-                    for player in method.module.turns((epoch - 1) * steps + step):
-                        optimizer = optimizers[player]
-                        for group in optimizer.param_groups:
-                            group["lr"] = rate * method.module.rates.get(player, 1)
-                        loss = method(batch, player)
-                        optimizer.zero_grad()
-                        fabric.backward(loss.total)
-                        optimizer.step()
-                        watch.add(step + 1, player, loss)
-
-                    if (step + 1) % LOOK_EVERY == 0 or step + 1 == steps:
-                        means = watch.means(epoch, draft)
-                        shown = {name: f"{value:.2f}" for name, value in means.items() if "loss" in name}
-                        bar.set_postfix(epoch=epoch, **shown)
-                    bar.update(size)
-                line = {"epoch": epoch, "learning_rate": rate, **means}
-                history.append(line | {"seconds": round(time.perf_counter() - start, 3)})
-                # A loss can be finite and its gradient not: such weights must not replace good ones.
-                if not torch.stack([weight.isfinite().all() for weight in method.parameters()]).all():
-                    raise _diverged(f"epoch {epoch}: the weights", epoch, draft)
-                if draft and fabric.is_global_zero:
-                    state = {"format": runs.FORMAT, "epoch": epoch, "history": history, **identity}
-                    draft.save_checkpoint(_tensors(method.module, optimizers), state)
+    bar = tqdm(
+        total=experiment.epochs * per_epoch * size,
+        initial=done * per_epoch * size,
+        desc=experiment.name,
+        unit="img",
+        unit_scale=True,
+        disable=not progress or not fabric.is_global_zero,
+    )
+    checkpoints = _Checkpoints(draft, done, fabric, at_once)
+    method.train()
+    with bar, closing(Steps(fabric, method, optimizers, pixels, size, per_epoch, capture)) as steps:
+        for epoch in range(done + 1, experiment.epochs + 1):
+            start = time.perf_counter()
+            _seed(experiment.seed, epoch)
+            shares = ((epoch - 1 + step / per_epoch) / experiment.epochs for step in range(per_epoch))
+            rates = [cosine(experiment, share) for share in shares]
+            steps.begin(torch.randperm(count)[: per_epoch * size], rates)
+            for step in range(per_epoch):
+                steps.take(method.module.turns((epoch - 1) * per_epoch + step))
+                if (step + 1) % LOOK_EVERY == 0 or step + 1 == per_epoch:
+                    yield
+                    try:
+                        means = steps.means()
+                    except NotFinite as error:
+                        raise checkpoints.diverged(f"epoch {epoch}, {error}") from None
+                    shown = {name: f"{value:.2f}" for name, value in means.items() if "loss" in name}
+                    bar.set_postfix(epoch=epoch, **shown, refresh=False)
+                bar.update(size)
+            line = {"epoch": epoch, "learning_rate": rates[-1], **means}
+            history.append(line | {"seconds": round(time.perf_counter() - start, 3)})
+            # A loss can be finite and its gradient not: such weights must not replace good ones.
+            if not torch.stack([weight.isfinite().all() for weight in method.parameters()]).all():
+                raise checkpoints.diverged(f"epoch {epoch}: the weights")
+            if checkpoints.due(last=epoch == experiment.epochs):
+                state = {"format": runs.FORMAT, "epoch": epoch, "history": history, **identity}
+                checkpoints.save(_tensors(method.module, optimizers), state)
     return method.module.eval(), history, sum(line["seconds"] for line in history)
+
+
+def _adam(method: Method, player: str, rate: float) -> torch.optim.Adam:
+    """Fused, one pass over weights and moments; the learning rate is a tensor, which a graph can read."""
+    weights = method.weights(player)
+    device = weights[0].device
+    return torch.optim.Adam(
+        weights,
+        lr=torch.tensor(rate, dtype=rate_dtype(device), device=device),
+        betas=method.betas,
+        fused=True,
+        capturable=device.type == "cuda",
+    )
 
 
 def cosine(experiment: Experiment, progress: float) -> float:
@@ -296,60 +361,41 @@ def cosine(experiment: Experiment, progress: float) -> float:
     return experiment.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-class _Watch:
-    """Running means of an epoch's terms, kept on the device, and the first turn each was not finite."""
+class _Checkpoints:
+    """A training's checkpoints, and when the next is due.
 
-    def __init__(self, fabric: Fabric):
-        self.fabric = fabric
-        self.steps: list[int] = []  # of every turn taken
-        self.names: dict[str, list[str]] = {}
-        self.sums: dict[str, Tensor] = {}
-        self.first_bad: dict[str, Tensor] = {}
-        self.turns: dict[str, int] = {}
+    On a CPU that is after every epoch. On a GPU an epoch can be shorter than its checkpoint: there all
+    checkpoints together, the last one included, are to take no more than a share of the time.
+    """
 
-    def add(self, step: int, player: str, loss: Loss) -> None:
-        terms = torch.stack([loss.total, *loss.terms.values()]).detach()
-        if player not in self.names:
-            self.names[player] = ["loss" if player == "model" else f"{player}_loss", *loss.terms]
-            wide = torch.float32 if terms.device.type == "mps" else torch.float64
-            self.sums[player] = torch.zeros_like(terms, dtype=wide)
-            self.first_bad[player] = torch.full_like(terms, torch.inf)
-            self.turns[player] = 0
-        bad = self.first_bad[player]
-        self.sums[player] += terms
-        self.first_bad[player] = torch.where(terms.isfinite(), bad, bad.clamp_max(len(self.steps)))
-        self.turns[player] += 1
-        self.steps.append(step)
+    def __init__(self, draft: runs.Draft | None, done: int, fabric: Fabric, at_once: int):
+        self.draft, self.epoch, self.fabric = draft, done, fabric
+        self.environment = environment(fabric, at_once) if draft else {}  # its commit is the one that trains
+        self.share = math.inf if fabric.device.type == "cpu" else SAVING / at_once
+        self.began, self.spent, self.cost = time.perf_counter(), 0.0, 0.0
 
-    def means(self, epoch: int, draft: runs.Draft | None) -> dict[str, float]:
-        """Means so far over all processes, which waits for the device.
+    def due(self, last: bool) -> bool:
+        """Whether to save now; always after the last epoch."""
+        if not self.draft or not self.fabric.is_global_zero:
+            return False
+        # what was spent, this one, and the last one
+        return last or self.spent + 2 * self.cost <= self.share * (time.perf_counter() - self.began)
 
-        Raises:
-            TrainingDiverged: a term was not finite.
-        """
-        names = list(itertools.chain(*self.names.values()))
-        first_bad = self._reduced(self.first_bad, "min")
-        if (first := min(first_bad)) < math.inf:
-            guilty = [name for name, turn in zip(names, first_bad, strict=True) if turn == first]
-            guilty = [name for name in guilty if "loss" not in name] or guilty
-            where = f"epoch {epoch}, step {self.steps[int(first)]}"
-            raise _diverged(f"{where}: {' and '.join(guilty)}", epoch, draft)
-        means = {player: self.sums[player] / self.turns[player] for player in self.names}
-        return dict(zip(names, self._reduced(means, "mean"), strict=True))
+    def save(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        start = time.perf_counter()
+        self.draft.save_checkpoint(tensors, state | {"environment": self.environment})
+        self.epoch, self.cost = state["epoch"], time.perf_counter() - start
+        self.spent += self.cost
 
-    def _reduced(self, found: dict[str, Tensor], how: str) -> list[float]:
-        values = torch.cat(list(found.values()))
-        return (self.fabric.all_reduce(values, reduce_op=how) if processes.count() > 1 else values).tolist()
-
-
-def _diverged(what: str, epoch: int, draft: runs.Draft | None) -> TrainingDiverged:
-    kept = "no epoch was finished, so there is no checkpoint"
-    if draft and draft.checkpoint.exists():
-        kept = f"the checkpoint of epoch {epoch - 1} is kept in {draft.folder}"
-    return TrainingDiverged(
-        f"{what} stopped being finite; {kept}. "
-        "A smaller learning_rate or penalty_weight, or precision 32-true, usually helps."
-    )
+    def diverged(self, what: str) -> TrainingDiverged:
+        """The error that says what is not finite, and which checkpoint there is."""
+        kept = "no epoch was saved, so there is no checkpoint"
+        if self.draft and self.draft.checkpoint.exists():
+            kept = f"the checkpoint of epoch {self.epoch} is kept in {self.draft.folder}"
+        return TrainingDiverged(
+            f"{what} stopped being finite; {kept}. "
+            "A smaller learning_rate or penalty_weight, or precision 32-true, usually helps."
+        )
 
 
 def _seed(*entropy: int) -> None:
@@ -404,8 +450,8 @@ def _restore(
     return state["epoch"], state["history"]
 
 
-def environment(fabric: Fabric) -> dict[str, Any]:
-    """What a run's record says about where it was computed."""
+def environment(fabric: Fabric, at_once: int = 1) -> dict[str, Any]:
+    """What a run's record says about where it was computed, ``at_once`` trainings sharing the device."""
     device = fabric.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {
@@ -415,12 +461,21 @@ def environment(fabric: Fabric) -> dict[str, Any]:
         "precision": str(fabric._precision.precision),
         "threads": torch.get_num_threads(),
         "processes": fabric.world_size,
+        "trainings_at_once": at_once,
         "git_commit": _git_commit(),
     }
 
 
+def _trained_in(draft: runs.Draft, fabric: Fabric) -> dict[str, Any]:
+    """Where the last epoch was computed: here, unless another process or machine left only the rest to do."""
+    with safe_open(draft.checkpoint, "pt") as file:
+        return json.loads(file.metadata()["state"]).get("environment") or environment(fabric)
+
+
 def _git_commit() -> str:
-    """The commit of the library's own checkout, marked where files differ from it."""
+    """What WWAE_COMMIT says, for copies without git; else the checkout's, marked where files differ."""
+    if told := os.environ.get("WWAE_COMMIT"):
+        return told
     here = Path(__file__).resolve().parent
     try:
         found = subprocess.run(
@@ -436,7 +491,3 @@ def _computes_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-
-
-def _cuda_devices(fabric: Fabric) -> list[int]:
-    return [fabric.device.index or 0] if fabric.device.type == "cuda" else []
