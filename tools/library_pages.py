@@ -1,8 +1,9 @@
 """Sphinx extension: the library's reference pages, from its docstrings, and what a reader cites.
 
 A page of reStructuredText asks for modules by name, ``.. library:: gaussian penalties``, or for every module
-that no other page names, ``.. library::``; ``.. library-overview::`` is the table of all. So a new module
-has its reference without anyone's doing. ``book-citation`` shows CITATION.cff as BibTeX.
+that no other page names, ``.. library::``; ``.. library-overview::`` is the table of all, and
+``.. library-names::`` that of the package's own names. So a new module has its reference without anyone's
+doing. ``book-citation`` shows CITATION.cff as BibTeX.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def modules() -> dict[str, Path]:
 
 
 def imported(path: Path) -> set[str]:
-    """The modules of the library that one imports, wherever in its code.
+    """The modules and packages of the library that one imports, wherever in its code.
 
     Raises:
         ValueError: one is imported by its absolute name.
@@ -55,18 +56,21 @@ def imported(path: Path) -> set[str]:
     package = path.relative_to(LIBRARY).parent.parts
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        absolute = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        if isinstance(node, ast.ImportFrom):
-            if node.level:
-                base = [*package[: len(package) + 1 - node.level], *(node.module or "").split(".")]
-                place = LIBRARY.joinpath(*base)
-                names = [alias.name for alias in node.names] if place.is_dir() else [""]
-                found |= {".".join(filter(None, [*base, name])) for name in names}
-            else:
-                absolute = [node.module or ""]
-        if any(name.split(".")[0] == LIBRARY.name for name in absolute):
-            raise ValueError(f"{path} imports a module of its own library by an absolute name")
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = package[: len(package) + 1 - node.level] + tuple((node.module or "").split("."))
+            base = tuple(filter(None, base))
+            inside = {(*base, alias.name) for alias in node.names}  # which may be modules, or names of one
+            found |= {".".join(name) for name in {base, *inside} if _is_module(name)}
+        elif isinstance(node, ast.ImportFrom | ast.Import):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module]
+            if any(name.split(".")[0] == LIBRARY.name for name in names):
+                raise ValueError(f"{path} imports a module of its own library by an absolute name")
     return found
+
+
+def _is_module(name: tuple[str, ...]) -> bool:
+    """Is there a module of this name?"""
+    return bool(name) and LIBRARY.joinpath(*name).with_suffix(".py").exists()
 
 
 def pages() -> dict[str, list[str]]:
@@ -170,6 +174,22 @@ class Library(Directive):
         return []
 
 
+class Names(Directive):
+    """The names that the package itself offers, each with the first sentence of its docstring."""
+
+    def run(self) -> list[nodes.Node]:
+        import wwae_lib
+
+        lines = [".. list-table::", "   :widths: 25 75", "   :class: wrapped", ""]
+        for name in wwae_lib.__all__:
+            thing = getattr(wwae_lib, name)
+            role = "class" if inspect.isclass(thing) else "func"
+            said = " ".join((inspect.getdoc(thing) or "").split("\n\n")[0].split())
+            lines += [f"   * - :{role}:`{name} <{thing.__module__}.{thing.__name__}>`", f"     - {said}"]
+        self.state_machine.insert_input([*lines, ""], "wwae_lib")
+        return []
+
+
 class Overview(Directive):
     """Every module, the floor it stands on, and the question that it answers."""
 
@@ -225,6 +245,7 @@ def _prose(app: Any, what: str, name: str, thing: Any, options: Any, lines: list
 
 def setup(app: Any) -> dict[str, bool]:
     app.add_directive("library", Library)
+    app.add_directive("library-names", Names)
     app.add_directive("library-overview", Overview)
     app.add_directive("book-citation", Citation)
     app.connect("autodoc-skip-member", _skip)

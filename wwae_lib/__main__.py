@@ -1,4 +1,4 @@
-"""The command line: ``python -m wwae_lib {train,evaluate,reproduce,export,data} ...``."""
+"""The command line: ``wwae {train,evaluate,reproduce,export,data} ...``, or ``python -m wwae_lib``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import data, experiments, processes, runs
+from . import __version__, data, experiments, processes, runs
 
 EXAMPLES = """\
 examples:
@@ -47,11 +47,12 @@ FIELDS = {
 
 def parser() -> argparse.ArgumentParser:
     whole = argparse.ArgumentParser(
-        prog="python -m wwae_lib",
+        prog="wwae" if Path(sys.argv[0]).stem == "wwae" else "python -m wwae_lib",
         description="Train and measure Wasserstein-Wasserstein auto-encoders and their competitors.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    whole.add_argument("--version", action="version", version=f"wwae_lib {__version__}")
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     train = commands.add_parser(

@@ -70,8 +70,16 @@ PROTOCOLS = {
 }
 
 
-def load_method(run: runs.Run) -> Method:
-    """The trained method of a run, in evaluation mode, on the CPU."""
+def load_method(run: runs.Run | Path | str) -> Method:
+    """The trained method of a run, in evaluation mode, on the CPU; its weights ask for no gradients.
+
+    Args:
+        run: the run, its folder, or its name below the results folder, such as ``mnist/wwae/seed-0``.
+
+    Raises:
+        RunError: there is no such run, it is damaged, or its weights were left out of this copy.
+    """
+    run = run if isinstance(run, runs.Run) else runs.load(run)
     method = methods.build(run.experiment)
     try:
         missing = method.state_dict().keys() - method.kept().keys()  # adversaries are not kept
@@ -83,7 +91,7 @@ def load_method(run: runs.Run) -> Method:
         raise runs.RunError(
             f"{run.path}: the weights are not those of its configuration ({' '.join(str(error).split())})"
         ) from error
-    return method.eval()
+    return method.requires_grad_(False).eval()
 
 
 @inception.full_float32()

@@ -106,8 +106,8 @@ class Method(nn.Module):
         """Codes ``(n, latent)`` to images in [0, 1]."""
         raise NotImplementedError
 
-    def sample(self, n: int, seed: int) -> Tensor:
-        """`n` images decoded from the prior; the same codes on every device."""
+    def sample(self, n: int, seed: int = 0) -> Tensor:
+        """`n` images in [0, 1] decoded from the prior; the same codes on every device."""
         codes = torch.randn(n, self.latent, generator=torch.Generator().manual_seed(seed))
         return self.decode(codes.to(next(self.parameters()).device))
 

@@ -39,6 +39,7 @@ __all__ = [
     "Draft",
     "Run",
     "RunError",
+    "checkout",
     "files_of",
     "load",
     "recorded",
@@ -71,15 +72,21 @@ class RunError(Exception):
     """A run or checkpoint is missing, damaged or foreign; the message says which and what to do."""
 
 
+def checkout() -> Path | None:
+    """The checkout of the book that this library lies in; None where it was installed without the book."""
+    root = Path(__file__).resolve().parents[1]
+    return root if (root / "_toc.yml").is_file() and (root / "book").is_dir() else None
+
+
 def results_root() -> Path:
     """The folder that ``WWAE_RESULTS`` names, else the book's own ``book/results``.
 
-    Where the library was installed without the book, ``results`` in the folder at work.
+    Where the library was installed without the book, ``results`` in the working directory.
     """
     if named := os.environ.get("WWAE_RESULTS"):
         return Path(named).expanduser()
-    book = Path(__file__).resolve().parents[1] / "book"
-    return book / "results" if book.is_dir() else Path("results").absolute()
+    root = checkout()
+    return root / "book" / "results" if root else Path("results").absolute()
 
 
 @contextlib.contextmanager

@@ -476,11 +476,12 @@ def _git_commit() -> str:
     """What WWAE_COMMIT says, for copies without git; else the checkout's, marked where files differ."""
     if told := os.environ.get("WWAE_COMMIT"):
         return told
-    here = Path(__file__).resolve().parent
+    if not (root := runs.checkout()):
+        return "not from a git checkout"
     try:
         found = subprocess.run(
             ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
-            cwd=here, capture_output=True, text=True, check=True,
+            cwd=root, capture_output=True, text=True, check=True,
         )  # fmt: skip
     except (OSError, subprocess.CalledProcessError):
         return "not from a git checkout"

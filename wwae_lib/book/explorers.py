@@ -55,8 +55,14 @@ LATTICE = 0.4  # distance of the points whose transport is drawn
 
 
 def explorer_folder() -> Path:
-    """Where the book's explorers live."""
-    return Path(__file__).resolve().parents[2] / "book" / "_static" / "explorers"
+    """Where the book's explorers live.
+
+    Raises:
+        RunError: the library was installed without the book.
+    """
+    if not (root := runs.checkout()):
+        raise runs.RunError("the explorers belong to the book's checkout, and this library is not in one")
+    return root / "book" / "_static" / "explorers"
 
 
 def export(folder: Path | None = None, results: Path | None = None) -> list[Path]:
@@ -68,7 +74,7 @@ def export(folder: Path | None = None, results: Path | None = None) -> list[Path
             there is left out.
 
     Raises:
-        RunError: a run is damaged, or a file cannot be written.
+        RunError: a run is damaged, a file cannot be written, or there is no book and no folder was named.
     """
     folder = folder or explorer_folder()
     results = results or runs.results_root()

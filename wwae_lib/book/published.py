@@ -9,13 +9,12 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 from ..data import DATASETS
 from ..experiments import METHODS, experiment
 from ..methods import CLASSES
-from ..runs import Run
+from ..runs import Run, RunError, checkout
 from .tables import DATASET_NAMES, GLUE, METRICS, NAMES, by_dataset, cell, contests, markdown
 
 __all__ = [
@@ -51,8 +50,14 @@ SHARED = {
 
 
 def read() -> dict[str, Any]:
-    """``book/published.json``: sources with their protocols, settings of methods, and results."""
-    path = Path(__file__).resolve().parents[2] / "book" / "published.json"
+    """``book/published.json``: sources with their protocols, settings of methods, and results.
+
+    Raises:
+        RunError: the library was installed without the book.
+    """
+    if not (root := checkout()):
+        raise RunError("published numbers come with the book's checkout, and this library is not in one")
+    path = root / "book" / "published.json"
     return json.loads(path.read_text(encoding="utf-8"))
 
 
