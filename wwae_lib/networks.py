@@ -24,7 +24,8 @@ class Size:
 
 
 # name -> side of the image in pixels -> size. compact: about 1 M parameters for 28 x 28, no batch
-# normalisation, the decoder the smaller half, so that a reader's browser can load it. reference: for
+# normalisation, the decoder the smaller half, so that a reader's browser can load it; normalised: the same
+# with it, tried by wwae_lib.selection. reference: for
 # 28 x 28 the encoder and decoder of InfoGAN (Chen et al. 2016, appendix C.1), in which Lucic et al. (2018)
 # and Dai & Wipf (2019) compare GANs and VAEs; for 64 x 64 the channels of the WAE (Tolstikhin et al. 2018,
 # appendix C.2) with the filters of DCGAN (Radford et al. 2016), 4 x 4, and the decoder the encoder's
@@ -32,6 +33,7 @@ class Size:
 NETWORKS: dict[str, dict[int, Size]] = {
     "tiny": {28: Size((8, 16), 32, 32), 64: Size((8, 16, 16), 32, 32)},
     "compact": {28: Size((32, 64), 192, 64), 64: Size((32, 64, 128), 96, 96)},
+    "normalised": {28: Size((32, 64), 192, 64, True), 64: Size((32, 64, 128), 96, 96, True)},
     "reference": {28: Size((64, 128), 1024, 1024, True), 64: Size((128, 256, 512, 1024), 0, 0, True)},
 }
 

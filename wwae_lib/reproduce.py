@@ -93,7 +93,9 @@ PROFILES = {
         protocol="brief",
     ),
     "selection": Profile(
-        tuple(itertools.chain(*map(selection.trials, data.DATASETS))), protocol="selection", held_out="valid"
+        tuple(itertools.chain(*map(selection.trials, data.DATASETS), *map(selection.alike, data.DATASETS))),
+        protocol="selection",
+        held_out="valid",
     ),
     "convergence": Profile(
         tuple(itertools.chain(*map(selection.lengths, data.DATASETS))),

@@ -3,7 +3,8 @@
 One setting of each method cannot be known without trying: the weight of its penalty or, where it has none,
 the learning rate. Each is tried at the same five multiples of a centre, with the book's other settings and
 one seed. The setting of the lowest Frechet inception distance of prior samples to validation images is
-taken. No test image is looked at.
+taken. No test image is looked at. Choices that all methods share, such as the learning rate of auto-encoders,
+are tried on two of them (:func:`alike`).
 
 How long to train is tried too: the main methods at a doubling number of epochs, each on a schedule of its
 own. Training has converged where the last doubling changed little (:func:`converged`).
@@ -25,7 +26,9 @@ __all__ = [
     "CENTRES",
     "FACTORS",
     "LENGTHS",
+    "SHARED",
     "Setting",
+    "alike",
     "chosen",
     "converged",
     "folder",
@@ -42,6 +45,12 @@ FOLDER = "selection"  # below the results folder
 EPOCHS = 25
 FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0)
 LENGTHS = (6, 12, 25, 50, 100)  # epochs
+SHARED = {  # beside the settings of every method's trials, which are the baseline
+    "normalised": {"network": "normalised"},
+    "rate_half": {"learning_rate": 5e-4},
+    "rate_double": {"learning_rate": 2e-3},
+    "batch_64": {"batch_size": 64},
+}
 MAIN = ("wwae", "vae_learned", "ae", "gan")  # whose lengths are tried
 LITTLE = 0.02  # share of the squared error
 
@@ -93,6 +102,13 @@ def trials(dataset: str) -> Iterator[Experiment]:
         for method in CENTRES:
             if "/" not in method and (dataset, method) != ("celeba", "vae_bernoulli"):
                 yield trial(dataset, method, factor)
+
+
+def alike(dataset: str) -> Iterator[Experiment]:
+    """Choices that all methods share, changed one at a time, on two methods with unlike penalties."""
+    for variant, changes in SHARED.items():
+        for method in ("wwae", "vae_learned"):
+            yield experiment(dataset, method, epochs=EPOCHS, variant=variant, **changes)
 
 
 def lengths(dataset: str) -> Iterator[Experiment]:
