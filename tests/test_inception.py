@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import subprocess
 import sys
@@ -13,6 +14,8 @@ import pytest
 import torch
 from conftest import inception_file, subprocess_environment
 from PIL import Image
+from torch import nn
+from torch.nn import functional
 
 from wwae_lib import data, evaluation, inception, processes
 
@@ -41,29 +44,212 @@ def test_features_are_pytorch_fids(tmp_path, digits, colours):
     assert np.abs(found.numpy() - expected).max() < 1e-4
 
 
-def test_bfloat16_is_near(digits):
-    inception_file()
-    images = digits.pixels[::100]
-    exact = inception.features(images, inception.network(), progress=False)
-    near = inception.features(images, inception.network("bfloat16"), progress=False)
-    assert near.dtype == torch.float32 and not torch.equal(near, exact)
-    assert (near - exact).square().mean().sqrt() < 0.05 * exact.std(0).square().mean().sqrt()
-
-
-@pytest.mark.parametrize("precision", inception.PRECISIONS)
-def test_without_onednn_the_features_are_the_same(monkeypatch, digits, precision):
+def test_without_onednns_operators_the_features_are_the_same(monkeypatch, digits):
+    """As with Apple's wheels, which lack them."""
     inception_file()
     images = digits.pixels[:2]
-    expected = inception.features(images, inception.network(precision), progress=False)
-    monkeypatch.setattr(inception, "_onednn_computes_in", lambda dtype: False)
-    found = inception.features(images, inception.network(precision), progress=False)
-    off = (found - expected).square().mean().sqrt() / expected.std()
-    assert off < (1e-5 if precision == "float32" else 0.05)
+    expected = inception.features(images, inception.network(), progress=False)
+    monkeypatch.setattr(inception, "_onednn_can", lambda: False)
+    monkeypatch.setattr(inception, "_rectified", lambda *arguments: pytest.fail("it was used unasked"))
+    found = inception.features(images, inception.network(), progress=False)
+    assert (found - expected).square().mean().sqrt() < 1e-5 * expected.std()
 
 
-def test_an_unknown_precision():
-    with pytest.raises(ValueError, match="no precision 'float8'; known: float32, bfloat16"):
-        inception.network("float8")
+@pytest.mark.parametrize("error", [AttributeError, RuntimeError, TypeError, NotImplementedError])
+@pytest.mark.parametrize("operator", ["_laid_out", "_rectified"])
+def test_operators_that_are_not_there_are_not_used(monkeypatch, operator, error):
+    def lacking(*arguments):
+        raise error("no such operator")
+
+    monkeypatch.setattr(inception, operator, lacking)
+    assert not inception._onednn_can.__wrapped__()
+
+
+def test_operators_that_compute_something_else_are_not_used(monkeypatch):
+    """A later torch may give them another meaning."""
+    monkeypatch.setattr(inception, "_laid_out", lambda conv, shape: conv.weight)
+    monkeypatch.setattr(inception, "_rectified", lambda x, laid_out, conv: conv(x))  # no ReLU
+    assert not inception._onednn_can.__wrapped__()
+    monkeypatch.setattr(inception, "_rectified", lambda x, laid_out, conv: conv(x).relu())
+    assert inception._onednn_can.__wrapped__()
+
+
+def test_the_network_is_built_once():
+    inception_file()
+    network = inception.network()
+    assert network is inception.network("float32") and network.precision == "float32"
+
+
+@pytest.mark.parametrize("name", ["float8", "bfloat16", "tf32"])
+def test_an_unknown_precision(name):
+    with pytest.raises(ValueError, match=f"no precision '{name}'; known: float32, float16"):
+        inception.network(name)
+
+
+@pytest.mark.parametrize("asked", ["high", "medium"])
+def test_full_float32_is_full(asked):
+    """Also where someone asked for less: TensorFloat-32, or bfloat16 on processors that compute in it."""
+    a = torch.randn(64, 64, generator=torch.Generator().manual_seed(0))
+    expected = a @ a
+    torch.set_float32_matmul_precision(asked)
+    try:
+        with inception.full_float32():
+            assert torch.get_float32_matmul_precision() == "highest"
+            assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32
+            assert torch.equal(a @ a, expected)
+        assert torch.get_float32_matmul_precision() == asked
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+# ---------------------------------------------------------------- the weights' checksum
+
+
+class Weights(nn.Module):
+    def __init__(self, **changes):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(2)
+        for name, value in changes.items():
+            getattr(self.norm, name).data.fill_(value)
+
+
+def test_the_checksum_is_that_of_the_tensors():
+    found = inception._checksum(Weights())
+    text = b"".join(
+        f"norm.{name} (2,)\n".encode() + np.array([value] * 2, "<f4").tobytes()
+        for name, value in (("bias", 0), ("running_mean", 0), ("running_var", 1), ("weight", 1))
+    )
+    assert found == hashlib.sha256(text).hexdigest()
+    assert found == inception._checksum(Weights(num_batches_tracked=7))  # decides no feature
+    assert found != inception._checksum(Weights(running_var=1.5))
+
+
+def test_records_that_name_the_file_name_the_same_network():
+    """Those of before; another file, and a checksum of tensors, are what they are."""
+    inception_file()
+    (before,) = inception.FILES
+    assert inception.of_tensors(before) == inception.sha256() == inception.of_tensors(inception.sha256())
+    assert inception.of_tensors("another") == "another"
+
+
+# ---------------------------------------------------------------- float16 on a GPU
+
+
+class Rounding(nn.Module):
+    """A small network, or what a GPU makes of it in another dtype: operands rounded, sums in float32."""
+
+    def __init__(self, dtype: torch.dtype = torch.float32):
+        super().__init__()
+        self.weight = torch.randn(4, 3, 4, 4, generator=torch.Generator().manual_seed(0)).to(dtype)
+        self.dtype = dtype
+
+    def forward(self, images):
+        found = functional.conv2d(images.to(self.dtype).float(), self.weight.float(), stride=4)
+        return (found.relu().mean((2, 3), keepdim=True),)
+
+
+class Off(Rounding):
+    """Whose features are off in another way."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.change = change
+
+    def forward(self, images):
+        return (self.change(super().forward(images)[0]),)
+
+
+@pytest.fixture
+def trial(monkeypatch, digits, capsys):
+    """Try a network in the place of float16's, with what is said."""
+
+    def tried(near):
+        monkeypatch.setattr(inception, "FEATURES", 4)
+        networks = {"float32": Rounding(), "float16": near}
+        monkeypatch.setattr(inception, "network", networks.__getitem__)
+        images = digits.pixels[::4].flip(3), digits.pixels[1::4]
+        choice = inception._try_float16(*images, "cpu", progress=True)
+        return choice, capsys.readouterr().err
+
+    return tried
+
+
+def test_float16_serves_where_it_changes_next_to_nothing(trial):
+    choice, said = trial(Rounding(torch.float16))
+    assert choice.precision == "float16"
+    assert 0 < choice.feature_error < 1e-3 and 0 < choice.fid_change < 2e-3
+    assert choice.record() == {
+        "features": "float16",
+        "float16": {"feature_error": choice.feature_error, "fid_change": choice.fid_change},
+    }
+    assert "Inception features on cpu in float16: float16 changes" in said
+
+
+def test_features_that_differ_are_refused(trial):
+    choice, said = trial(Off(lambda x: x + 0.02))  # which changes no distance
+    assert choice.precision == "float32" and choice.record()["features"] == "float32"
+    assert choice.feature_error > 5e-3 and choice.fid_change < 1e-4
+    assert "Inception features on cpu in float32: float16 changes" in said
+    assert trial(Rounding(torch.bfloat16))[0].precision == "float32"
+
+
+def test_a_distance_that_differs_is_refused(trial):
+    """Features that are a little too large are nearly the same; their distance is off by twice that."""
+    choice, _ = trial(Off(lambda x: x * 1.0012))
+    assert choice.precision == "float32"
+    assert choice.feature_error < 5e-3 and choice.fid_change > 2e-3
+
+
+def test_the_limits_are_those_that_are_said(trial, monkeypatch):
+    choice, _ = trial(Rounding(torch.bfloat16))
+    monkeypatch.setattr(inception, "FEATURE_ERROR", choice.feature_error)
+    monkeypatch.setattr(inception, "FID_CHANGE", choice.fid_change)
+    assert trial(Rounding(torch.bfloat16))[0].precision == "float16"
+
+
+def test_an_overflow_is_refused(trial):
+    choice, said = trial(Off(lambda x: x / 0))
+    assert choice == inception.Choice("float32") and choice.record() == {"features": "float32"}
+    assert "float16 overflows" in said
+
+
+def test_processes_agree(trial, monkeypatch):
+    monkeypatch.setattr(
+        processes, "gather", lambda own: torch.cat([own, 0 * own]) if own.numel() == 1 else own
+    )
+    assert trial(Rounding(torch.float16))[0].precision == "float32"  # the other process found otherwise
+
+
+def test_it_is_decided_once_for_a_device_and_real_images(monkeypatch, digits):
+    asked = []
+
+    def tried(made, real, device, progress):
+        asked.append((len(made), len(real), device))
+        return inception.Choice("float16", 1e-3, 1e-3)
+
+    monkeypatch.setattr(inception, "_try_float16", tried)
+    monkeypatch.setattr(inception, "_CHOSEN", {})
+    monkeypatch.setattr(inception, "TRIED", 30)
+    made, real = digits.pixels[:50], digits.pixels[50:]
+    assert inception.choose(made, real) == inception.Choice("float32") and not asked  # on a CPU
+    for _ in range(2):
+        assert inception.choose(made, real, "cuda").precision == "float16"
+    assert asked == [(30, 30, "cuda")]
+    inception.choose(made, made, "cuda")
+    inception.choose(made, real, "cuda:1")
+    assert [device for *_, device in asked] == ["cuda", "cuda", "cuda:1"]
+
+
+def test_float16_of_the_network_itself_is_near(digits):
+    """In half precision on a processor, which is slow."""
+    inception_file()
+    images = digits.pixels[::150]
+    exact, near = (
+        inception.features(images, inception.network(precision), progress=False)
+        for precision in inception.PRECISIONS
+    )
+    assert near.dtype == torch.float32
+    assert 0 < inception._off(near, exact) < inception.FEATURE_ERROR
 
 
 def test_batches_are_put_together_in_order(monkeypatch, digits):

@@ -1,18 +1,25 @@
 """What does the network of the Frechet inception distance see in an image?
 
 The network is pytorch-fid's, with the weights of the original TensorFlow implementation (Heusel et al. 2017).
-What follows from its weights is done once, before any image: batch normalisation is folded into the
-convolutions, and on a processor the weights are laid out as its convolutions read them, which then apply
+What follows from its weights is done once in a process, before any image: batch normalisation is folded into
+the convolutions, and on a processor the weights are laid out as oneDNN's convolutions read them, which apply
 the ReLU to what they have just computed.
+
+The precision is float32. On a GPU it is float16, with sums in float32, where :func:`choose` finds that this
+changes next to nothing. TensorFloat-32 and bfloat16 are never used: emulated on images of the book's runs on
+CelebA, truncated TensorFloat-32 moved a distance of 238 by 1.4, and bfloat16 by 2.8, where float16 moved it
+by 0.1.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import math
+import sys
 from collections.abc import Iterator
-from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,40 +27,61 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tqdm import tqdm
 
-from . import processes
+from . import fidelity, processes
 from .data import to_unit
 
-__all__ = ["FEATURES", "PRECISIONS", "features", "full_float32", "network", "sha256"]
+__all__ = [
+    "FEATURES",
+    "PRECISIONS",
+    "Choice",
+    "choose",
+    "features",
+    "full_float32",
+    "network",
+    "of_tensors",
+    "sha256",
+]
 
 FEATURES = 2048
-PRECISIONS = ("float32", "bfloat16")
-KEPT_FLOAT = 5  # with bfloat16: the first convolutions, which see the most pixels, stay in float32
+PRECISIONS = ("float32", "float16")
 BATCH = {"cpu": 8, "cuda": 128}  # a small batch stays in a processor's cache
+KEPT = 5  # with float16, so many of the first convolutions stay in float32: a third of the error is theirs
+TRIED = FEATURES  # images of either kind that float16 is tried on
+FEATURE_ERROR = 5e-3  # the most that float16 may change the features, of their spread,
+FID_CHANGE = 2e-3  # and the distance, of itself
+# What is in the file that records named before they named the tensors.
+TENSORS = "3612917ec4e0763b92007bf8e06cfa683560a50e2e51570535a0cf9ef863db3e"
+FILES = {"0f1f4df9890f969ae36a5c6762dbab40af49fe435766ce6a9af2175d4c289ef9": TENSORS}
 
 
 def network(precision: str = "float32") -> nn.Module:
     """pytorch-fid's Inception network up to the 2048 pooled features, ready to infer.
 
-    Its weights come from torch.hub's cache (``TORCH_HOME``), or are downloaded into it.
+    It is built once in a process. Its weights come from torch.hub's cache (``TORCH_HOME``), or are downloaded
+    into it.
 
     Args:
-        precision: of the convolutions. ``bfloat16``, from the sixth convolution on, is a choice for
-            processors that compute in it, and slow on others; features differ by about a hundredth of their
-            spread.
+        precision: of the convolutions' operands; ``float16``, from the sixth convolution on, is for GPUs.
 
     Raises:
         ValueError: the precision is unknown.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"there is no precision {precision!r}; known: {', '.join(PRECISIONS)}")
+    return _built(precision)
+
+
+@functools.cache
+def _built(precision: str) -> nn.Module:
     from pytorch_fid.inception import InceptionV3
 
     whole = InceptionV3([InceptionV3.BLOCK_INDEX_BY_DIM[FEATURES]]).eval()
+    whole.sha256 = _checksum(whole)
     number = 0
     for module in list(whole.modules()):
         for name, child in module.named_children():
             if isinstance(getattr(child, "bn", None), nn.BatchNorm2d):
-                dtype = torch.bfloat16 if precision == "bfloat16" and number >= KEPT_FLOAT else torch.float32
+                dtype = torch.float32 if number < KEPT else getattr(torch, precision)
                 setattr(module, name, _Rectified(fuse_conv_bn_eval(child.conv, child.bn), dtype))
                 number += 1
     whole.precision = precision
@@ -61,30 +89,54 @@ def network(precision: str = "float32") -> nn.Module:
 
 
 class _Rectified(nn.Module):
-    """ReLU of a convolution: one pass where oneDNN is at hand."""
+    """ReLU of a convolution, whose bias is always float32; in one pass by oneDNN where it can be."""
 
     def __init__(self, conv: nn.Conv2d, dtype: torch.dtype):
         super().__init__()
-        self.conv = conv.to(dtype=dtype, memory_format=torch.channels_last).requires_grad_(False)
-        self.dtype = dtype
+        self.conv = conv.to(memory_format=torch.channels_last).requires_grad_(False)
+        self.conv.weight.data = conv.weight.to(dtype)
         self.laid_out: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        conv, x = self.conv, x.to(self.dtype)
-        if x.device.type != "cpu" or not _onednn_computes_in(self.dtype):
-            return functional.relu_(conv(x))
-        how = conv.padding, conv.stride, conv.dilation, conv.groups
-        if self.laid_out is None:
-            reorder = torch._C._nn.mkldnn_reorder_conv2d_weight
-            self.laid_out = reorder(conv.weight.detach().to_mkldnn(), *how, list(x.shape))
-        return torch.ops.mkldnn._convolution_pointwise(x, self.laid_out, conv.bias, *how, "relu", [], "")
+        conv, x = self.conv, x.to(self.conv.weight.dtype)
+        if x.device.type == "cpu" and x.dtype == torch.float32 and _onednn_can():
+            if self.laid_out is None:
+                self.laid_out = _laid_out(conv, list(x.shape))
+            return _rectified(x, self.laid_out, conv)
+        found = functional.conv2d(x, conv.weight, None, conv.stride, conv.padding, conv.dilation, conv.groups)
+        return functional.relu_(found.add_(conv.bias[:, None, None]))
 
 
-def _onednn_computes_in(dtype: torch.dtype) -> bool:
-    """Whether this processor's convolutions can be oneDNN's in that dtype; where not, torch's own serve."""
-    if dtype == torch.bfloat16:
-        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return torch.backends.mkldnn.is_available()
+def _laid_out(conv: nn.Conv2d, shape: list[int]) -> Tensor:
+    """Weights in the order in which oneDNN reads them for inputs of a shape."""
+    how = conv.padding, conv.stride, conv.dilation, conv.groups
+    return torch._C._nn.mkldnn_reorder_conv2d_weight(conv.weight.detach().to_mkldnn(), *how, shape)
+
+
+def _rectified(x: Tensor, laid_out: Tensor, conv: nn.Conv2d) -> Tensor:
+    how = conv.padding, conv.stride, conv.dilation, conv.groups
+    return torch.ops.mkldnn._convolution_pointwise(x, laid_out, conv.bias, *how, "relu", [], "")
+
+
+@functools.cache
+def _onednn_can() -> bool:
+    """Whether torch's private operators are here, and compute what the public ones do.
+
+    They are those to which ``torch.compile`` leads, and some of torch's wheels lack them, Apple's among them.
+    The public ways to the same features take longer or bring a burden. Of the time that these operators take
+    (one thread, batches of 8, interleaved), a convolution and a ReLU took 1.3, and TorchScript, frozen and
+    optimised for inference, 1.4; ``torch.compile`` needs a compiler on the reader's machine. ONNX Runtime
+    took 0.82 and OpenVINO 0.86, for a second copy of the network, which has to be converted first, in a
+    format of its own by packages of their own.
+    """
+    conv = nn.Conv2d(16, 16, 3, padding=1)
+    x = torch.linspace(-1, 1, 16 * 64).view(1, 16, 8, 8).contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        try:
+            found = _rectified(x, _laid_out(conv, list(x.shape)), conv)
+        except (AttributeError, NotImplementedError, RuntimeError, TypeError):
+            return False
+        return torch.allclose(found, functional.relu(conv(x)), atol=1e-5)
 
 
 @torch.inference_mode()
@@ -113,17 +165,103 @@ def features(
     return processes.gather(found)[: len(images)].cpu()
 
 
+class Choice(NamedTuple):
+    """A precision of the network, and what decided it.
+
+    Attributes:
+        precision: a name in ``PRECISIONS``.
+        feature_error: what float16 changes in a feature, over the features' standard deviation (root mean
+            squares of both); the larger of made and real images. None where float16 was not tried.
+        fid_change: what it changes in the distance, over the distance. None where it was not tried.
+    """
+
+    precision: str
+    feature_error: float | None = None
+    fid_change: float | None = None
+
+    def record(self) -> dict[str, object]:
+        """What a run's record says of it: ``features``, and ``float16`` where that was tried."""
+        tried = {"feature_error": self.feature_error, "fid_change": self.fid_change}
+        return {"features": self.precision} | ({} if self.feature_error is None else {"float16": tried})
+
+
+def choose(made: Tensor, real: Tensor, device: torch.device | str = "cpu", progress: bool = True) -> Choice:
+    """The precision in which to compare images: float32, or on a GPU float16 where it serves.
+
+    On a GPU the first 2,048 made and real images are seen in both. Float16 serves where no more than 5e-3 of
+    the features' spread changes, and no more than 0.2 % of their distance. That is decided, and said, once in
+    a process for a device and real images, by the images that are made first.
+
+    Args:
+        made, real: uint8 ``(N, C, H, W)``.
+        device: where the network is to run.
+        progress: show progress bars, and say what was chosen.
+    """
+    if torch.device(device).type != "cuda":
+        return Choice("float32")
+    key = str(device), hashlib.sha256(real[:TRIED].contiguous().numpy()).hexdigest()
+    if key not in _CHOSEN:
+        _CHOSEN[key] = _try_float16(made[:TRIED], real[:TRIED], device, progress)
+    return _CHOSEN[key]
+
+
+_CHOSEN: dict[tuple[str, str], Choice] = {}
+
+
+def _try_float16(made: Tensor, real: Tensor, device: torch.device | str, progress: bool) -> Choice:
+    exact, near = (
+        [features(images, network(precision), device, progress) for images in (made, real)]
+        for precision in PRECISIONS
+    )
+    if not all(seen.isfinite().all() for seen in near):
+        choice, said = Choice("float32"), "float16 overflows"
+    else:
+        error = max(map(_off, near, exact))
+        distance, other = (fidelity.fid(*(x.to(device) for x in seen)).value for seen in (exact, near))
+        change = abs(other - distance) / max(distance, torch.finfo(torch.float64).tiny)
+        suffices = torch.tensor([int(error <= FEATURE_ERROR and change <= FID_CHANGE)], device=device)
+        every = bool(processes.gather(suffices).all())  # processes may round differently, and must agree
+        choice = Choice(PRECISIONS[every], error, change)
+        said = f"float16 changes {error:.1e} of the features' spread and {change:.1e} of the distance"
+    if progress and processes.rank() == 0:
+        tqdm.write(f"Inception features on {device} in {choice.precision}: {said}", file=sys.stderr)
+    return choice
+
+
+def _off(near: Tensor, exact: Tensor) -> float:
+    return ((near - exact).square().mean() / exact.var(0).mean()).sqrt().item()
+
+
 @contextlib.contextmanager
 def full_float32() -> Iterator[None]:
-    """No TensorFloat-32 in convolutions, which cuDNN otherwise uses: it keeps three digits."""
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        yield
+    """Float32 is float32: neither TensorFloat-32, which keeps three digits, nor bfloat16, which keeps two.
+
+    cuDNN's convolutions otherwise use the former; matrix products use either where someone asked for it.
+    """
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def sha256() -> str:
-    """Checksum of the file of weights, which the features depend on."""
-    from pytorch_fid.inception import FID_WEIGHTS_URL
+    """Checksum of the weights that the features follow from, however the file is packed that holds them."""
+    return network().sha256
 
-    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(FID_WEIGHTS_URL).name
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+
+def _checksum(whole: nn.Module) -> str:
+    """Of the tensors' names, in alphabetical order, shapes and float32 numbers, batches' counters aside."""
+    found = hashlib.sha256()
+    for name, value in sorted(whole.state_dict().items()):
+        if not name.endswith("num_batches_tracked"):
+            found.update(f"{name} {tuple(value.shape)}\n".encode())
+            found.update(value.float().contiguous().numpy().astype("<f4").tobytes())
+    return found.hexdigest()
+
+
+def of_tensors(recorded: str) -> str:
+    """The checksum of the weights that a record names: its own, or that of what was in the file it names."""
+    return FILES.get(recorded, recorded)
