@@ -151,8 +151,8 @@ def stand_in(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(inception, "sha256", lambda: "stand-in")
     patch.setattr(inception, "FEATURES", 4)
     patch.setattr(evaluation, "MINIMUM_FID_IMAGES", 20)
-    patch.setitem(evaluation.PROTOCOLS, "full", evaluation.Protocol(61, 1, "float32"))
-    patch.setitem(evaluation.PROTOCOLS, "brief", evaluation.Protocol(31, 2, "float32"))
+    patch.setitem(evaluation.PROTOCOLS, "full", evaluation.Protocol(61, 1))
+    patch.setitem(evaluation.PROTOCOLS, "brief", evaluation.Protocol(31, 2))
 
 
 def subprocess_environment(**changes: str) -> dict[str, str]:

@@ -385,7 +385,7 @@ def test_too_few_images(run, evaluate, stand_in):
         patch.setattr(evaluation, "MINIMUM_FID_IMAGES", 101)
         with pytest.raises(ValueError, match="at least 101 images, one a feature; got 61"):
             evaluate(run)
-        patch.setitem(evaluation.PROTOCOLS, "full", evaluation.Protocol(200, 1, "float32"))
+        patch.setitem(evaluation.PROTOCOLS, "full", evaluation.Protocol(200, 1))
         with pytest.raises(ValueError, match="at least 101 reference images, one a feature; got 100"):
             evaluate(run)
         assert runs.load(run.path).record == run.record  # it failed before anything was measured

@@ -58,7 +58,7 @@ def tried(tmp_path, monkeypatch, digits, test_digits):
     monkeypatch.setattr(data, "load", lambda dataset, split, fall_back: splits[split])
     monkeypatch.setenv("WWAE_RESULTS", str(tmp_path))
     stand_in(monkeypatch)
-    monkeypatch.setitem(evaluation.PROTOCOLS, "selection", evaluation.Protocol(31, 1, "float32"))
+    monkeypatch.setitem(evaluation.PROTOCOLS, "selection", evaluation.Protocol(31, 1))
     made = small("wwae", epochs=1)
     monkeypatch.setattr(
         selection, "experiment", lambda *names, **changes: small("wwae", **changes | {"epochs": 1})

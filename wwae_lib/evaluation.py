@@ -55,18 +55,16 @@ class Protocol:
     Attributes:
         images: made images, and the most images that are reconstructed.
         step: the reference is every so many-th of the held-out images.
-        precision: of the Inception network, for both.
     """
 
     images: int
     step: int
-    precision: str
 
 
 PROTOCOLS = {
-    "full": Protocol(FID_IMAGES, 1, "float32"),
-    "brief": Protocol(2_500, 2, "float32"),
-    "selection": Protocol(2_500, 1, "float32"),  # for settings, on validation images
+    "full": Protocol(FID_IMAGES, 1),
+    "brief": Protocol(2_500, 2),
+    "selection": Protocol(2_500, 1),  # for settings, on validation images
 }
 
 
@@ -148,25 +146,25 @@ def evaluate(
         run = _add(run, "codes", cheap, counts)
     if not todo:
         return run
-    network = inception.network(chosen.precision)
     how = {
         "protocol": protocol,
         "reference": test_images.split,
         "reference_images": len(real),
         "reference_sha256": _sha256(real),
-        "features": chosen.precision,
         "inception_sha256": inception.sha256(),
     }
-    real_features = _features_of_real(real, network, device, progress)
     for name in todo:
         begun = time.perf_counter()
         pixels = made_images(method, name, chosen.images, run.experiment.seed, images, real)
         _check_enough(len(pixels), f"images of the set {name!r}")
+        choice = inception.choose(pixels, real, device, progress)
+        network = inception.network(choice.precision)
         see = _features_of_real if name == "training" else inception.features
-        made = see(pixels, network, device, progress)
-        compare = functools.partial(_compare, name, made.to(device), real_features.to(device))
+        made = see(pixels, network, device, progress).to(device)
+        real_features = _features_of_real(real, network, device, progress).to(device)
+        compare = functools.partial(_compare, name, made, real_features)
         seconds = round(time.perf_counter() - begun, 1)  # for the images and their features
-        run = _add(run, name, compare, how | {"images": len(pixels), "seconds": seconds})
+        run = _add(run, name, compare, how | choice.record() | {"images": len(pixels), "seconds": seconds})
     return run
 
 
@@ -535,7 +533,7 @@ def fid(
     """
     for pixels, name in ((images, "images"), (reference, "reference images")):
         _check_enough(len(pixels), name)
-    network = inception.network()
+    network = inception.network(inception.choose(images, reference, device, progress).precision)
     made = inception.features(images, network, device, progress)
     return fidelity.fid(made, _features_of_real(reference, network, device, progress)).value
 
