@@ -35,7 +35,9 @@ def benchmark():
 def check(record: dict) -> None:
     assert record["format"] == 1
     assert {"git_commit", "processor", "threads", "precision", "torch"} <= set(record["environment"])
-    assert min(record["roofline"].values()) > 0
+    rates = {key: value for key, value in record["roofline"].items() if key != "fastest"}
+    assert min(rates.values()) > 0
+    assert {f"flops_per_second_{key}" for key in record["roofline"]["fastest"]} < rates.keys()
     for table, keys in KEYS.items():
         for row in record[table]:
             assert set(row) == keys
@@ -48,6 +50,7 @@ def check(record: dict) -> None:
         assert row["images_per_second"] == pytest.approx(row["batch_size"] / seconds)
         peak = record["roofline"][f"flops_per_second_{row['precision']}"]
         assert row["share_of_roofline"] == pytest.approx(row["flops"] / seconds / peak)
+        assert row["share_of_roofline"] <= 1
     for row in record["penalty"]:
         assert row["share_alone"] == pytest.approx(row["penalty_seconds"] / row["ae_step_seconds"]["median"])
         low, high = row["interval_95"]
@@ -93,6 +96,36 @@ def test_operations_are_counted(benchmark):
     chosen = experiments.experiment("mnist", "ae", network="tiny", batch_size=4)
     weights = sum(w.numel() for w in methods.build(chosen).parameters() if w.ndim == 2)
     assert benchmark.flops(chosen) > 5 * 2 * 4 * weights  # convolutions besides
+
+
+def test_the_operations_of_the_roofline_are_counted_as_those_of_a_step(benchmark):
+    """Products, linear layers and convolutions of several sizes, by the formulas that count a step's."""
+    tried = benchmark.operations(torch.device("cpu"), torch.float32, 64)
+    assert {name.split(",")[0] for name in tried} == {"matrix product", "linear layer", "convolution"}
+    assert len({count for count, _ in tried.values()}) > 5
+    for name, (count, work) in tried.items():
+        with benchmark._Operations() as operations:
+            work()
+        assert count == operations.count, name
+
+
+def test_nothing_is_faster_than_the_roofline(benchmark, monkeypatch):
+    """Which is the fastest of what was tried, the better of two times; a step beyond it is an error."""
+    seconds = {"slow": 2.0, "fast": 0.5}
+    tried = {name: (1e9, lambda name=name: name) for name in seconds}
+    monkeypatch.setattr(benchmark, "operations", lambda *arguments: tried)
+    monkeypatch.setattr(benchmark, "_several_seconds", lambda work, device: [9.0, seconds.get(work(), 1.0)])
+    before = benchmark.roofline(torch.device("cpu"), 4)
+    assert before["flops_per_second_32-true"] == 2e9 and before["fastest"]["32-true"] == "fast"
+    seconds["slow"] = 0.25
+    after = benchmark.roofline(torch.device("cpu"), 4)
+    about = {"method": "ae", "dataset": "mnist", "network": "tiny", "precision": "32-true"}
+    row = about | {"flops": 3e9, "step_seconds": {"median": 1.0}}
+    roof = benchmark.beside_roofline([row], before, after)
+    assert roof["flops_per_second_32-true"] == 4e9 and roof["fastest"]["32-true"] == "slow"
+    assert row["share_of_roofline"] == 0.75
+    with pytest.raises(RuntimeError, match=r"ae on mnist, tiny, reaches 1\.50 of the roofline of 2 GFLOP/s"):
+        benchmark.beside_roofline([row], before, before)
 
 
 def test_turns_are_fair(benchmark):
