@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,7 @@ __all__ = [
 ]
 
 ESTIMATORS = ("total", "sampled", "diagonal", "corrected", "accumulated")
+SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # of the kernels of the maximum mean discrepancy
 
 
 def w2_penalty(
@@ -143,7 +145,7 @@ def kl_to_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
     return 0.5 * (mean.square() + log_variance.exp() - log_variance - 1).sum(1).mean()
 
 
-def mmd_squared(z: Tensor, prior: Tensor) -> Tensor:
+def mmd_squared(z: Tensor, prior: Tensor, scales: Sequence[float] = SCALES) -> Tensor:
     r"""Unbiased estimate of the squared maximum mean discrepancy of two samples.
 
     .. math::
@@ -152,13 +154,14 @@ def mmd_squared(z: Tensor, prior: Tensor) -> Tensor:
             - \frac{2}{n^2} \sum_{i, j} k(z_i, p_j)
 
     with a sum of inverse multiquadratic kernels :math:`k(x, y) = \sum_C C / (C + |x - y|^2)`,
-    :math:`C = 2 d s` for `s` = 0.1, 0.2, 0.5, 1, 2, 5, 10 (Tolstikhin et al. 2018, section 4 and the
+    :math:`C = 2 d s` for each scale `s` (Tolstikhin et al. 2018, section 4 and, for the scales, the
     authors' code, for a prior of variance 1). Its expectation is 0 where the laws agree, so that a
     value can be negative. Time and memory grow with the square of `n`.
 
     Args:
         z: codes, ``(n, d)`` with ``n >= 2``.
         prior: as many points drawn from the prior, ``(n, d)``.
+        scales: of the kernels, 0.1 to 10 by default.
 
     Returns:
         A scalar, differentiable in both.
@@ -169,8 +172,9 @@ def mmd_squared(z: Tensor, prior: Tensor) -> Tensor:
     if z.shape != prior.shape or z.ndim != 2 or z.shape[0] < 2:
         raise ValueError(f"mmd_squared needs two (n >= 2, d), got {tuple(z.shape)} and {tuple(prior.shape)}")
     n, d = z.shape
-    within = _multiquadratic(functional.pdist(z), d).sum() + _multiquadratic(functional.pdist(prior), d).sum()
-    across = _multiquadratic(torch.cdist(z, prior), d).sum()
+    own = functional.pdist(z), functional.pdist(prior)
+    within = sum(_multiquadratic(distances, d, scales).sum() for distances in own)
+    across = _multiquadratic(torch.cdist(z, prior), d, scales).sum()
     return 2 * within / (n * (n - 1)) - 2 * across / n**2
 
 
@@ -264,6 +268,6 @@ def cramer_wold_squared(z: Tensor) -> Tensor:
     return (pairs / n**2 + (1 + gamma) ** -0.5 - 2 * cross) / (2 * math.sqrt(math.pi))
 
 
-def _multiquadratic(distance: Tensor, d: int) -> Tensor:
+def _multiquadratic(distance: Tensor, d: int, scales: Sequence[float]) -> Tensor:
     square = distance.square()
-    return sum(2 * d * s / (2 * d * s + square) for s in (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0))
+    return sum(2 * d * s / (2 * d * s + square) for s in scales)
