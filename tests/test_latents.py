@@ -136,6 +136,50 @@ def test_blocks_of_rows_change_nothing(monkeypatch):
     assert latents.henze_zirkler(normal(50, 2)) == pytest.approx(whole)
 
 
+# ---------------------------------------------------------------- what a mixture gains
+
+
+def two_bumps(n: int, seed: int, apart: float = 6.0) -> torch.Tensor:
+    """Two round Gaussians of equal share, in two dimensions."""
+    sides = torch.arange(n) % 2 * 2.0 - 1
+    return normal(n, 2, seed) + apart / 2 * torch.stack([sides, torch.zeros(n)], 1)
+
+
+def test_a_mixture_gains_the_divergence_from_one_gaussian():
+    """Of two bumps: their KL to a Gaussian is log sqrt(1 + 9) - log 2, all of which a mixture finds."""
+    gain, error = latents.mixture_nats(two_bumps(20_000, 0), two_bumps(10_000, 1), seed=0)
+    expected = 0.5 * math.log(10) - math.log(2)
+    x = two_bumps(200_000, 2)[:, 0].double()  # the bumps overlap a little
+    law = torch.stack([-0.5 * (x - 3) ** 2, -0.5 * (x + 3) ** 2]).logsumexp(0) - math.log(2)
+    one = -0.5 * x**2 / 10 - 0.5 * math.log(10)
+    assert (law - one).mean().item() == pytest.approx(expected, abs=0.02)
+    assert gain == pytest.approx((law - one).mean().item(), abs=4 * error)
+    assert 0 < error < 0.02
+
+
+def test_a_mixture_gains_nothing_on_a_gaussian_and_the_error_is_its_spread():
+    found = [latents.mixture_nats(normal(3000, 2, 0), normal(500, 2, seed), seed=0) for seed in range(1, 41)]
+    gains, errors = np.array(found).T
+    assert -0.05 < gains.mean() < 0.01
+    assert errors.mean() == pytest.approx(gains.std(ddof=1), rel=0.3)
+
+
+def test_what_a_mixture_gains_is_the_same_on_every_scale():
+    skewed = torch.tensor([[1e-3, 0.0], [2.0, 40.0]])
+    codes, held = two_bumps(2000, 0), two_bumps(1000, 1)
+    plain = latents.mixture_nats(codes, held, seed=3)
+    assert latents.mixture_nats(codes @ skewed + 7, held @ skewed + 7, seed=3) == pytest.approx(
+        plain, abs=0.02
+    )
+    assert latents.mixture_nats(codes, held, seed=3) == plain
+
+
+@pytest.mark.parametrize("codes", [normal(29, 2), normal(400, 1).expand(-1, 2)])
+def test_what_a_mixture_gains_needs_codes_that_span_the_space(codes):
+    with pytest.raises(ValueError, match="need codes that span the space"):
+        latents.mixture_nats(codes, codes, seed=0)
+
+
 # ---------------------------------------------------------------- dimension, and laws fitted to codes
 
 

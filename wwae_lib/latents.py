@@ -21,6 +21,7 @@ __all__ = [
     "effective_dimension",
     "henze_zirkler",
     "marginal_normality",
+    "mixture_nats",
     "sliced_w2_squared",
 ]
 
@@ -157,6 +158,41 @@ def effective_dimension(codes: Tensor) -> float:
     return (covariance.trace() ** 2 / covariance.square().sum()).item()
 
 
+def mixture_nats(codes: Tensor, test_codes: Tensor, seed: int) -> tuple[float, float]:
+    r"""Nats per code that a mixture of 10 Gaussians gains over one Gaussian on held-out codes; its error.
+
+    .. math::  \frac1m \sum_{j=1}^m \log q(z_j) - \log p(z_j)
+
+    over `m` test codes, with `p` the Gaussian of the moments of the training codes and `q` a mixture of 10,
+    of full covariances, fitted to them by expectation maximisation. The mean of the logarithmic score, a
+    proper one (Gneiting & Raftery 2007, section 4.1), is larger for `q` by
+    :math:`\mathrm{KL}(Q \| p) - \mathrm{KL}(Q \| q)` if `Q` is the codes' law: how much of the way from one
+    Gaussian to `Q` the mixture covers. Where `Q` is a Gaussian it is a little below 0, for the mixture fits
+    what is not there. It does not change where all codes are mapped affinely. The standard error is over the
+    draw of the test codes, the two fits given.
+
+    Args:
+        codes: training codes, ``(n, d)``.
+        test_codes: held-out codes, ``(m, d)``.
+        seed: of the k-means that the fit begins with.
+
+    Raises:
+        ValueError: fewer training codes than 10 times `d` + 1, or codes that lie in a subspace.
+    """
+    n, d = codes.shape
+    mean, covariance = moments(codes.double())
+    factor, failed = torch.linalg.cholesky_ex(covariance)
+    if n < COMPONENTS * (d + 1) or failed:
+        raise ValueError(f"ten Gaussians need codes that span the space, got {n} points of {d} dimensions")
+    train, test = (
+        torch.linalg.solve_triangular(factor, (some.double() - mean).mT, upper=False).mT
+        for some in (codes, test_codes)
+    )
+    normal = -0.5 * (test.square().sum(1) + d * math.log(2 * math.pi))
+    gains = torch.from_numpy(_mixture(train, seed).score_samples(test.numpy())) - normal
+    return gains.mean().item(), (gains.var() / len(gains)).sqrt().item()
+
+
 def draw_gaussian(codes: Tensor, n: int, seed: int) -> Tensor:
     """`n` draws of the Gaussian with the codes' mean and covariance, ``(n, d)`` float32."""
     mean, covariance = moments(codes.double())
@@ -171,8 +207,13 @@ def draw_mixture(codes: Tensor, n: int, seed: int) -> Tensor:
 
     Full covariances, by scikit-learn's expectation maximisation from its k-means start.
     """
+    drawn, _ = _mixture(codes.double(), seed).sample(n)
+    return torch.from_numpy(np.random.default_rng(seed).permutation(drawn)).float()
+
+
+def _mixture(codes: Tensor, seed: int):
+    """scikit-learn's mixture of 10 Gaussians, fitted to codes."""
     from sklearn.mixture import GaussianMixture
 
     mixture = GaussianMixture(COMPONENTS, covariance_type="full", random_state=seed % 2**32)
-    drawn, _ = mixture.fit(codes.double().numpy()).sample(n)
-    return torch.from_numpy(np.random.default_rng(seed).permutation(drawn)).float()
+    return mixture.fit(codes.numpy())
