@@ -63,6 +63,32 @@ def test_fid_where_the_samples_fill_no_volume():
     assert fidelity.fid(made, made).value == pytest.approx(0, abs=1e-5)
 
 
+@pytest.mark.parametrize("shared", ["none", "pairs"])
+def test_the_error_of_the_fid_is_its_spread_over_draws_of_what_the_samples_share(shared):
+    """Reconstructions are drawn with their originals: taken for independent, their error is far off."""
+    rng = np.random.default_rng(1)
+    found = []
+    for _ in range(300):
+        real = rng.normal(size=(250, 3)) * (1, 2, 3)
+        source = real if shared == "pairs" else rng.normal(size=(250, 3)) * (1, 2, 3)
+        made = 0.6 * source[:200] + 0.1 * rng.normal(size=(200, 3))
+        found.append(fidelity.fid(torch.tensor(made), torch.tensor(real), shared))
+    values, errors = np.array(found).T
+    assert errors.mean() == pytest.approx(values.std(ddof=1), rel=0.15)
+    last = {how: fidelity.fid(torch.tensor(made), torch.tensor(real), how).error for how in fidelity.SHARED}
+    assert last["unknown"] >= max(last.values())
+    if shared == "pairs":
+        assert abs(last["none"] / errors[-1] - 1) > 0.2
+
+
+def test_fid_refuses_what_cannot_be_shared():
+    made, real = samples()
+    with pytest.raises(ValueError, match="one from each"):
+        fidelity.fid(real, made, "pairs")
+    with pytest.raises(ValueError, match="none, pairs or unknown"):
+        fidelity.fid(made, real, "some")
+
+
 def test_fid_refuses():
     made, real = samples()
     with pytest.raises(ValueError, match="moments needs points"):
