@@ -222,6 +222,42 @@ def test_codes_that_fill_no_volume_have_no_henze_zirkler(method, digits, test_di
     assert found["effective_dimension"] == pytest.approx(1)
 
 
+def test_what_a_mixture_gains_is_measured_on_drawn_codes_of_held_out_images(
+    method, digits, test_digits, monkeypatch
+):
+    """Codes of one mean and normal noise are a Gaussian's; those of ten means are not."""
+
+    def fake(means):
+        def encoded(method, pixels):
+            chosen = means[torch.arange(len(pixels)) % len(means)]
+            return chosen, torch.full_like(chosen, 0.01)
+
+        return encoded
+
+    for means, expected in ((torch.zeros(1, 3), 0), (20 * torch.eye(10)[:, :3] + 3, None)):
+        monkeypatch.setattr(evaluation, "encode", fake(means))
+        found = evaluation.measure_codes(method, digits, test_digits, seed=1)
+        assert found["mixture_nats_floor"] < 0.05, "a mixture gains nothing on exact draws"
+        if expected is None:
+            assert found["mixture_nats"] > 3
+        else:
+            assert found["mixture_nats"] < 0.05
+
+
+def test_distances_to_the_nearest_training_image_tell_who_memorised(digits, test_digits):
+    training = digits.pixels
+    found, entry = evaluation._nearest_training(training, {"": training[:40], "_data": test_digits.pixels})
+    assert found["neighbour_distance"] == 0 < found["neighbour_distance_data_5"]
+    assert found["neighbour_distance_data_5"] < found["neighbour_distance_data"]
+    percentiles = entry["neighbours"]
+    assert percentiles["images"] == 40
+    expected = [
+        min(((a - b) ** 2).mean() ** 0.5 for b in training.double()).item()
+        for a in test_digits.pixels[:40].double()
+    ]
+    np.testing.assert_allclose(percentiles["test"], np.quantile(expected, np.linspace(0, 1, 101)), rtol=1e-9)
+
+
 def test_faces_have_no_classes(method, digits, test_digits):
     faces = data.Images(digits.pixels, digits.labels, "celeba", "train", "made up")
     assert "knn_accuracy" not in evaluation.measure_codes(method, faces, test_digits, seed=1)
@@ -263,6 +299,8 @@ CHEAP = {
     "sliced_w2_squared", "sliced_w2_squared_error",
     "sliced_w2_squared_floor", "sliced_w2_squared_floor_error",
     "ks_mean", "ks_rejected", "henze_zirkler", "henze_zirkler_p", "effective_dimension", "active_dimensions",
+    "mixture_nats", "mixture_nats_error", "mixture_nats_floor", "mixture_nats_floor_error",
+    "neighbour_distance", "neighbour_distance_5", "neighbour_distance_data", "neighbour_distance_data_5",
 }  # fmt: skip
 
 
@@ -363,6 +401,7 @@ def test_a_gan_has_no_codes_and_what_needs_none_is_measured(
     done = evaluate(run, sets=evaluation.SETS)
     of_pixels = {"sharpness", "sharpness_error", "sharpness_data", "sharpness_data_error"}
     distances = {"fid", "fid_error", "fid_training", "fid_training_error"}
+    of_pixels |= {f"neighbour_distance{of}" for of in ("", "_5", "_data", "_data_5")}
     assert done.metrics.keys() == distances | of_pixels | OF_PRIOR
     assert done.record["evaluation"].keys() == {"codes", "prior", "training"} and "latent" not in done.record
 

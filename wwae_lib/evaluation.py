@@ -42,6 +42,7 @@ MINIMUM_FID_IMAGES = inception.FEATURES  # fewer images give a covariance of low
 FID_IMAGES = 10_000
 CHUNK = 500  # images that pass a network at once
 KEPT_CODES = 2000  # test images whose codes a run keeps
+NEAREST = 1000  # images whose nearest training images are looked for
 GRID = 10  # images a row and a column of a grid
 SETS = ("prior", "reconstruction", "interpolation", "gaussian", "mixture", "training")
 WITHOUT_ENCODER = ("prior", "training")  # which of them need none
@@ -270,7 +271,8 @@ def made_images(method: Method, name: str, n: int, seed: int, images: Images, re
 def _compare(name: str, made: Tensor, real: Tensor) -> tuple[dict[str, float], dict]:
     """Metrics of a set from features; of prior samples under bare names, and more of them."""
     suffix = "" if name == "prior" else f"_{name}"
-    found = {f"fid{suffix}": fidelity.fid(made, real)}
+    shared = {"reconstruction": "pairs", "interpolation": "unknown"}.get(name, "none")
+    found = {f"fid{suffix}": fidelity.fid(made, real, shared)}
     if name == "prior":
         found |= {"kid": fidelity.kid(made, real), **fidelity.neighbourhoods(made, real)}
     return _with_errors(found), {}
@@ -333,11 +335,37 @@ def _measure_cheaply(
             method, "reconstruction", whole, seed, images, test_images.pixels
         )
     found |= _with_errors({f"sharpness{of}": fidelity.sharpness(pixels) for of, pixels in shown.items()})
+    near, more = _nearest_training(images.pixels, {of: shown[of] for of in ("", "_data")})
+    found |= near
     if not isinstance(method, AutoEncoder):
-        return found, {}
+        return found, more
     mean, variance = encode(method, test_images.pixels)
     each = {"posterior_variance": variance.mean(0).tolist(), "code_variance": mean.var(0).tolist()}
-    return found, {"latent": each}
+    return found, more | {"latent": each}
+
+
+def _nearest_training(training: Tensor, shown: dict[str, Tensor]) -> tuple[dict[str, float], dict]:
+    """How far samples, and held-out images, are from the training image nearest to them.
+
+    A method that memorises makes samples nearer to training images than other real images are; one distance
+    alone says nothing, for it depends on the data.
+
+    Returns:
+        Of the first 1,000 images of each kind, root mean square difference of pixels in grey levels of 255:
+        the metrics ``neighbour_distance`` (the median) and ``neighbour_distance_5`` (the 5 % nearest), and
+        with the suffix ``_data`` of held-out images; and the entry ``neighbours`` of the record, all
+        percentiles.
+    """
+    found, entry = {}, {"images": min(NEAREST, *map(len, shown.values()))}
+    for of, pixels in shown.items():
+        some = pixels[: entry["images"]]
+        apart = (
+            (some.double() - training[nearest(some, training)].double()).square().flatten(1).mean(1).sqrt()
+        )
+        percentiles = apart.quantile(torch.linspace(0, 1, 101, dtype=torch.float64)).tolist()
+        found |= {f"neighbour_distance{of}": percentiles[50], f"neighbour_distance{of}_5": percentiles[5]}
+        entry["test" if of else "samples"] = percentiles
+    return found, {"neighbours": entry}
 
 
 @torch.inference_mode()
@@ -358,13 +386,18 @@ def measure_codes(method: Method, images: Images, test_images: Images, seed: int
         whose mean varies by more than 0.01, Burda et al. 2016, section 4).
         On one code drawn for each test image: ``sliced_w2_squared``, and ``sliced_w2_squared_floor`` of as
         many exact draws; ``ks_mean``, ``ks_rejected``; ``henze_zirkler``, ``henze_zirkler_p``.
+        On one code drawn for each image, fitted to training images': ``mixture_nats``, and
+        ``mixture_nats_floor`` of as many exact draws (:func:`wwae_lib.latents.mixture_nats`).
     """
     if not isinstance(method, AutoEncoder):
         return {}
     mean, variance = encode(method, test_images.pixels)
+    train_mean, train_variance = encode(method, images.pixels)
     generator = torch.Generator().manual_seed(_seed(seed, "codes"))
     noise, exact = torch.randn(2, *mean.shape, generator=generator)
     drawn = mean + variance.sqrt() * noise
+    train_noise, train_exact = torch.randn(2, *train_mean.shape, generator=generator)
+    train_drawn = train_mean + train_variance.sqrt() * train_noise
     sliced = {"": drawn, "_floor": exact}
     found = {
         **_with_errors(
@@ -379,9 +412,13 @@ def measure_codes(method: Method, images: Images, test_images: Images, seed: int
     }
     with contextlib.suppress(ValueError):  # codes of no volume, or of too many dimensions for the test
         found["henze_zirkler"], found["henze_zirkler_p"] = latents.henze_zirkler(drawn)
+    with contextlib.suppress(ValueError):  # codes of no volume, or too few
+        start = _seed(seed, "mixture of codes")
+        gains = {"": latents.mixture_nats(train_drawn, drawn, start)}
+        gains["_floor"] = latents.mixture_nats(train_exact, exact, start)
+        found |= _with_errors({f"mixture_nats{of}": gain for of, gain in gains.items()})
     if images.dataset != "celeba":
-        codes = encode(method, images.pixels)[0]
-        found |= latents.accuracies(codes, images.labels, mean, test_images.labels)
+        found |= latents.accuracies(train_mean, images.labels, mean, test_images.labels)
     return found
 
 
