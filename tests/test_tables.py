@@ -118,6 +118,58 @@ def test_cells_hold_mean_and_interval_or_value_and_error(runs):
     assert (found["DCGAN"][fid], found["DCGAN"]["seeds"]) == ("40.5", "2")
 
 
+def test_a_cell_of_fewer_seeds_than_its_row_says_so():
+    runs = seeds("wwae", fid=[24.1, 25.3, 23.8])
+    runs[1].metrics["fid_mixture"] = 20.0
+    (row,) = rows(tables.comparison(tables.contests(runs)[0], ["fid", "fid_mixture"]))
+    assert row[METRICS["fid_mixture"].label] == "20.0, 1 seed"
+    assert "seed" not in row[METRICS["fid"].label]
+
+
+def control(**ae: list[float]) -> list[Run]:
+    runs = seeds("wwae", fid=[37.0, 37.5, 36.8], fid_gaussian=[38.0, 38.7, 38.0])
+    return (
+        runs + seeds("swae", fid=[36.0, 36.2, 35.9]) + seeds("gan", fid=[9.0, 9.1, 9.2]) + seeds("ae", **ae)
+    )
+
+
+def test_the_penalty_is_held_against_whitening_after_the_fact():
+    ae = [32.0, 32.4, 31.9]
+    runs = control(fid=[250.0, 251.0, 252.0], fid_gaussian=ae, fid_training=[3.9, 3.9, 3.9])
+    text = plain(tables.after_the_fact(runs))
+    assert "DCGAN" not in text, "a GAN has no codes"
+    assert "Training images themselves read 3.9: the floor." in text
+    assert "sampled from the prior, SWAE reads least: 36.0 ± 0.4 (3 seeds)" in text
+    expected = stats.ttest_ind(ae, [36.0, 36.2, 35.9], equal_var=False)
+    half = np.diff(expected.confidence_interval()).item() / 2
+    assert f"Less that of SWAE this is -3.9 ± {half:.1f} (3 and 3 seeds, Welch); this is more than" in text
+    assert "The AE without penalty is not measured from a mixture of ten" in text
+    change = stats.ttest_rel([38.0, 38.7, 38.0], [37.0, 37.5, 36.8]).confidence_interval()
+    half = np.diff(change).item() / 2
+    assert f"the FID changes thus: WWAE +1.1 ± {half:.1f} (3 seeds, paired)" in text
+
+
+def test_what_the_records_do_not_show_of_the_control_is_not_said():
+    text = plain(tables.after_the_fact(control(fid_gaussian=[32.0])))
+    assert "the floor, is not measured" in text
+    assert "one of the two has fewer than 3 seeds, which decide nothing" in text
+    text = plain(tables.after_the_fact(seeds("wwae", fid=[37.0])))
+    assert "There is no run of an auto-encoder without penalty." in text
+    assert tables.after_the_fact(seeds("gan", fid=[9.0])) == ""
+
+
+def test_distances_say_of_how_many_images_they_are():
+    (one,) = seeds("wwae", fid=[37.0])
+    how = {"images": 2500, "reference_images": 5000}
+    one.record["evaluation"] = {"prior": how}
+    assert tables.distances([one]).startswith("- MNIST: 2,500 images against 5,000.")
+    assert tables.distances(seeds("wwae", fid=[37.0])) == ""
+
+
+def test_enumerations():
+    assert [tables.enumeration(["a", "b", "c"][:n]) for n in range(4)] == ["", "a", "a and b", "a, b and c"]
+
+
 def test_small_spreads_get_the_decimals_they_need():
     assert plain(tables.plus_minus(24.123456, 0.0234, "{:.1f}")) == "24.12 ± 0.02"
     assert plain(tables.plus_minus(24.123456, 0.2, "{:.1f}")) == "24.1 ± 0.2"
@@ -164,8 +216,8 @@ def test_the_best_is_marked_only_where_it_is_surely_best():
 
 def test_places(runs):
     assert [plain(line) for line in tables.places(runs, "fid")] == [
-        "MNIST, FID of prior samples: WWAE 24.4 ± 2.0, place 2 of 3; lowest is DCGAN, 17.5 (0.2).",
-        "Fashion-MNIST, FID of prior samples: WWAE 52.1, place 2 of 2; lowest is DCGAN, 40.5.",
+        "MNIST, FID of prior samples: WWAE 24.4 ± 2.0, place 2 of 3; lowest is DCGAN, 17.5 (0.2), 1 seed.",
+        "Fashion-MNIST, FID of prior samples: WWAE 52.1, place 2 of 2; lowest is DCGAN, 40.5, 2 seeds.",
     ]
     (one,) = tables.places([made_up.run("wwae", recall=0.1), made_up.run("gan", recall=0.2)], "recall")
     assert "highest is DCGAN" in one

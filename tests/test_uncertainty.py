@@ -7,7 +7,18 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from wwae_lib.book.uncertainty import Measured, difference, largest_spread, measured, numbers
+from wwae_lib.book.uncertainty import (
+    Difference,
+    Measured,
+    difference,
+    holm,
+    largest_spread,
+    measured,
+    numbers,
+    over_seeds,
+    paired,
+    ratio,
+)
 
 NAN = math.nan
 THREE, OTHER = (24.1, 25.3, 23.8), (31.0, 29.5, 33.2, 30.1)
@@ -43,25 +54,30 @@ def test_two_methods_over_seeds_differ_by_welch():
 
 
 def test_one_seed_is_lent_the_largest_spread():
-    """Of the method itself that is Student's test; of another, Welch's with that method's variance."""
+    """Of the method itself that is Student's test; of another, its variance, and no more freedom."""
     one, three = without_errors(30.0), without_errors(*THREE)
     own = largest_spread([one, three])
     for a, b, sides in ((one, three, ((30.0,), THREE)), (three, one, (THREE, (30.0,)))):
         found = difference(a, b, own)
         expected = stats.ttest_ind(*sides, equal_var=True).confidence_interval(0.95)
-        # Student's pools two degrees of freedom, Welch's lends them to both sides
         assert found.value == pytest.approx(sum(expected) / 2, rel=1e-12)
-        assert found.half < (expected.high - expected.low) / 2
+        assert found.half == pytest.approx((expected.high - expected.low) / 2, rel=1e-12)
         assert found.basis == f"{a.seeds} and {b.seeds} seeds, largest spread of any method"
         assert found.sure
     wide = largest_spread([three, without_errors(10.0, 40.0, 70.0)])
     assert wide == (30.0, 2)
     parts = np.var(THREE, ddof=1) / 3, 30.0**2
-    freedom = sum(parts) ** 2 / (parts[0] ** 2 / 2 + parts[1] ** 2 / 2)
-    half = stats.t.ppf(0.975, freedom) * math.sqrt(sum(parts))
+    half = stats.t.ppf(0.975, 2) * math.sqrt(sum(parts))
     found = difference(three, one, wide)
     assert found.half == pytest.approx(half, rel=1e-12)
     assert not found.sure
+
+
+def test_two_single_runs_that_borrow_one_spread_have_its_degrees_of_freedom():
+    found = difference(without_errors(1.0), without_errors(2.0), largest_spread([without_errors(*THREE)]))
+    assert found.freedom == 2
+    half = stats.t.ppf(0.975, 2) * np.std(THREE, ddof=1) * math.sqrt(2)
+    assert found.half == pytest.approx(half, rel=1e-12)
 
 
 def test_two_seeds_lend_no_spread():
@@ -85,8 +101,65 @@ def test_what_has_no_error_is_never_sure():
 
 def test_equal_seeds_differ_without_doubt():
     found = difference(without_errors(1.0, 1.0), without_errors(2.0, 2.0))
-    assert found[:2] == (-1, 0)
+    assert (found.value, found.half) == (-1, 0)
+    assert (found.below(0), found.above(0)) == (0, 1)
     assert found.sure
+
+
+def test_p_values_are_those_of_scipy():
+    found = difference(without_errors(*THREE), without_errors(*OTHER))
+    for bound in (0, -3.0, 2.0):
+        shifted = [value - bound for value in THREE]
+        for alternative, p in (("less", found.below(bound)), ("greater", found.above(bound))):
+            expected = stats.ttest_ind(shifted, OTHER, equal_var=False, alternative=alternative).pvalue
+            assert p == pytest.approx(expected, rel=1e-9)
+    normal = Difference(1.0, 0.5, math.inf, "")
+    assert normal.above(0) == pytest.approx(stats.norm.sf(2), rel=1e-9)
+    assert normal.below(math.inf) == normal.above(-math.inf) == 0
+
+
+def test_within_a_margin_is_the_whole_interval():
+    one = Difference(1.0, 0.5, math.inf, "")
+    assert one.within(1.99) and not one.within(1.97)
+    assert not Difference(0.0, NAN, math.inf, "").within(9)
+
+
+def test_measurements_of_the_same_runs_are_paired():
+    """What varies from run to run alike is in neither interval; without seeds the errors add up at most."""
+    fid, mixture = [20.0, 30.0, 40.0], [18.1, 28.0, 37.9]
+    runs = made_up.seeds("wwae", fid=fid, fid_mixture=mixture)
+    found = paired([*runs, made_up.run("wwae", 3, fid=1.0)], "fid", "fid_mixture")
+    expected = stats.ttest_rel(fid, mixture).confidence_interval(0.95)
+    assert (found.value - found.half, found.value + found.half) == pytest.approx(tuple(expected), rel=1e-9)
+    assert found.basis == "3 seeds, paired"
+    one = made_up.run("wwae", fid=20.0, fid_error=0.3, fid_mixture=18.0, fid_mixture_error=0.4)
+    single = paired([one], "fid", "fid_mixture")
+    assert single.half == pytest.approx(stats.norm.ppf(0.975) * 0.7, rel=1e-9)
+    assert (single.basis, single.sure) == ("1 seed, at most", False)
+    assert paired(runs, "fid", "kid") is None
+
+
+def test_fewer_than_three_runs_have_no_interval_of_their_own():
+    found = over_seeds([1.0, 1.1])
+    assert math.isnan(found.half) and not found.sure
+    values = [1.0, 1.1, 0.9]
+    assert over_seeds(values).half == pytest.approx(stats.t.ppf(0.975, 2) * stats.sem(values))
+
+
+def test_ratios_are_welchs_of_logarithms():
+    value, low, high = ratio(without_errors(*THREE), without_errors(*OTHER))
+    expected = stats.ttest_ind(np.log(THREE), np.log(OTHER), equal_var=False).confidence_interval(0.95)
+    assert (low, high) == pytest.approx(tuple(np.exp(expected)), rel=1e-9)
+    assert value == pytest.approx(stats.gmean(THREE) / stats.gmean(OTHER), rel=1e-9)
+    assert math.isnan(ratio(without_errors(1.0), without_errors(*THREE))[1])
+    assert ratio(without_errors(0.0, 1.0), without_errors(*THREE)) is None
+
+
+def test_holm():
+    p = [0.01, 0.04, 0.03, 0.005]
+    assert holm(p) == pytest.approx([0.03, 0.06, 0.06, 0.02])  # Holm 1979: 4, 3, 2 and 1 times, in order
+    assert holm([0.9, 0.8]) == [1, 1]
+    assert holm([]) == []
 
 
 def test_a_metric_is_read_with_its_error_from_the_runs_that_have_it():
@@ -110,6 +183,10 @@ def test_what_follows_from_metrics():
     assert found["sharpness_gap"] == pytest.approx(math.log(2))
     assert found["knn_accuracy_error"] == pytest.approx(0.003)
     assert "sharpness_reconstruction_gap" not in found
+    gains = {"mixture_nats": 1.5, "mixture_nats_error": 0.3}
+    gains |= {"mixture_nats_floor": -0.5, "mixture_nats_floor_error": 0.4}
+    gained = numbers(made_up.run("wwae", **gains))
+    assert (gained["mixture_excess"], gained["mixture_excess_error"]) == pytest.approx((2, 0.5))
     assert one.metrics.keys() == {"sharpness", "sharpness_data", "knn_accuracy"}, "the record is as it was"
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from ..data import DATASETS
 from ..experiments import METHODS
 from ..runs import Run
-from .uncertainty import Measured, Spread, difference, largest_spread, measured, numbers
+from .uncertainty import SEVERAL, Measured, Spread, difference, largest_spread, measured, numbers, paired
 
 __all__ = [
     "COST",
@@ -19,6 +19,7 @@ __all__ = [
     "LEGEND",
     "METRICS",
     "NAMES",
+    "NEIGHBOURS",
     "NORMALITY",
     "QUALITY",
     "SHARPNESS",
@@ -26,6 +27,7 @@ __all__ = [
     "Contest",
     "Metric",
     "across",
+    "after_the_fact",
     "by_dataset",
     "cell",
     "chosen",
@@ -33,6 +35,8 @@ __all__ = [
     "comparisons",
     "compute",
     "contests",
+    "distances",
+    "enumeration",
     "markdown",
     "name_of",
     "near_best",
@@ -80,6 +84,7 @@ METRICS = {
     "fid_mixture": Metric("FID, fitted mixture", "{:.1f}", "lower"),
     "fid_interpolation": Metric("FID of interpolations", "{:.1f}", "lower"),
     "fid_reconstruction": Metric("FID of reconstructions", "{:.1f}", "lower"),
+    "fid_training": Metric("FID of training images", "{:.1f}"),
     "kid": Metric("KID", "{:.4f}", "lower"),
     "precision": Metric("precision", "{:.3f}", "higher"),
     "recall": Metric("recall", "{:.3f}", "higher"),
@@ -96,6 +101,9 @@ METRICS = {
     "posterior_w2_squared": Metric("squared W2, posterior to prior", "{:.3f}", "lower"),
     "sliced_w2_squared": Metric("sliced squared W2", "{:.4f}", "lower"),
     "sliced_w2_squared_floor": Metric("that of exact draws", "{:.4f}"),
+    "mixture_nats": Metric("nats that a mixture gains", "{:.2f}", "lower"),
+    "mixture_nats_floor": Metric("that of exact Gaussian draws", "{:.3f}"),
+    "mixture_excess": Metric("nats that a mixture gains, less the floor", "{:.2f}", "lower"),
     "ks_mean": Metric("mean Kolmogorov-Smirnov distance", "{:.3f}", "lower"),
     "ks_rejected": Metric("share of coordinates not N(0, 1)", "{:.2f}", "lower"),
     "henze_zirkler": Metric("Henze-Zirkler statistic", "{:.2f}", "lower"),
@@ -103,6 +111,10 @@ METRICS = {
     "effective_dimension": Metric("effective dimension", "{:.2f}"),
     "active_dimensions": Metric("active dimensions", "{:.0f}"),
     "posterior_variance": Metric("mean encoder variance", "{:.4f}"),
+    "neighbour_distance_5": Metric("samples, nearest 5%", "{:.1f}"),
+    "neighbour_distance": Metric("samples, median", "{:.1f}"),
+    "neighbour_distance_data_5": Metric("test images, nearest 5%", "{:.1f}"),
+    "neighbour_distance_data": Metric("test images, median", "{:.1f}"),
     "train_minutes": Metric("training, minutes", "{:.1f}", "lower"),
     "epoch_seconds": Metric("an epoch, seconds", "{:.1f}", "lower"),
 }
@@ -118,14 +130,22 @@ STRUCTURE = (
 )
 NORMALITY = (
     *("posterior_w2_squared", "sliced_w2_squared", "sliced_w2_squared_floor"),
+    *("mixture_nats", "mixture_nats_floor"),
     *("ks_mean", "ks_rejected", "henze_zirkler"),
 )
+NEIGHBOURS = tuple(f"neighbour_distance{of}" for of in ("_5", "", "_data_5", "_data"))
+LAWS = {  # of codes: where new images of one decoder can come from
+    "fid": "the prior",
+    "fid_gaussian": "a Gaussian fitted to its codes",
+    "fid_mixture": "a mixture of ten fitted to its codes",
+}
 COST = ("train_minutes", "epoch_seconds")
 LEGEND = (
     "*±: 95% t-interval of the mean over three or more seeds. In brackets: with fewer seeds, the standard "
-    "error of measuring the trained model, which leaves out how training spreads. Bold: the best, where its "
-    "lead over every other exceeds the 95% uncertainty of the difference over seeds; a single run is taken "
-    "to vary as the method on the same data that varies most. -: not measured, or there is no such thing.*"
+    "error of measuring the trained model, which leaves out how training spreads. A cell of fewer seeds "
+    "than its row says so. Bold: the best, where its lead over every other exceeds the 95% uncertainty of "
+    "the difference over seeds, each by itself; a single run is taken to vary as the method on the same "
+    "data that varies most. -: not measured, or there is no such thing.*"
 )
 
 
@@ -141,6 +161,15 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]], words: int = 1)
     """A Markdown table; its first ``words`` columns are words, set left, the others numbers, set right."""
     rule = ["---"] * words + ["---:"] * (len(head) - words)
     return "\n".join(f"| {' | '.join(line)} |" for line in [head, rule, *rows])
+
+
+def enumeration(words: Sequence[str]) -> str:
+    """Words as a sentence lists them: "one", "one and another", "one, another and a third"."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
+def _seeds(n: int) -> str:
+    return f"{n} seed{'s' * (n != 1)}"
 
 
 # ---------------------------------------------------------------- single runs
@@ -248,9 +277,20 @@ def contests(runs: Sequence[Run]) -> list[Contest]:
 
 
 def comparison(contest: Contest, keys: Sequence[str] = HEADLINE) -> str:
-    """Metrics of a contest's methods over their seeds, a method a row; ``LEGEND`` explains the cells."""
+    """Metrics of a contest's methods over their seeds, a method a row; ``LEGEND`` explains the cells.
+
+    A cell of fewer seeds than the method has says of how many it is.
+    """
     columns = {key: column for key in keys if (column := contest.measured(key))}
-    written = [_column(column, METRICS[key]) for key, column in columns.items()]
+    written = []
+    for key, column in columns.items():
+        fewer = {
+            name: f", {_seeds(one.seeds)}"
+            for name, one in column.items()
+            if one.seeds < len(contest.methods[name])
+        }
+        cells = _column(column, METRICS[key])
+        written.append({name: words + fewer.get(name, "") for name, words in cells.items()})
     rows = [
         [NAMES[name], str(len(runs)), *(column.get(name, "-") for column in written)]
         for name, runs in contest.methods.items()
@@ -291,6 +331,8 @@ def places(runs: Sequence[Run], key: str, method: str = "wwae") -> list[str]:
         if method in found:
             place, ours = order.index(method) + 1, f"{NAMES[method]} {cell(found[method], metric)}"
             first = f"; {metric.better[:-2]}est is {NAMES[order[0]]}, {cell(found[order[0]], metric)}"
+            if found[order[0]].seeds != found[method].seeds:
+                first += f", {_seeds(found[order[0]].seeds)}"
             lines.append(
                 f"{contest.title}, {metric.label}: {ours}, place {place} of {len(order)}"
                 f"{_within(found, method, metric.better)}{first if place > 1 else ''}."
@@ -305,6 +347,100 @@ def _within(found: Mapping[str, Measured], method: str, better: str) -> str:
     sure = [(gap.value > 0) == (better == "lower") for gap in gaps if gap.sure]
     least, most = 1 + sum(sure), len(found) - sure.count(False)
     return f" ({least} to {most} at 95%)" if spread and least < most else ""
+
+
+def distances(runs: Sequence[Run]) -> str:
+    """Of how many images, against how many, the FIDs of prior samples are; the custom; and the floor."""
+    lines = []
+    for contest in contests(runs):
+        hows = [
+            run.record["evaluation"]["prior"]
+            for some in contest.methods.values()
+            for run in some
+            if "prior" in run.record.get("evaluation", {})
+        ]
+        counts = {(how["images"], how["reference_images"]) for how in hows}
+        if counts:
+            words = enumeration([f"{made:,} images against {real:,}" for made, real in sorted(counts)])
+            lines.append(f"- {contest.title}: {words}. {_floor(contest)}")
+    return "\n".join(lines)
+
+
+def _floor(contest: Contest) -> str:
+    """What training images themselves read; they are the same for every run that has measured them."""
+    every = [one for some in contest.methods.values() for one in map(numbers, some)]
+    found = sorted({(one["fid_training"], one.get("fid_training_error", math.nan)) for one in every
+                    if "fid_training" in one})  # fmt: skip
+    if not found:
+        return "What training images themselves read, the floor, is not measured."
+    cells = [cell(Measured((value,), (error,)), METRICS["fid_training"]) for value, error in found]
+    return f"Training images themselves read {enumeration(cells)}: the floor."
+
+
+def after_the_fact(runs: Sequence[Run]) -> str:
+    """Penalty against whitening after the fact: auto-encoders sampled from several laws, and what follows."""
+    parts = []
+    for contest in contests(runs):
+        methods = {name: some for name, some in contest.methods.items() if some[0].experiment.has_encoder}
+        some = contest._replace(methods=methods)
+        if some.measured("fid"):
+            table = comparison(some, (*LAWS, "fid_reconstruction"))
+            parts += [f"**{contest.title}**", table, "\n".join(f"- {line}" for line in _whitened(some))]
+    return "\n\n".join(parts)
+
+
+def _whitened(contest: Contest) -> list[str]:
+    """What the records say of one contest, and what they leave open: whole sentences."""
+    laws = {key: contest.measured(key) for key in LAWS}
+    lines = [_floor(contest)]
+    penalised = {name: one for name, one in laws["fid"].items() if name != "ae"}
+    best = min(penalised, key=lambda name: penalised[name].mean, default=None)
+    if best:
+        words = f"{cell(penalised[best], METRICS['fid'])} ({_seeds(penalised[best].seeds)})"
+        lines.append(
+            f"Of the auto-encoders with a penalty, sampled from the prior, {NAMES[best]} reads least: "
+            f"{words}."
+        )
+    plain = {key: found["ae"] for key, found in laws.items() if "ae" in found}
+    if "ae" not in contest.methods:
+        lines.append("There is no run of an auto-encoder without penalty.")
+    for key, law in LAWS.items():
+        if key == "fid" or "ae" not in contest.methods:
+            continue
+        if key not in plain:
+            lines.append(f"The {NAMES['ae']} without penalty is not measured from {law}.")
+        elif best:
+            gap = difference(
+                plain[key], penalised[best], largest_spread([*laws[key].values(), *penalised.values()])
+            )
+            shown = plus_minus(gap.value, gap.half, METRICS["fid"].form, "+")
+            few = min(plain[key].seeds, penalised[best].seeds) < SEVERAL
+            said = f"one of the two has fewer than {SEVERAL} seeds, which decide nothing" if few else (
+                f"this is {'more than' if gap.sure else 'within'} the 95% uncertainty over seeds"
+            )  # fmt: skip
+            lines.append(
+                f"The {NAMES['ae']} without penalty, sampled from {law}, reads "
+                f"{cell(plain[key], METRICS['fid'])} ({_seeds(plain[key].seeds)}). "
+                f"Less that of {NAMES[best]} this is {shown} ({gap.basis}); {said}."
+            )
+    return lines + _own_laws(contest)
+
+
+def _own_laws(contest: Contest) -> list[str]:
+    """How much the FID of each method changes where its own fitted law takes the prior's place."""
+    lines = []
+    for key, law in LAWS.items():
+        changes = [
+            (name, gap) for name, some in contest.methods.items()
+            if key != "fid" and (gap := paired(some, key, "fid"))
+        ]  # fmt: skip
+        if changes:
+            words = [
+                f"{NAMES[name]} {plus_minus(gap.value, gap.half, METRICS['fid'].form, '+')} ({gap.basis})"
+                for name, gap in changes
+            ]
+            lines.append(f"With {law} in the place of the prior, the FID changes thus: {enumeration(words)}.")
+    return lines
 
 
 def cell(one: Measured, metric: Metric) -> str:

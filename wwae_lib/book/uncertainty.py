@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from scipy.special import ndtri, stdtrit
+from scipy.special import ndtri, stdtr, stdtrit
 
 from ..runs import Run
 
@@ -19,9 +19,13 @@ __all__ = [
     "Measured",
     "Spread",
     "difference",
+    "holm",
     "largest_spread",
     "measured",
     "numbers",
+    "over_seeds",
+    "paired",
+    "ratio",
 ]
 
 LEVEL = 0.95  # of every interval in the book, two-sided
@@ -78,6 +82,7 @@ def numbers(run: Run) -> dict[str, float]:
     * ``train_minutes``, ``epoch_seconds``: how long its training took, and an epoch of it;
     * ``sharpness_gap``, ``sharpness_reconstruction_gap``: how far prior samples and reconstructions are from
       as sharp as the test images, :math:`|\log(\text{sharpness} / \text{sharpness of data})|`;
+    * ``mixture_excess``: ``mixture_nats`` less their floor, the same of exact Gaussian draws;
     * ``knn_accuracy_error``, ``linear_accuracy_error``: binomial, over the test images.
     """
     seconds = run.record["environment"]["train_seconds"]
@@ -87,6 +92,10 @@ def numbers(run: Run) -> dict[str, float]:
             found[f"{key}_gap"] = abs(math.log(found[key] / found["sharpness_data"]))
             if f"{key}_error" in found:
                 found[f"{key}_gap_error"] = found[f"{key}_error"] / found[key]
+    if {"mixture_nats", "mixture_nats_floor"} <= found.keys():
+        found["mixture_excess"] = found["mixture_nats"] - found["mixture_nats_floor"]
+        both = found.get("mixture_nats_error", math.nan), found.get("mixture_nats_floor_error", math.nan)
+        found["mixture_excess_error"] = math.hypot(*both)
     for key in ("knn_accuracy", "linear_accuracy"):
         if key in found:
             images = run.record["data"]["test"]["images"]
@@ -107,52 +116,134 @@ def largest_spread(methods: Iterable[Measured]) -> Spread | None:
     return max(known, default=None)
 
 
-class Difference(NamedTuple):
-    """Of two means: its value, half-width of its 95% interval (nan: not known), and where that is from.
+@dataclass(frozen=True)
+class Difference:
+    """An estimated difference, with what its t-interval is made of.
 
-    ``over_seeds`` tells whether the interval holds for methods, or for two trained models alone.
+    Attributes:
+        value: the difference.
+        error: its standard error; nan where it is not known.
+        freedom: degrees of freedom of the error; infinite for a normal law.
+        basis: where the error is from.
+        over_seeds: whether the interval holds for methods, or for two trained models alone.
     """
 
     value: float
-    half: float
+    error: float
+    freedom: float
     basis: str
     over_seeds: bool = True
+
+    @property
+    def half(self) -> float:
+        """Half-width of the 95% interval; nan where the error is not known."""
+        return _t(self.freedom) * self.error
 
     @property
     def sure(self) -> bool:
         """Whether zero lies outside an interval that holds for methods."""
         return self.over_seeds and abs(self.value) > self.half  # False for nan
 
+    def below(self, bound: float) -> float:
+        """p-value of the one-sided test whose alternative is that the difference lies below a bound."""
+        if self.error == 0:
+            return 0.0 if self.value < bound else 1.0
+        return float(stdtr(self.freedom, (self.value - bound) / self.error))
+
+    def above(self, bound: float) -> float:
+        """p-value of the one-sided test whose alternative is that the difference lies above a bound."""
+        return Difference(-self.value, self.error, self.freedom, self.basis).below(-bound)
+
+    def within(self, margin: float) -> bool:
+        """Whether the whole 95% interval lies within a margin of zero."""
+        return abs(self.value) + self.half < margin  # False for nan
+
 
 def difference(first: Measured, second: Measured, spread: Spread | None = None) -> Difference:
-    """``first`` minus ``second``, taken as independent.
+    """``first`` minus ``second``, of runs that have nothing in common.
 
-    * Over seeds: Welch's interval (Welch 1947).
+    * Over seeds: Welch's interval (Welch 1947), with the degrees of freedom of Satterthwaite (1946).
     * A side of a single seed is taken to vary as ``spread`` says: the largest of any method on the same data,
-      since one run does not tell its own.
+      since one run does not tell its own. That adds no information, and so no degrees of freedom: the
+      interval has no more than those of the spread that is lent.
     * Where no spread is known: from the values' own errors, normal. That is an interval for two trained
       models. It leaves out how training spreads, so that no statement on methods is ``sure`` by it.
     """
     value = first.mean - second.mean
     sides = [Spread(one.deviation, one.seeds - 1) if one.seeds > 1 else spread for one in (first, second)]
+    counts = first.seeds, second.seeds
     if None not in sides:
-        counts = first.seeds, second.seeds
-        half = _welch([(side, n) for side, n in zip(sides, counts, strict=True)])
-        lent = ", Welch" if min(counts) > 1 else ", largest spread of any method"
-        return Difference(value, half, f"{counts[0]} and {counts[1]} seeds{lent}")
-    half = float(ndtri((1 + LEVEL) / 2)) * math.hypot(first.error, second.error)
-    basis = "1 seed each, " + ("no error known" if math.isnan(half) else "own errors")
-    return Difference(value, half, basis, over_seeds=False)
+        error, freedom = _welch([(side, n) for side, n in zip(sides, counts, strict=True)])
+        if min(counts) > 1:
+            return Difference(value, error, freedom, f"{counts[0]} and {counts[1]} seeds, Welch")
+        basis = f"{counts[0]} and {counts[1]} seeds, largest spread of any method"
+        return Difference(value, error, min(freedom, spread.freedom), basis)
+    error = math.hypot(first.error, second.error)
+    basis = "1 seed each, " + ("no error known" if math.isnan(error) else "own errors")
+    return Difference(value, error, math.inf, basis, over_seeds=False)
 
 
-def _welch(sides: Sequence[tuple[Spread, int]]) -> float:
+def ratio(first: Measured, second: Measured) -> tuple[float, float, float] | None:
+    """Ratio of two geometric means and the ends of its 95% interval, Welch's of the logarithms.
+
+    ``None`` where a value is not positive; the ends are nan where a side has a single seed.
+    """
+    if min(*first.values, *second.values) <= 0:
+        return None
+    logarithms = [Measured(tuple(map(math.log, one.values)), one.errors) for one in (first, second)]
+    gap = difference(*logarithms)
+    half = gap.half if min(first.seeds, second.seeds) > 1 else math.nan
+    return math.exp(gap.value), math.exp(gap.value - half), math.exp(gap.value + half)
+
+
+def paired(runs: Sequence[Run], first: str, second: str) -> Difference | None:
+    """A metric minus another of the same runs; ``None`` where no run has both.
+
+    Two measurements of one run share its weights, and often the images they are held against. Over
+    ``SEVERAL`` seeds the differences of each run speak for themselves. With fewer, the sum of the two
+    standard errors stands for that of the difference, which it is at most, however they depend on each other.
+    """
+    both = [one for one in map(numbers, runs) if {first, second} <= one.keys()]
+    if not both:
+        return None
+    if len(both) >= SEVERAL:
+        return over_seeds([one[first] - one[second] for one in both])
+    errors = [one.get(f"{key}_error", math.nan) for one in both for key in (first, second)]
+    value = statistics.fmean(one[first] - one[second] for one in both)
+    basis = f"{len(both)} seed{'s' * (len(both) > 1)}, at most"
+    return Difference(value, sum(errors) / len(both), math.inf, basis, over_seeds=False)
+
+
+def over_seeds(values: Sequence[float], what: str = "seeds, paired") -> Difference:
+    """The mean of a number of each run, such as a difference within it, by Student's interval."""
+    if len(values) < SEVERAL:
+        return Difference(statistics.fmean(values), math.nan, math.inf, f"{len(values)} {what}", False)
+    error = statistics.stdev(values) / math.sqrt(len(values))
+    return Difference(statistics.fmean(values), error, len(values) - 1, f"{len(values)} {what}")
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """p-values that account for their number (Holm 1979), in the order given.
+
+    If all that are at most a level are rejected, a true hypothesis is among them with a probability of at
+    most that level, however the tests depend on each other.
+    """
+    adjusted, largest = [0.0] * len(p), 0.0
+    for place, index in enumerate(sorted(range(len(p)), key=p.__getitem__)):
+        largest = max(largest, min(1.0, (len(p) - place) * p[index]))
+        adjusted[index] = largest
+    return adjusted
+
+
+def _welch(sides: Sequence[tuple[Spread, int]]) -> tuple[float, float]:
+    """Standard error of a difference of means, and its degrees of freedom."""
     parts = [(side.deviation**2 / n, side.freedom) for side, n in sides]
     total = sum(part for part, _ in parts)
     if not total:
-        return 0.0
-    freedom = total**2 / sum(part**2 / freedom for part, freedom in parts)
-    return _t(freedom) * math.sqrt(total)
+        return 0.0, min(freedom for _, freedom in parts)
+    return math.sqrt(total), total**2 / sum(part**2 / freedom for part, freedom in parts)
 
 
 def _t(freedom: float) -> float:
-    return float(stdtrit(freedom, (1 + LEVEL) / 2))
+    level = (1 + LEVEL) / 2
+    return float(ndtri(level) if math.isinf(freedom) else stdtrit(freedom, level))
