@@ -209,3 +209,11 @@ def test_a_method_out_of_proportion_is_written_at_the_edge():
     assert 40 < axis.get_xlim()[1] < 250
     (axis,) = figures.standing(some[:2], "fid").axes
     assert not axis.texts and axis.get_xlim()[1] > 40
+
+
+def test_intervals_are_shown_whole():
+    some = [made_up("wwae", seed=seed, fid=fid) for seed, fid in enumerate((10.0, 30.0, 50.0))]
+    (axis,) = figures.standing([*some, made_up("vae", fid=28.0)], "fid").axes
+    bars = [segment[:, 0] for bar in axis.collections for segment in bar.get_segments()]
+    low, high = axis.get_xlim()
+    assert bars and low <= min(map(min, bars)) < 0 and max(map(max, bars)) < high

@@ -139,8 +139,8 @@ def show(figure: Figure, alt: str, *, photographs: bool = False) -> None:
 def standing(runs: Sequence[Run], key: str) -> Figure:
     """One metric of every method, a panel a contest and a dot a method, the best on top.
 
-    Bars are 95% intervals of means over three or more seeds; a hollow dot has fewer. Of a method beyond twice
-    the median or so the number stands at the edge.
+    Bars are 95% intervals of means over three or more seeds, whole; a hollow dot has fewer. Of a method beyond
+    twice the median or so the number stands at the edge.
     """
     panels = [(contest.title, found) for contest in contests(runs) if (found := contest.measured(key))]
     panels = panels or [("not measured yet", {})]
@@ -151,9 +151,13 @@ def standing(runs: Sequence[Run], key: str) -> Figure:
         order = sorted(found, key=lambda name: found[name].mean, reverse=METRICS[key].better == "lower")
         means = [found[name].mean for name in order]
         limit = min(1.08 * max(means, default=1), 2.2 * np.median(means)) if means else 1
+        beyond = {name for name in order if found[name].mean > limit}
+        within = [found[name] for name in order if name not in beyond]
+        ends = [one.mean + sign * np.nan_to_num(one.interval) for one in within for sign in (-1, 1)]
+        least, limit = min([0, *ends]), max([limit, *(1.02 * end for end in ends)])
         for height, name in enumerate(order):
             one, colour = found[name], COLOURS[LINES[name][0]]
-            if one.mean > limit:
+            if name in beyond:
                 words = f"{METRICS[key].form.format(one.mean)} \u2192"
                 axis.text(
                     0.99 * limit, height, words, ha="right", va="center", fontsize="small", color=colour
@@ -163,7 +167,7 @@ def standing(runs: Sequence[Run], key: str) -> Figure:
             inside = "white" if np.isnan(one.interval) else colour
             axis.errorbar(one.mean, height, xerr=spread, fmt="o", color=colour, mfc=inside, ms=5)
         axis.set_yticks(range(len(order)), [NAMES[name] for name in order], fontsize="small")
-        axis.set(title=title, ylim=(-0.6, len(order) - 0.4), xlim=(0, limit))
+        axis.set(title=title, ylim=(-0.6, len(order) - 0.4), xlim=(least, limit))
     axes[-1, 0].set_xlabel(METRICS[key].label)
     return figure
 
