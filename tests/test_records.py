@@ -30,6 +30,7 @@ DERIVED = {
     "epoch_seconds": lambda record: record["environment"]["train_seconds"] / record["config"]["epochs"],
     "sharpness_gap": lambda record: gap(record["metrics"], "sharpness"),
     "sharpness_reconstruction_gap": lambda record: gap(record["metrics"], "sharpness_reconstruction"),
+    "mixture_excess": lambda record: excess(record["metrics"]),
 }
 
 
@@ -37,6 +38,12 @@ def gap(metrics: dict[str, float], key: str) -> float | None:
     if key not in metrics or "sharpness_data" not in metrics:
         return None
     return abs(np.log(metrics[key]) - np.log(metrics["sharpness_data"]))
+
+
+def excess(metrics: dict[str, float]) -> float | None:
+    if "mixture_nats" not in metrics or "mixture_nats_floor" not in metrics:
+        return None
+    return metrics["mixture_nats"] - metrics["mixture_nats_floor"]
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +95,8 @@ def assert_cell(cell: str, expected: list[float], errors: list[float | None]) ->
     if not expected:
         assert cell == "-"
         return
+    cell, _, fewer = cell.partition(", ")
+    assert not fewer or fewer.split()[0] == str(len(expected)), "a cell of fewer seeds than its row says so"
     numbers = [float(number) for number in re.findall(r"-?\d+(?:\.\d+)?", cell)]
     decimals = len(re.match(r"\**-?\d+\.?(\d*)", cell).group(1))
     rounding = 0.5001 * 10.0**-decimals
@@ -170,41 +179,101 @@ def lent(records: list[dict], contest: str, key: str) -> tuple[float, int] | Non
 
 
 def half_width(a: list[float], b: list[float], spread: tuple[float, int] | None) -> float | None:
-    """Of Welch's interval, where a single value is lent a spread; none where there is none to lend."""
-    sides = [(np.std(one, ddof=1), len(one) - 1) if len(one) > 1 else spread for one in (a, b)]
-    if None in sides:
+    """Of Welch's interval, where a single value is lent a spread with the freedom that it has."""
+    if min(len(a), len(b)) > 1:
+        interval = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
+        return (interval.high - interval.low) / 2
+    if spread is None:
         return None
-    parts = [deviation**2 / len(one) for (deviation, _), one in zip(sides, (a, b), strict=True)]
-    freedom = sum(parts) ** 2 / sum(part**2 / side[1] for part, side in zip(parts, sides, strict=True))
-    return stats.t.ppf(0.975, freedom) * np.sqrt(sum(parts))
+    sides = [np.std(one, ddof=1) if len(one) > 1 else spread[0] for one in (a, b)]
+    freedom = min([spread[1], *(len(one) - 1 for one in (a, b) if len(one) > 1)])
+    error = np.sqrt(sum(side**2 / len(one) for side, one in zip(sides, (a, b), strict=True)))
+    return stats.t.ppf(0.975, freedom) * error
+
+
+def verdict_rows() -> list[dict[str, str]]:
+    """Every row of the verdict's tables of evidence."""
+    names = (
+        "data",
+        "question",
+        "ours",
+        "rival",
+        "theirs",
+        "difference",
+        "ratio",
+        "from",
+        "p",
+        "holm",
+        "outcome",
+    )
+    return [
+        dict(zip(names, row, strict=False))
+        for _, head, body in found_tables(outputs("verdict"))
+        for row in (body if head[0] == "data" else [])
+    ]
+
+
+def metric_of(row: dict[str, str]) -> str | None:
+    """The metric that a row compares methods in, if it is one."""
+    label = re.sub(r" \((lower|higher) is better\)$", "", row["question"])
+    return None if label == row["question"] else KEY_OF[label]
+
+
+def sides(records: list[dict], row: dict[str, str], key: str) -> list[list[float]]:
+    return [values(of(records, row["data"], method), key) for method in ("wwae", METHOD_OF[row["rival"]])]
 
 
 def test_every_difference_of_the_verdict_follows_from_the_records(records):
     checked = 0
-    for _, head, body in found_tables(outputs("verdict")):
-        for row in body if head[0] == "data" else []:
-            line = dict(zip(("data", "question", "ours", "rival", "theirs", "difference"), row, strict=False))
-            line["says"] = row[-1]
-            label = re.sub(r" \((lower|higher) is better\)$", "", line["question"])
-            if label == line["question"]:
-                continue  # not a comparison in a metric
-            key = KEY_OF[label]
-            ours = of(records, line["data"], "wwae")
-            theirs = of(records, line["data"], METHOD_OF[line["rival"]])
-            a, b = values(ours, key), values(theirs, key)
-            gap, *half = (float(x) for x in re.findall(r"[-+]?\d+(?:\.\d+)?", line["difference"]))
-            rounding = 0.5001 * 10.0 ** -len(line["difference"].split(" ")[0].partition(".")[2])
-            assert abs(gap - (np.mean(a) - np.mean(b))) <= rounding, line
-            says, expected = "open", half_width(a, b, lent(records, line["data"], key))
-            if expected is not None:
-                assert abs(half[0] - expected) <= rounding, line
-                difference = np.mean(a) - np.mean(b)
-                better = (difference < 0) == (METRICS[key].better == "lower")
-                says = "open" if abs(difference) <= expected else "for" if better else "against"
-            assert line["says"] == says, line
-            checked += 1
+    for row in verdict_rows():
+        if (key := metric_of(row)) is None:
+            continue
+        a, b = sides(records, row, key)
+        gap, *half = (float(x) for x in re.findall(r"[-+]?\d+(?:\.\d+)?", row["difference"]))
+        rounding = 0.5001 * 10.0 ** -len(row["difference"].split(" ")[0].partition(".")[2])
+        assert abs(gap - (np.mean(a) - np.mean(b))) <= rounding, row
+        expected = half_width(a, b, lent(records, row["data"], key))
+        if expected is not None:
+            assert abs(half[0] - expected) <= rounding, row
+        if min(*a, *b) > 0:
+            ratio, *ends = (float(x) for x in re.findall(r"\d+\.\d+", row["ratio"]))
+            assert abs(ratio - stats.gmean(a) / stats.gmean(b)) <= 0.00501, row
+            if min(len(a), len(b)) > 1:
+                interval = stats.ttest_ind(np.log(a), np.log(b), equal_var=False).confidence_interval(0.95)
+                assert np.abs(np.exp(interval) - ends).max() <= 0.00501, row
+        else:
+            assert row["ratio"] == "-"
+        checked += 1
     pairs = {"wwae", "vae"} <= {one["config"]["method"] for one in records if "fid" in one["metrics"]}
     assert checked or not pairs
+
+
+def test_every_outcome_of_the_verdict_follows_from_the_records(records):
+    """p by SciPy, Holm's correction over all that have one, the outcome; a single seed decides nothing."""
+    primary = [row for row in verdict_rows() if "outcome" in row]
+    assert [row["outcome"] for row in primary if row["p"] == "-"].count("open") == sum(
+        row["p"] == "-" for row in primary
+    )
+    tested = [row for row in primary if row["p"] != "-"]
+
+    def number(text: str) -> float:
+        return 0.0005 if text.startswith("<") else float(text)
+
+    for row in tested:
+        if key := metric_of(row):
+            a, b = sides(records, row, key)
+            assert min(len(a), len(b)) >= 3, "fewer seeds decide nothing"
+            assert abs(number(row["p"]) - stats.ttest_ind(a, b, equal_var=False).pvalue) <= 0.00051, row
+            if row["outcome"] in ("holds", "contradicted"):
+                better = (np.mean(a) < np.mean(b)) == (METRICS[key].better == "lower")
+                assert better == (row["outcome"] == "holds"), row
+    order, largest = sorted(tested, key=lambda row: number(row["p"])), 0.0
+    for place, row in enumerate(order):
+        largest = min(1.0, max(largest, (len(order) - place) * number(row["p"])))
+        assert abs(number(row["holm"]) - largest) <= 0.00051 * (len(order) - place + 1), row
+        assert (row["outcome"] in ("holds", "contradicted")) == (number(row["holm"]) <= 0.05), row
+    said = re.search(r"There are (\d+) primary tests", outputs("verdict")).group(1)
+    assert int(said) == len(tested)
 
 
 def test_every_run_of_the_contests_is_made_and_measured_by_a_profile(records):
@@ -225,6 +294,8 @@ def test_the_pages_are_what_the_library_makes_of_the_records(monkeypatch):
     assert tables.across(found, "fid").replace(GLUE, " ") in outputs("comparison")
     assert verdicts.table(judged).replace(GLUE, " ") in outputs("verdict")
     assert verdicts.summary(judged).replace(GLUE, " ") in outputs("verdict")
+    assert verdicts.rivals(found).replace(GLUE, " ") in outputs("verdict")
+    assert tables.after_the_fact(found).replace(GLUE, " ") in outputs("comparison")
     assert tables.compute(found) in outputs("deviations")
     for one in judged.values():
         assert verdicts.evidence(one).replace(GLUE, " ") in outputs("verdict")

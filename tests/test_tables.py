@@ -138,8 +138,8 @@ def test_the_penalty_is_held_against_whitening_after_the_fact():
     runs = control(fid=[250.0, 251.0, 252.0], fid_gaussian=ae, fid_training=[3.9, 3.9, 3.9])
     text = plain(tables.after_the_fact(runs))
     assert "DCGAN" not in text, "a GAN has no codes"
-    assert "Training images themselves read 3.9: the floor." in text
-    assert "sampled from the prior, SWAE reads least: 36.0 ± 0.4 (3 seeds)" in text
+    assert "The floor, the FID of training images, is 3.9." in text
+    assert "sampled from the prior, SWAE has the lowest FID, 36.0 ± 0.4 (3 seeds)" in text
     expected = stats.ttest_ind(ae, [36.0, 36.2, 35.9], equal_var=False)
     half = np.diff(expected.confidence_interval()).item() / 2
     assert f"Less that of SWAE this is -3.9 ± {half:.1f} (3 and 3 seeds, Welch); this is more than" in text
@@ -151,7 +151,7 @@ def test_the_penalty_is_held_against_whitening_after_the_fact():
 
 def test_what_the_records_do_not_show_of_the_control_is_not_said():
     text = plain(tables.after_the_fact(control(fid_gaussian=[32.0])))
-    assert "the floor, is not measured" in text
+    assert "The floor, the FID of training images, is not measured." in text
     assert "one of the two has fewer than 3 seeds, which decide nothing" in text
     text = plain(tables.after_the_fact(seeds("wwae", fid=[37.0])))
     assert "There is no run of an auto-encoder without penalty." in text

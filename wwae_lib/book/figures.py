@@ -139,8 +139,8 @@ def show(figure: Figure, alt: str, *, photographs: bool = False) -> None:
 def standing(runs: Sequence[Run], key: str) -> Figure:
     """One metric of every method, a panel a contest and a dot a method, the best on top.
 
-    Bars are 95% intervals of means over three or more seeds, whole; a hollow dot has fewer. Of a method beyond
-    twice the median or so the number stands at the edge.
+    Bars are 95% intervals of means over three or more seeds, whole; a hollow dot has fewer. Of a method
+    beyond twice the median or so the number stands at the edge.
     """
     panels = [(contest.title, found) for contest in contests(runs) if (found := contest.measured(key))]
     panels = panels or [("not measured yet", {})]

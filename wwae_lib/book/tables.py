@@ -372,9 +372,9 @@ def _floor(contest: Contest) -> str:
     found = sorted({(one["fid_training"], one.get("fid_training_error", math.nan)) for one in every
                     if "fid_training" in one})  # fmt: skip
     if not found:
-        return "What training images themselves read, the floor, is not measured."
+        return "The floor, the FID of training images, is not measured."
     cells = [cell(Measured((value,), (error,)), METRICS["fid_training"]) for value, error in found]
-    return f"Training images themselves read {enumeration(cells)}: the floor."
+    return f"The floor, the FID of training images, is {enumeration(cells)}."
 
 
 def after_the_fact(runs: Sequence[Run]) -> str:
@@ -398,8 +398,8 @@ def _whitened(contest: Contest) -> list[str]:
     if best:
         words = f"{cell(penalised[best], METRICS['fid'])} ({_seeds(penalised[best].seeds)})"
         lines.append(
-            f"Of the auto-encoders with a penalty, sampled from the prior, {NAMES[best]} reads least: "
-            f"{words}."
+            f"Of the auto-encoders with a penalty, sampled from the prior, {NAMES[best]} has the lowest FID, "
+            f"{words}; it is chosen after the fact, in its own favour."
         )
     plain = {key: found["ae"] for key, found in laws.items() if "ae" in found}
     if "ae" not in contest.methods:
@@ -419,25 +419,26 @@ def _whitened(contest: Contest) -> list[str]:
                 f"this is {'more than' if gap.sure else 'within'} the 95% uncertainty over seeds"
             )  # fmt: skip
             lines.append(
-                f"The {NAMES['ae']} without penalty, sampled from {law}, reads "
+                f"The {NAMES['ae']} without penalty, sampled from {law}, has an FID of "
                 f"{cell(plain[key], METRICS['fid'])} ({_seeds(plain[key].seeds)}). "
                 f"Less that of {NAMES[best]} this is {shown} ({gap.basis}); {said}."
             )
-    return lines + _own_laws(contest)
+    return lines + _changes(contest)
 
 
-def _own_laws(contest: Contest) -> list[str]:
-    """How much the FID of each method changes where its own fitted law takes the prior's place."""
+def _changes(contest: Contest) -> list[str]:
+    """How much the FID of each method changes where something else takes the prior's place."""
     lines = []
-    for key, law in LAWS.items():
-        changes = [
-            (name, gap) for name, some in contest.methods.items()
+    for key, law in (LAWS | {"fid_reconstruction": "the codes of test images themselves"}).items():
+        changes = {
+            name: gap
+            for name, some in contest.methods.items()
             if key != "fid" and (gap := paired(some, key, "fid"))
-        ]  # fmt: skip
+        }
         if changes:
             words = [
                 f"{NAMES[name]} {plus_minus(gap.value, gap.half, METRICS['fid'].form, '+')} ({gap.basis})"
-                for name, gap in changes
+                for name, gap in changes.items()
             ]
             lines.append(f"With {law} in the place of the prior, the FID changes thus: {enumeration(words)}.")
     return lines

@@ -33,6 +33,7 @@ __all__ = [
     "CLAIMS",
     "DEFAULT_RIVAL",
     "OUTCOMES",
+    "PENALTIES",
     "RULE",
     "Claim",
     "Finding",
@@ -70,16 +71,17 @@ HOLDS, CONTRADICTED, TIE, OPEN, UNTESTED = OUTCOMES = (
     "not tested",
 )
 RULE = (
-    "Each claim has one primary measure, one rival, and one test for each data set. They are written down in "
-    "the library, and were chosen with the book's first runs in sight, of a few epochs, and before the long "
-    "ones. Other measures and rivals stand beside them as secondary evidence, without a vote.\n\n"
-    "On a data set the claim **holds**, or is **contradicted**, where the difference cannot be the chance of "
-    f"the seeds: where the p-value of its two-sided test is at most {1 - LEVEL:.0%} after Holm's correction "
-    "for all primary tests of all claims together. Differences of methods are tested by Welch's test with "
-    "Satterthwaite's degrees of freedom. A claim of equality names a margin, and is judged by two one-sided "
-    "tests: it holds where the difference lies surely within the margin, and is contradicted where it lies "
-    "surely outside. Where a claim of superiority is neither, it is **a tie** if the whole 95% interval of "
-    "the difference lies within a margin, which is named too; else it is **open**. A method with fewer than "
+    "Each claim has one primary measure, one rival, and one test for each data set. They are written down "
+    "in the library, and were chosen with the book's first runs in sight, of a few epochs, and before the "
+    "long ones. Other measures and rivals stand beside them as secondary evidence, without a vote.\n\nOn a "
+    "data set the claim **holds**, or is **contradicted**, where the difference is more than the chance of "
+    f"seeds explains: where the p-value of its two-sided test is at most {1 - LEVEL:.0%} after Holm's "
+    "correction {cite:p}`holm1979` for all primary tests of all claims together. Differences of methods "
+    "are tested by Welch's test {cite:p}`welch1947` with Satterthwaite's degrees of freedom. A claim of "
+    "equality names a margin, and is judged by two one-sided tests {cite:p}`schuirmann1987`: it holds "
+    "where the difference lies surely within the margin, and is contradicted where it lies surely outside. "
+    "Where a claim of superiority is neither, it is **a tie** if the whole 95% interval of the difference "
+    "lies within a margin, which is named too; else it is **open**. A method with fewer than "
     f"{'three' if SEVERAL == 3 else SEVERAL} seeds cannot decide anything: the test stays open, and leaves "
     "the count of tests. What no record tells is **not tested**."
 )
@@ -537,7 +539,7 @@ VAE, GAN = (NAMES[DEFAULT_RIVAL[family]] for family in ("VAEs", "GANs"))
 DENSITY = (
     "Visual quality is how real an image looks, and not whether all kinds of images are there. Of the "
     "measures of fidelity, density is the one that single outliers among the real images do not move "
-    "(Naeem et al. 2020), and it is not the FID again, which is a claim of its own."
+    "{cite:p}`naeem2020`, and it is not the FID again, which is a claim of its own."
 )
 CLAIMS = {
     "gaussians": Claim(
