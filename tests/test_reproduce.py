@@ -129,12 +129,12 @@ def test_a_slice_of_time_ends_and_the_next_goes_on(tmp_path, monkeypatch):
 
 def test_two_in_one_folder(tmp_path):
     with (
-        reproduce._alone(tmp_path),
+        reproduce.alone(tmp_path),
         pytest.raises(runs.RunError, match="another reproduce is at work"),
-        reproduce._alone(tmp_path),
+        reproduce.alone(tmp_path),
     ):
         pass
-    with reproduce._alone(tmp_path):  # once it has ended
+    with reproduce.alone(tmp_path):  # once it has ended
         pass
 
 

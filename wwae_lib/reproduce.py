@@ -160,7 +160,7 @@ def state(chosen: Experiment, results: Path, profile: Profile) -> State:
     path = results / chosen.name
     draft = runs.Draft(path)
     if draft.checkpoint.exists():
-        epochs = _epochs_done(draft)
+        epochs = epochs_done(draft)
         return State("interrupted", epochs, f"resumes after epoch {epochs} of {chosen.epochs}")
     runs.settle(path)
     if not (path / "run.json").exists():
@@ -170,12 +170,12 @@ def state(chosen: Experiment, results: Path, profile: Profile) -> State:
     if changed := [f"{key} was {was[key]!r}, is now {now[key]!r}" for key in now if was[key] != now[key]]:
         words = f"{'; '.join(changed)}: move {path} away, or choose other --results"
         return State("differs", 0, words)
-    if left := evaluation.missing(run, profile.protocol, profile.sets):
+    if left := unmeasured(run, profile):
         return State("to measure", chosen.epochs, f"trained, FID to measure: {', '.join(left)}")
     return State("finished", chosen.epochs, "finished")
 
 
-def _epochs_done(draft: runs.Draft) -> int:
+def epochs_done(draft: runs.Draft) -> int:
     """Finished epochs of a draft, as its history tells."""
     try:
         return (draft.folder / "metrics.jsonl").read_text().count("\n")
@@ -210,12 +210,12 @@ def reproduce(
     Raises:
         RunError: another ``reproduce`` is at work in that folder.
     """
-    with _alone(results):
+    with alone(results):
         return _reproduce(profile, experiments, results, jobs, accelerator, minutes, progress)
 
 
 @contextlib.contextmanager
-def _alone(results: Path) -> Iterator[None]:
+def alone(results: Path) -> Iterator[None]:
     """Hold the folder's lock, which a killed process gives back by itself: two would train the same runs."""
     results.mkdir(parents=True, exist_ok=True)
     try:
@@ -303,7 +303,7 @@ class _View:
         path = self.results / chosen.name
         draft = runs.Draft(path)
         trained = chosen.epochs if (path / "run.json").exists() and not draft.folder.exists() else None
-        return (_epochs_done(draft) if trained is None else trained) * self.epoch(chosen)
+        return (epochs_done(draft) if trained is None else trained) * self.epoch(chosen)
 
     def ended(self, chosen: Experiment, failed: bool) -> None:
         self.todo.discard(chosen)
@@ -351,7 +351,7 @@ def _make(
 ) -> None:
     """Train and measure a run; send why it failed, or nothing."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends this process
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     if threads:
         torch.set_num_threads(threads)
         threadpoolctl.threadpool_limits(threads)  # NumPy's and scikit-learn's
@@ -365,21 +365,33 @@ def _make(
 
 
 def _train_and_measure(chosen: Experiment, profile: Profile, results: Path, accelerator: str) -> None:
-    if profile.embedded:
-        images, test_images = data.embedded_digits("train"), data.embedded_digits("test")
-    else:
-        images = data.load(chosen.dataset, "train", fall_back=False)
-        test_images = data.load(chosen.dataset, profile.held_out, fall_back=False)
+    images, test_images = images_of(profile, chosen.dataset)
     fabric = training.choose_fabric(accelerator)
     options = {"results": results, "resume": True, "fabric": fabric, "progress": False}
     run = training.train(chosen, images, test_images, **options)
-    if evaluation.missing(run, profile.protocol, profile.sets):
-        options = {"protocol": profile.protocol, "sets": profile.sets}
-        options |= {"device": fabric.device, "progress": False}
-        evaluation.evaluate(run, images, test_images, **options)
+    if unmeasured(run, profile):
+        measure(run, profile, images, test_images, fabric.device)
 
 
-def _end_with_parent() -> None:
+def images_of(profile: Profile, dataset: str) -> tuple[data.Images, data.Images]:
+    """What the runs of a profile are trained on, and what they are measured on."""
+    if profile.embedded:
+        return data.embedded_digits("train"), data.embedded_digits("test")
+    return tuple(data.load(dataset, split, fall_back=False) for split in ("train", profile.held_out))
+
+
+def unmeasured(run: runs.Run, profile: Profile) -> list[str]:
+    """Sets of images whose distance the profile wants and the run's record lacks."""
+    return evaluation.missing(run, profile.protocol, profile.sets)
+
+
+def measure(run: runs.Run, profile: Profile, images: data.Images, test_images: data.Images, device) -> None:
+    """Add to a run's record what the profile wants and the record lacks."""
+    options = {"protocol": profile.protocol, "sets": profile.sets, "device": device, "progress": False}
+    evaluation.evaluate(run, images, test_images, **options)
+
+
+def end_with_parent() -> None:
     """A process whose parent was killed must not write into what the next parent resumes."""
     multiprocessing.parent_process().join()
     os.kill(os.getpid(), signal.SIGTERM)
