@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help book test reproduce pdf lint clean
+.PHONY: help book test reproduce gpu pdf lint clean
 
 # What is named on the command line of make reproduce, such as PROFILE=full SEED=1, are the notebooks' parameters.
 GIVEN = $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
@@ -18,6 +18,7 @@ help:
 	@echo "make reproduce  execute the notebooks again and rewrite them;"
 	@echo "                PROFILE=full, SEED=1, ... leave them and write to _build/reproduced;"
 	@echo "                NOTEBOOKS='mnist celeba' does some alone"
+	@echo "make gpu        train and measure a slice of the comparison on a GPU: SLICE='grey:0 mnist:1', MINUTES=60"
 	@echo "make pdf        the whole book as _build/book.pdf, through Chromium"
 	@echo "make lint       the checks of code and text alone"
 	@echo "make clean      remove what the others made (the environment stays)"
@@ -46,6 +47,9 @@ lint: $(READY)
 
 reproduce: $(READY)
 	$(BIN)/python tools/execute_notebooks.py $(NOTEBOOKS) $(PARAMETERS)
+
+gpu: $(READY)
+	$(BIN)/python tools/slices.py run $(SLICE) $(if $(MINUTES),--minutes $(MINUTES))
 
 pdf: book
 	$(BIN)/python tools/print_book.py _build/html _build/book.pdf

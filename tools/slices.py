@@ -1,0 +1,571 @@
+"""The whole comparison on a GPU, in slices that fit into the minutes for which one is at hand.
+
+    python tools/slices.py run grey:0 mnist:1                all of the following, on a machine of one's own
+
+    python tools/slices.py smoke grey:0 mnist:1 --results R  is each kind of step right, and how fast?
+    python tools/slices.py start --results R --minutes 10    train and measure, in processes that stay behind
+    python tools/slices.py wait --results R --minutes 4      until all is done, or for so long
+    python tools/slices.py collect --results R --to FOLDER   what is finished and not yet collected, in pieces
+    python tools/slices.py receive FOLDER --results R        at home: the pieces back into a results folder
+
+A slice is one word or several, in the order of their value: PART:SEED, or a pattern of runs' names. Its runs
+are those of --profile. Within a part those that take longest begin first; none begins that could not end in
+time, by the measured milliseconds a step. One process trains, several runs at once; others publish each run
+as it ends, and measure it once the Inception network is there. Whatever is killed can be started again, and
+goes on. A run that fails costs no other; one whose kind of step failed in smoke is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import dataclasses
+import fnmatch
+import functools
+import hashlib
+import io
+import itertools
+import json
+import math
+import multiprocessing
+import os
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from wwae_lib import data, evaluation, inception, reproduce, runs, training
+from wwae_lib.experiments import METHODS, Experiment
+
+ROOT = Path(__file__).resolve().parents[1]
+PARTS = {
+    "mnist": ["mnist/*-reference/seed-{}"],
+    "fashion_mnist": ["fashion_mnist/*-reference/seed-{}"],
+    "grey": ["*mnist/*-reference/seed-{}"],
+    # a run on faces fills a GPU alone: best first
+    "celeba": [f"celeba/{method}-reference/seed-{{}}" for method in METHODS if method != "wgan_gp"],
+    "celeba_gp": ["celeba/wgan_gp-reference/seed-{}"],
+    "ablations": ["mnist/wwae-reference_*/seed-{}"],
+}
+AGREE = 0.02  # share by which the mean loss of a recorded step's epoch may differ from the plain loop's
+GO_ON = "WWAE_SMOKE_GOES_ON"  # set for a process that goes on with the smoke of one whose device broke
+FINISHING = 30  # seconds that the last run's pictures and measures need
+PIECE, PIECES = 15_000_000, 4  # bytes of a collected piece; pieces of a call, beside the logs
+TRIES = 4  # times that a process which breaks down is started
+
+
+# ---------------------------------------------------------------- which runs
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A slice, and what smoke found: milliseconds a step and failures, by kind of step; runs at once."""
+
+    words: tuple[str, ...]
+    profile: str
+    rehearsal: bool
+    milliseconds: dict[str, float]
+    failed: dict[str, str]
+    lanes: dict[str, float]
+
+    def groups(self) -> list[list[Experiment]]:
+        """The experiments of each pattern, none twice.
+
+        Raises:
+            ValueError: a word is no part, or holds no run.
+        """
+        left, groups = dict.fromkeys(reproduce.PROFILES[self.profile].experiments), []
+        for word in self.words:
+            part, _, seed = word.partition(":")
+            if part not in PARTS and "/" not in part:
+                raise ValueError(f"there is no part {part!r}; known: {', '.join(PARTS)}, patterns of names")
+            patterns = [pattern.format(seed or 0) for pattern in PARTS.get(part, [word])]
+            found = [[one for one in left if fnmatch.fnmatch(one.name, pattern)] for pattern in patterns]
+            if not any(found):
+                raise ValueError(
+                    f"the profile {self.profile} has no run {word!r} that is not in the slice already"
+                )
+            left = {one: None for one in left if not any(one in some for some in found)}
+            groups += filter(None, found)
+        return [[_rehearsed(one) for one in some] for some in groups] if self.rehearsal else groups
+
+    def whole(self) -> reproduce.Profile:
+        """The profile; where all is rehearsed, with as few images as a distance may be measured on."""
+        profile = reproduce.PROFILES[self.profile]
+        if not self.rehearsal:
+            return profile
+        few = evaluation.Protocol(evaluation.MINIMUM_FID_IMAGES, 4, "float32")
+        evaluation.PROTOCOLS["rehearsal"] = few
+        return dataclasses.replace(profile, protocol="rehearsal")
+
+    def experiments(self) -> list[Experiment]:
+        """Those that can be trained, in order."""
+        return [
+            one
+            for some in self.groups()
+            for one in sorted(some, key=lambda one: -self.seconds(one))
+            if kind(one) not in self.failed
+        ]
+
+    def seconds(self, one: Experiment, done: int = 0) -> float:
+        """That the remaining epochs would take alone; 0 where no step was timed."""
+        if not (milliseconds := self.milliseconds.get(kind(one))):
+            return 0.0
+        steps = len(self.images(one.dataset)[0]) // one.batch_size * (one.epochs - done)
+        return steps * milliseconds / 1000
+
+    def images(self, dataset: str) -> tuple[data.Images, data.Images]:
+        return _images(self.profile, dataset)
+
+    def best(self) -> int:
+        """How many runs at once: the fewest that are within a few per cent of the fastest."""
+        enough = 1.03 * min(self.lanes.values(), default=math.inf)
+        return min((int(count) for count, ms in self.lanes.items() if ms <= enough), default=1)
+
+    def crowd(self, at_once: int) -> float:
+        """How many times as long a run takes beside others as it takes alone."""
+        if str(at_once) not in self.lanes:
+            return at_once
+        return at_once * self.lanes[str(at_once)] / self.lanes["1"]
+
+    def write(self, results: Path) -> None:
+        runs.write_json(folder_of(results) / "plan.json", dataclasses.asdict(self))
+
+
+@functools.cache
+def _images(profile: str, dataset: str) -> tuple[data.Images, data.Images]:
+    return reproduce.images_of(reproduce.PROFILES[profile], dataset)
+
+
+def _rehearsed(one: Experiment) -> Experiment:
+    """A run's stand-in, which a CPU trains in seconds."""
+    variant = f"rehearsal_{one.variant}".rstrip("_")
+    return dataclasses.replace(one, network="tiny", epochs=2, variant=variant)
+
+
+def kind(one: Experiment) -> str:
+    """What decides how a step is computed and how long it takes."""
+    shape = "x".join(map(str, data.SHAPES[one.dataset]))
+    codes = f"{one.latent} {'' if one.initial_std else 'deterministic '}codes"
+    return f"{one.method} ({one.estimator}), {one.network} {shape}, {codes}, batch {one.batch_size}"
+
+
+def folder_of(results: Path) -> Path:
+    return results / ".slice"
+
+
+def read(results: Path) -> Plan:
+    try:
+        found = json.loads((folder_of(results) / "plan.json").read_text())
+    except FileNotFoundError as error:
+        raise ValueError(f"there is no slice in {results}; begin with smoke") from error
+    return Plan(**found | {"words": tuple(found["words"])})
+
+
+# ---------------------------------------------------------------- smoke
+
+
+def smoke(plan: Plan, results: Path) -> Plan:
+    """The plan with what is found: each kind of step one by one, and as the device takes it best."""
+    fabric, kinds = training.choose_fabric(), {}
+    steps, lanes = (8, (1, 2)) if fabric.device.type == "cpu" else (60, (1, 2, 4, 8))
+    for one in itertools.chain(*plan.groups()):
+        kinds.setdefault(kind(one), one)
+    print(f"{fabric.device}, torch {torch.__version__}: {len(kinds)} kinds of step", flush=True)
+    for name, one in kinds.items():
+        if name in plan.milliseconds.keys() | plan.failed.keys():
+            continue
+        try:
+            plain, best = (_epochs([one], steps, plan, fabric, capture)[0] for capture in (False, True))
+            plan.milliseconds[name] = best[-1]["seconds"] / steps * 1e3
+            wrong = differing(plain[0], best[0])
+            times = [line[-1]["seconds"] / steps * 1e3 for line in (best, plain)]
+            print(f"{times[0]:8.3f} ms a step, {times[1]:8.3f} one by one: {name}", flush=True)
+        except Exception as error:  # whatever a device that was never tried answers with
+            wrong = f"{type(error).__name__}: {error}"
+        if wrong:
+            plan.failed[name] = wrong
+            print(f"FAILED, left out: {name}: {wrong}", flush=True)
+            if broken(fabric.device):  # for this process, which another one takes the place of
+                plan.write(results)
+                os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | {GO_ON: "1"})
+    plan.write(results)
+    if not (sound := [one for name, one in kinds.items() if name not in plan.failed]):
+        return plan
+    pixels = plan.images(sound[0].dataset)[1].pixels
+    checks = [functools.partial(_lane, count, sound[0], steps, plan, fabric) for count in lanes]
+    for check in (*checks, lambda: _penalty(fabric.device), lambda: _inception(fabric.device, pixels)):
+        try:
+            print(check(), flush=True)
+        except Exception as error:  # is told, and stops nothing
+            print(f"{type(error).__name__}: {error}", flush=True)
+    plan.write(results)
+    return plan
+
+
+def _lane(count: int, one: Experiment, steps: int, plan: Plan, fabric) -> str:
+    copies = [dataclasses.replace(one, seed=seed) for seed in range(count)]
+    histories = _epochs(copies, steps, plan, fabric, True)
+    seconds = sum(history[-1]["seconds"] for history in histories) / count  # in which each took its steps
+    plan.lanes[str(count)] = seconds / steps / count * 1e3
+    return f"{plan.lanes[str(count)]:8.3f} ms a step with {count} at once"
+
+
+def _epochs(some: list[Experiment], steps: int, plan: Plan, fabric, capture: bool) -> list[list[dict]]:
+    """Histories of three short epochs of several runs at once; the last one's seconds hold no set-up."""
+    images, count = plan.images(some[0].dataset)[0], steps * some[0].batch_size
+    rows = torch.arange(count) % len(images)
+    short = dataclasses.replace(images, pixels=images.pixels[rows], labels=images.labels[rows])
+    trainings = [(dataclasses.replace(one, epochs=3), short, None) for one in some]
+    options = {"at_once": len(some), "fabric": fabric, "capture": capture, "progress": False}
+    histories = []
+    for _, result in training.fit_together(trainings, **options):
+        if isinstance(result, Exception):
+            raise result
+        histories.append(result[1])
+    return histories
+
+
+def differing(plain: dict[str, float], best: dict[str, float]) -> str:
+    """Which mean terms of an epoch differ by more than they may, of their own size and the largest's."""
+    terms = plain.keys() - {"epoch", "learning_rate", "seconds"}
+    largest = max(abs(plain[name]) for name in terms)
+    apart = {n: abs(plain[n] - best[n]) for n in terms}
+    wrong = [n for n in sorted(terms) if not apart[n] <= AGREE * max(abs(plain[n]), 0.05 * largest)]
+    return "; ".join(f"{name} is {best[name]:.6g}, in the plain loop {plain[name]:.6g}" for name in wrong)
+
+
+def _penalty(device: torch.device) -> str:
+    try:
+        import benchmark_penalty
+    except ImportError:
+        return "w2_penalty: PythonOT, to compare it with, is not installed"
+    found = benchmark_penalty.measure(256, 64, device.type, 10, 0.02)
+    return f"w2_penalty: {found['pythonot'] / found['w2_penalty']:.2f} times as fast as PythonOT at (256, 64)"
+
+
+def _inception(device: torch.device, pixels: torch.Tensor) -> str:
+    if not inception_is_here():
+        return "Inception: the network is not here yet"
+    pixels, said, exact = pixels[: 8 if device.type == "cpu" else 2048], [], None
+    for precision in inception.PRECISIONS:
+        network = inception.network(precision)
+        inception.features(pixels[:8], network, device, False)
+        begun = time.perf_counter()
+        found = inception.features(pixels, network, device, False)
+        rate = len(pixels) / (time.perf_counter() - begun)
+        exact = found if exact is None else exact
+        error = ((found - exact).norm() / (exact - exact.mean(0)).norm()).item()
+        said.append(f"{precision} {rate:.0f} images a second, off by {error:.1e} of the features' spread")
+    return "Inception: " + "; ".join(said)
+
+
+def inception_is_here() -> bool:
+    return any((Path(torch.hub.get_dir()) / "checkpoints").glob("pt_inception-*.pth"))
+
+
+# ---------------------------------------------------------------- the processes
+
+
+def work(results: Path, until: float, at_once: int, finishers: int) -> None:
+    """One process trains, others finish; one that breaks down begins again, the trainer with half the lanes.
+
+    Raises:
+        RunError: another is at work in that folder.
+    """
+    plan, context = read(results), multiprocessing.get_context("spawn")
+    at_once = at_once or plan.best()
+    over, begun = context.Event(), collections.Counter()
+
+    def begin(number: int) -> multiprocessing.Process:
+        lanes = max(1, at_once >> begun[number])
+        begun[number] += 1
+        task, more = (finish, (number - 1, finishers, over)) if number else (train, (lanes,))
+        threads = min(torch.get_num_threads(), max(1, (os.cpu_count() or 1) // (finishers + 1)))
+        process = context.Process(
+            target=_child, args=(threads, task, plan, results, until, *more), daemon=True
+        )
+        process.start()
+        return process
+
+    with reproduce.alone(results):
+        (folder_of(results) / "failures.jsonl").unlink(missing_ok=True)  # what failed is tried again
+        say(f"{len(plan.experiments())} runs, {at_once} at once")
+        working = {number: begin(number) for number in range(1 + finishers)}
+        while any(process.is_alive() for process in working.values()) and time.time() < until:
+            time.sleep(0.1)
+            for number, process in working.items():
+                if process.exitcode and begun[number] < TRIES:
+                    say(f"process {number} broke down ({process.exitcode}) and is started again")
+                    working[number] = begin(number)
+            if working[0].exitcode is not None:
+                over.set()
+        for process in working.values():
+            process.terminate()  # which a run survives
+            process.join()
+        say("the end")
+
+
+def _child(threads: int, task, *arguments) -> None:
+    torch.set_num_threads(threads)
+    threading.Thread(target=reproduce.end_with_parent, daemon=True).start()
+    task(*arguments)
+
+
+def train(plan: Plan, results: Path, until: float, lanes: int) -> None:
+    """Every run of the slice to its last checkpoint, several at once."""
+    fabric, begun, pace = training.choose_fabric(), {}, plan.crowd(lanes)
+
+    def affordable() -> Iterator[tuple[Experiment, data.Images, runs.Draft]]:
+        for one in plan.experiments():
+            draft = runs.Draft(results / one.name)
+            if stage(plan, results, one) != "to train" or (one.name, "to train") in failures(results):
+                continue
+            alone = plan.seconds(one, reproduce.epochs_done(draft))
+            if time.time() + alone * pace + FINISHING > until:
+                say(f"no time is left for {one.name}, which takes {alone * pace:.0f} s")
+                continue
+            begun[one] = time.time(), alone
+            yield one, plan.images(one.dataset)[0], draft
+
+    for one, result in training.fit_together(affordable(), at_once=lanes, fabric=fabric, progress=False):
+        since, alone = begun[one]
+        if isinstance(result, Exception):
+            fail(results, one, "to train", result, fabric.device, lanes)
+        else:
+            took = time.time() - since
+            say(f"trained {one.name}: {took:.1f} s, {alone * pace:.1f} expected")
+            pace = took / alone if alone else pace
+
+
+def finish(plan: Plan, results: Path, until: float, number: int, of: int, over) -> None:
+    """Publish what is trained, and measure it: every so many-th run, until training is over."""
+    fabric, own = training.choose_fabric(), plan.experiments()[number::of]
+    while time.time() < until:
+        was_over, failed = over.is_set(), failures(results)
+        stages = {one: found for one in own if (one.name, found := stage(plan, results, one)) not in failed}
+        waits = "to measure" in stages.values() and not inception_is_here() and until < math.inf
+        due = [one for one in own if stages.get(one) == "to publish"]
+        due += [one for one in own if stages.get(one) == "to measure" and not waits]
+        if due:
+            begun, (one, *_) = time.time(), due
+            try:
+                _finish(one, stages[one], plan, results, fabric)
+                say(f"{stages[one]}, done: {one.name}: {time.time() - begun:.1f} s")
+            except Exception as error:  # costs this run alone
+                fail(results, one, stages[one], error, fabric.device)
+        elif was_over and not waits:
+            return
+        else:
+            time.sleep(0.2)
+
+
+def _finish(one: Experiment, what: str, plan: Plan, results: Path, fabric) -> None:
+    images, tests = plan.images(one.dataset)
+    if what == "to publish":  # as a run that was interrupted after its last epoch
+        training.train(one, images, tests, results=results, resume=True, fabric=fabric, progress=False)
+        return
+    reproduce.measure(runs.load(results / one.name), plan.whole(), images, tests, fabric.device)
+
+
+def stage(plan: Plan, results: Path, one: Experiment) -> str:
+    """How far a run is, by what its folder holds; nothing is changed there."""
+    record = results / one.name / "run.json"
+    if record.exists():
+        run = runs.Run(record.parent, json.loads(record.read_text()))
+        return "to measure" if reproduce.unmeasured(run, plan.whole()) else "finished"
+    done = reproduce.epochs_done(runs.Draft(record.parent))
+    return "to publish" if done == one.epochs else "to train"
+
+
+def fail(results: Path, one: Experiment, what: str, error: Exception, device, lanes: int = 1) -> None:
+    """Note a failure. If the device answers this process no more, end it: then any run may be to blame."""
+    say(f"{one.name}, {what}: {type(error).__name__}: {error}")
+    if lanes == 1 or not broken(device):
+        with open(folder_of(results) / "failures.jsonl", "a") as file:
+            file.write(json.dumps([one.name, what, str(error)]) + "\n")
+    if broken(device):
+        os._exit(1)
+
+
+def broken(device: torch.device) -> bool:
+    """Whether the device answers this process no more, as after an error in one of its kernels."""
+    try:
+        return torch.ones(1, device=device).item() != 1
+    except RuntimeError:
+        return True
+
+
+def failures(results: Path) -> set[tuple[str, str]]:
+    path = folder_of(results) / "failures.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return {(name, what) for name, what, _ in map(json.loads, lines)}
+
+
+def say(words: str) -> None:
+    print(time.strftime("%X"), words, flush=True)
+
+
+def start(results: Path, minutes: float, *options: str) -> None:
+    """Leave :func:`work` behind, in a session of its own, and return once it is at work.
+
+    Raises:
+        RunError: it ended at once; the message holds what it said.
+    """
+    read(results)
+    path = folder_of(results) / "log"
+    command = [sys.executable, __file__, "work", "--results", results, "--minutes", str(minutes), *options]
+    with open(path, "a") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    # of the whole group: kill -- -PID ends it
+    (folder_of(results) / "pid").write_text(str(process.pid))
+    while not at_work(results):
+        if process.poll() is not None:
+            raise runs.RunError(f"the work ended at once:\n{path.read_text()[-2000:]}")
+        time.sleep(0.1)
+
+
+def at_work(results: Path) -> bool:
+    try:
+        with reproduce.alone(results):
+            return False
+    except runs.RunError:
+        return True
+
+
+def wait(results: Path, minutes: float) -> None:
+    """Return when the work has ended, or after so many minutes; say how far it is."""
+    end = time.time() + 60 * minutes
+    while time.time() < end and at_work(results):
+        time.sleep(0.5)
+    plan, path = read(results), folder_of(results) / "log"
+    print("\n".join(path.read_text().splitlines()[-40:]) if path.exists() else "")
+    print(dict(collections.Counter(stage(plan, results, one) for one in plan.experiments())))
+
+
+# ---------------------------------------------------------------- what comes home
+
+
+def collect(results: Path, out: Path, weights: list[str]) -> None:
+    """Files of published runs that are new since the last call, in tar files of 15 MB; a run's are together.
+
+    Weights come last, of runs whose name fits one of the patterns; a file that is larger than a piece is cut.
+    Of seeds above 0 the pictures stay behind.
+    """
+    path = folder_of(results) / "sent.json"
+    sent = json.loads(path.read_text()) if path.exists() else {}
+    small, large = [], []
+    for one in read(results).experiments():
+        if not (results / one.name / "run.json").exists():
+            continue
+        wanted = ["run.json", *(name for name in runs.files_of(one) if name != runs.WEIGHTS)]
+        kept = [name for name in wanted if not (one.seed and name.endswith(".png"))]
+        small.append([(f"{one.name}/{name}", (results / one.name / name).read_bytes()) for name in kept])
+        if any(fnmatch.fnmatch(one.name, pattern) for pattern in weights):
+            content = (results / one.name / runs.WEIGHTS).read_bytes()
+            cuts = range(0, len(content), PIECE)
+            names = [f"{one.name}/{runs.WEIGHTS}.{i:02}of{len(cuts):02}" for i in range(len(cuts))]
+            large += [[(name, content[cut : cut + PIECE])] for name, cut in zip(names, cuts, strict=True)]
+    out.mkdir(parents=True, exist_ok=True)
+    pieces: list[list[tuple[str, bytes]]] = [[]]
+    for group in small + large:
+        new = [(name, content) for name, content in group if sent.get(name) != sha256(content)]
+        if sum(len(content) for _, content in pieces[-1] + new) > PIECE and pieces[-1]:
+            pieces.append([])
+        pieces[-1] += new
+    for piece in filter(None, pieces[:PIECES]):
+        with tarfile.open(out / f"runs-{time.time_ns()}.tar", "w") as tar:
+            for name, content in piece:
+                _add(tar, name, content)
+                sent[name] = sha256(content)
+    with tarfile.open(out / "logs.tar.gz", "w:gz") as tar:
+        for file in folder_of(results).iterdir():
+            _add(tar, file.name, file.read_bytes())
+    runs.write_json(path, sent)
+    left = sum(map(len, pieces[PIECES:]))
+    print(f"{sum(map(len, pieces[:PIECES]))} files of {len(small)} runs; {left} are left for another call")
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size, member.mode = len(content), 0o644
+    tar.addfile(member, io.BytesIO(content))
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def receive(folder: Path, results: Path) -> None:
+    """Collected pieces, wherever they are in a folder, as runs of a results folder, each read and checked.
+
+    Raises:
+        RunError: a run is damaged.
+    """
+    names = set()
+    for path in sorted(folder.rglob("runs-*.tar"), key=lambda path: path.name):  # as collected
+        with tarfile.open(path) as tar:
+            tar.extractall(results, filter="data")
+            names |= {name.rpartition("/")[0] for name in tar.getnames()}
+    for name in sorted(names):
+        parts = sorted((results / name).glob(f"{runs.WEIGHTS}.*of*"))
+        if parts and len(parts) == int(parts[0].name[-2:]):
+            with runs.write_aside(results / name / runs.WEIGHTS) as whole:
+                whole.write_bytes(b"".join(part.read_bytes() for part in parts))
+            for part in parts:
+                part.unlink()
+        print(f"{runs.load(results / name).path}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=("run", "smoke", "start", "work", "wait", "collect", "receive"))
+    parser.add_argument("words", nargs="*", metavar="SLICE", help=f"parts: {', '.join(PARTS)}; or patterns")
+    parser.add_argument("--results", type=Path, help="results folder (default: the book's)")
+    parser.add_argument("--profile", choices=sorted(reproduce.PROFILES), default="full")
+    parser.add_argument("--rehearse", action="store_true", help="the same runs with tiny networks, 2 epochs")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="end, or wait no longer, than these")
+    parser.add_argument("--at-once", type=int, default=0, help="runs that train at once (default: the best)")
+    parser.add_argument("--finishers", type=int, default=2, help="processes that publish (default: 2)")
+    parser.add_argument("--to", type=Path, help="folder of the pieces")
+    parser.add_argument("--weights", nargs="*", default=[], metavar="PATTERN", help="runs whose weights come")
+    chosen = parser.parse_intermixed_args()
+    if chosen.what in ("run", "smoke", "receive") and not chosen.words:
+        parser.error(f"{chosen.what} what? It needs {'a folder' if chosen.what == 'receive' else 'a slice'}")
+    if chosen.what == "collect" and not chosen.to:
+        parser.error("collect needs --to")
+    results = (chosen.results or runs.results_root()).absolute()
+    if (commit := ROOT / "WWAE_COMMIT").exists():  # in a tree that tools/pack.py packed
+        os.environ.setdefault("WWAE_COMMIT", commit.read_text())
+    until = time.time() + 60 * chosen.minutes
+    try:
+        if chosen.what == "run":
+            inception.network()  # fetched now if it is missing
+        if chosen.what in ("run", "smoke"):
+            new = Plan(tuple(chosen.words), chosen.profile, chosen.rehearse, {}, {}, {})
+            smoke(read(results) if os.environ.pop(GO_ON, "") else new, results)
+        if chosen.what in ("run", "work"):
+            work(results, until, chosen.at_once, chosen.finishers)
+        if chosen.what == "start":
+            start(results, chosen.minutes, f"--at-once={chosen.at_once}", f"--finishers={chosen.finishers}")
+        if chosen.what in ("run", "wait"):
+            wait(results, chosen.minutes)
+        if chosen.what == "collect":
+            collect(results, chosen.to, chosen.weights)
+        if chosen.what == "receive":
+            receive(Path(*chosen.words), results)
+    except (data.DataError, runs.RunError, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
