@@ -99,7 +99,7 @@ class Plan:
         profile = reproduce.PROFILES[self.profile]
         if not self.rehearsal:
             return profile
-        few = evaluation.Protocol(evaluation.MINIMUM_FID_IMAGES, 4, "float32")
+        few = evaluation.Protocol(evaluation.MINIMUM_FID_IMAGES, 4)
         evaluation.PROTOCOLS["rehearsal"] = few
         return dataclasses.replace(profile, protocol="rehearsal")
 
