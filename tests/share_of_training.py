@@ -17,7 +17,7 @@ N, D = 12, 3
 TRAINED = ("wwae", "wae_mmd", "wae_gan", "gan")  # the last with batch normalisation
 CASES = {
     **{f"wwae-{name}": ("wwae", {"estimator": name}) for name in ESTIMATORS},
-    **{name: (name, {}) for name in methods.CLASSES if name != "wwae"},
+    **{name: (name, {}) for name in methods.METHODS if name != "wwae"},
     **{f"normed-{name}": (name, {}) for name in ("wwae", "vae", "gan")},
 }
 
@@ -48,7 +48,7 @@ class Wide(nn.Module):
 def build(case: str) -> methods.Method:
     torch.manual_seed(1)
     (name, options), normed = CASES[case], case.startswith("normed-")
-    kind, decoder = methods.CLASSES[name], Wide(D, 4, "images", normed)
+    kind, decoder = methods.METHODS[name], Wide(D, 4, "images", normed)
     if name in ("gan", "wgan_gp"):
         return kind(Wide(4, 1, "scores", normed), decoder, D).double()
     if name == "wae_gan":

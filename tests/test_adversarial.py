@@ -13,8 +13,8 @@ from conftest import small
 from torch import nn
 
 from wwae_lib import evaluation, experiments, methods, penalties, runs, training
-from wwae_lib.data import SHAPES
-from wwae_lib.methods import CLASSES
+from wwae_lib.data import DATASETS
+from wwae_lib.methods import METHODS
 from wwae_lib.networks import NETWORKS, Decoder, Discriminator, Encoder, LatentDiscriminator
 
 SCALES = (0.1, 0.2, 0.5, 1, 2, 5, 10)
@@ -213,7 +213,7 @@ def penalty_by_hand(name: str, codes: torch.Tensor) -> float:
 @pytest.mark.parametrize("name", ["wae_mmd", "swae", "cwae"])
 def test_losses_with_a_penalty_on_the_codes(name, parts):
     images, encoder, decoder = parts
-    method = CLASSES[name](encoder, decoder, D, 2.5)
+    method = METHODS[name](encoder, decoder, D, 2.5)
     loss = seeded(method, images)
     codes = encoder.mean.detach()  # a deterministic encoder's codes are its means
     reconstruction, penalty = error_by_hand(images, codes, decoder), penalty_by_hand(name, codes)
@@ -235,7 +235,7 @@ def test_ae_is_the_squared_error(parts):
 def test_losses_of_the_vaes(name, parts):
     images, encoder, decoder = parts
     encoder.log_variance = sample(N, D, 9) - 2
-    method = CLASSES[name](encoder, decoder, D, 0.7).double()
+    method = METHODS[name](encoder, decoder, D, 0.7).double()
     if name == "vae_learned":
         assert method.log_gamma.item() == pytest.approx(math.log(0.05))
         method.log_gamma.data.fill_(math.log(0.2))
@@ -368,21 +368,21 @@ def test_the_critic_learns_from_its_gradient_penalty(gan_parts):
 
 
 def test_whose_turn_it_is():
-    wgan = methods.build(small("wgan_gp"))
+    wgan = experiments.build(small("wgan_gp"))
     assert [wgan.turns(step)[-1] for step in range(10)] == (["critic"] * 4 + ["generator"]) * 2
     assert all(wgan.turns(step)[0] == "critic" for step in range(10))
-    assert methods.build(small("gan")).turns(0) == ("discriminator", "generator")
-    assert methods.build(small("wae_gan")).turns(3) == ("discriminator", "model")
-    assert methods.build(small("wwae")).turns(3) == ("model",)
+    assert experiments.build(small("gan")).turns(0) == ("discriminator", "generator")
+    assert experiments.build(small("wae_gan")).turns(3) == ("discriminator", "model")
+    assert experiments.build(small("wwae")).turns(3) == ("model",)
 
 
 # ---------------------------------------------------------------- every method
 
 
-@pytest.mark.parametrize("name", experiments.METHODS)
+@pytest.mark.parametrize("name", methods.METHODS)
 def test_every_weight_has_one_player_who_moves_it_alone(name, digits):
     torch.manual_seed(0)
-    method = methods.build(small(name))
+    method = experiments.build(small(name))
     owned = [id(weight) for player in method.players for weight in method.weights(player)]
     assert sorted(owned) == sorted(id(weight) for weight in method.parameters())
     for player in method.players:
@@ -397,20 +397,20 @@ def test_every_weight_has_one_player_who_moves_it_alone(name, digits):
         assert all(weight.requires_grad for weight in method.parameters())
 
 
-@pytest.mark.parametrize("dataset", SHAPES)
+@pytest.mark.parametrize("dataset", DATASETS)
 @pytest.mark.parametrize("network", ["compact", "reference"])
-@pytest.mark.parametrize("name", experiments.METHODS)
+@pytest.mark.parametrize("name", methods.METHODS)
 def test_every_method_can_be_built_on_every_network(name, network, dataset):
     if (network, dataset) == ("reference", "celeba") and name not in ("wwae", "wae_gan", "gan"):
         pytest.skip("three of them tell enough: these networks are large")
-    method = methods.build(experiments.experiment(dataset, name, network=network, latent=4)).eval()
+    method = experiments.build(experiments.experiment(dataset, name, network=network, latent=4)).eval()
     with torch.inference_mode():
         images = method.sample(2, 0)
-    assert images.shape == (2, *SHAPES[dataset]) and images.min() >= 0 and images.max() <= 1
+    assert images.shape == (2, *DATASETS[dataset].shape) and images.min() >= 0 and images.max() <= 1
     assert isinstance(method, methods.AutoEncoder) == experiments.experiment(dataset, name).has_encoder
 
 
-@pytest.mark.parametrize("name", experiments.METHODS)
+@pytest.mark.parametrize("name", methods.METHODS)
 def test_every_method_trains_in_bf16_and_resumes_bit_for_bit(name, digits, test_digits, tmp_path):
     experiment = small(name, epochs=2)
     fabric = training.choose_fabric("cpu", "bf16-mixed")
@@ -469,17 +469,13 @@ def test_the_term_of_the_player_that_broke_is_named(digits, monkeypatch):
             training.fit(small(name), digits, fabric=fabric, progress=False)
 
 
-def test_names_agree():
-    assert tuple(CLASSES) == experiments.METHODS
-
-
 # ---------------------------------------------------------------- networks with batch normalisation
 
 
 @pytest.mark.parametrize("name", ["wae_mmd", "vae"])
 def test_evaluation_with_batch_normalisation_depends_on_an_image_alone(name, digits):
     torch.manual_seed(0)
-    method = methods.build(small(name, network="reference"))
+    method = experiments.build(small(name, network="reference"))
     images = digits.pixels[:8] / 255
     method.train()
     method.loss(images)  # moves the running statistics
@@ -517,5 +513,5 @@ def test_no_batch_normalisation_where_it_must_not_be():
     assert norms(Discriminator((1, 28, 28), size, False)) == []
     layers = Discriminator((1, 28, 28), size, True).layers
     assert isinstance(layers[1], nn.LeakyReLU) and isinstance(layers[3], nn.BatchNorm2d)
-    assert norms(methods.build(small("wgan_gp", network="reference")).critic) == []
-    assert norms(methods.build(small("wwae"))) == []
+    assert norms(experiments.build(small("wgan_gp", network="reference")).critic) == []
+    assert norms(experiments.build(small("wwae"))) == []

@@ -94,7 +94,7 @@ def test_operations_are_counted(benchmark):
         (x @ weight).sum().backward()
     assert operations.count == 3 * 2 * 5 * 7 * 3
     chosen = experiments.experiment("mnist", "ae", network="tiny", batch_size=4)
-    weights = sum(w.numel() for w in methods.build(chosen).parameters() if w.ndim == 2)
+    weights = sum(w.numel() for w in experiments.build(chosen).parameters() if w.ndim == 2)
     assert benchmark.flops(chosen) > 5 * 2 * 4 * weights  # convolutions besides
 
 
@@ -143,7 +143,7 @@ def test_the_record_of_the_book():
     record = json.loads(RECORD.read_text(encoding="utf-8"))
     check(record)
     assert not record["quick"]
-    assert {row["method"] for row in record["steps"]} <= set(experiments.METHODS)
+    assert {row["method"] for row in record["steps"]} <= set(methods.METHODS)
 
 
 def test_the_chapter_says_what_was_recorded():

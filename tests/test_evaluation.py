@@ -13,7 +13,7 @@ from conftest import cpu_fabric, real_data, small
 from PIL import Image
 from torch import nn
 
-from wwae_lib import data, evaluation, fidelity, inception, latents, methods, runs, training
+from wwae_lib import data, evaluation, experiments, fidelity, inception, latents, runs, training
 from wwae_lib.gaussian import moments, w2_squared
 
 BOOK_RESULTS = Path(__file__).resolve().parents[1] / "book" / "results"
@@ -32,7 +32,7 @@ OTHER_LOSSES = ("ae", "gan", "wgan_gp", "vae_bernoulli", "vae_learned")  # not s
 def method():
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
-        return methods.build(small()).eval()
+        return experiments.build(small()).eval()
 
 
 # ---------------------------------------------------------------- cheap metrics

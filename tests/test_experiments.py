@@ -9,7 +9,7 @@ import math
 import numpy as np
 import pytest
 
-from wwae_lib import methods
+from wwae_lib import experiments
 from wwae_lib.experiments import BOOK, Experiment, experiment
 
 
@@ -83,4 +83,4 @@ def test_the_books_experiments_can_be_built_and_have_places_of_their_own():
     assert len({chosen.name for chosen in BOOK}) == len(BOOK)
     assert {"mnist/wwae/seed-0", "mnist/vae/seed-0"} <= {chosen.name for chosen in BOOK}
     for chosen in BOOK:
-        methods.build(chosen)
+        experiments.build(chosen)

@@ -20,6 +20,7 @@ from PIL import Image
 
 from wwae_lib import evaluation, runs
 from wwae_lib.book import explorers
+from wwae_lib.data import DATASETS
 from wwae_lib.gaussian import w2_squared
 
 AUDIT = Path(__file__).with_name("audit.js")
@@ -159,14 +160,14 @@ def test_two_gaussians_by_keyboard(browser):
         handle(page, "first-mean").focus()
         page.keyboard.press("ArrowRight")
         mean = page.evaluate("wwaeExplorer.gaussian.state.shapes[0].mean")
-        start = explorers.SHAPES[0]["mean"]
+        start = explorers.GAUSSIANS[0]["mean"]
         assert mean == pytest.approx([start[0] + 0.1, start[1]])
         page.keyboard.press("Tab")  # to its first axis
         for key in ("ArrowUp", "ArrowLeft", "Shift+ArrowUp"):
             page.keyboard.press(key)
         shape = page.evaluate("wwaeExplorer.gaussian.state.shapes[0]")
-        assert shape["axes"][0] == pytest.approx(explorers.SHAPES[0]["axes"][0] + 0.3)
-        assert shape["angle"] == pytest.approx(explorers.SHAPES[0]["angle"] + np.pi / 36)
+        assert shape["axes"][0] == pytest.approx(explorers.GAUSSIANS[0]["axes"][0] + 0.3)
+        assert shape["angle"] == pytest.approx(explorers.GAUSSIANS[0]["angle"] + np.pi / 36)
         assert shown(page) != before
         spoken = handle(page, "first-axis0").get_attribute("aria-valuetext")
         assert re.search(r"standard deviation \d\.\d\d, turned by \d+ degrees", spoken)
@@ -397,9 +398,8 @@ def test_the_readers_data_set_is_shown_and_its_runs_alone(browser, site):
             page.wait_for_function(f"wwaeExplorer.ready === '{dataset}'")
             for method in recorded[dataset]:
                 assert_drawn(page, decoders, method)
-            assert (
-                page.locator("#latent-explorer .ex-classes button").all_inner_texts()
-                == explorers.SHOWN[dataset][1]
+            assert page.locator("#latent-explorer .ex-classes button").all_inner_texts() == list(
+                DATASETS[dataset].classes
             )
             assert page.locator("#latent-explorer .ex-name").count() == 10 * len(recorded[dataset])
             assert not scrolls_sideways(page)

@@ -81,7 +81,7 @@ def pixels(path: Path) -> np.ndarray:
 
 def test_a_sheet_is_cut_from_what_the_run_recorded(shelf, tmp_path):
     explorers.export(tmp_path, shelf)
-    for method in explorers.METHODS:
+    for method in explorers.COMPARED:
         run = runs.load(shelf / "celeba" / method / "seed-0")
         shown = pixels(tmp_path / f"celeba-{method}.png")
         assert shown.shape == (explorers.FACES * 64, 12 * 64 + 2 * explorers.GAP, 4)
@@ -131,7 +131,7 @@ def test_the_transport_matrix_carries_one_covariance_to_the_other():
 def test_the_still_gaussians_show_their_distance():
     text = explorers.gaussian_still()
     total, mean, bures = map(float, re.findall(r"<b>([\d.]+)</b>", text))
-    moments = [(s["mean"], explorers._covariance(s["angle"], s["axes"])) for s in explorers.SHAPES]
+    moments = [(s["mean"], explorers._covariance(s["angle"], s["axes"])) for s in explorers.GAUSSIANS]
     (mean1, cov1), (mean2, cov2) = moments
     expected = w2_squared(*map(np.array, (mean1, cov1, mean2, cov2))).item()
     assert total == pytest.approx(expected, abs=0.006)

@@ -17,7 +17,7 @@ from PIL import Image
 
 from wwae_lib import training
 from wwae_lib.book import figures
-from wwae_lib.experiments import METHODS
+from wwae_lib.methods import METHODS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -80,9 +80,8 @@ class TestShow:
 
 
 def test_every_method_has_a_line_of_its_own():
-    assert figures.LINES.keys() == set(METHODS)
-    assert len(set(figures.LINES.values())) == len(METHODS)
-    assert {colour for colour, _ in figures.LINES.values()} <= figures.COLOURS.keys()
+    lines = {kind.line for kind in METHODS.values()}
+    assert len(lines) == len(METHODS) and {colour for colour, _ in lines} <= figures.COLOURS.keys()
     assert len(set(figures.CLASS_COLOURS)) == 10
 
 

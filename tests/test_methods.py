@@ -11,7 +11,7 @@ import torch
 from conftest import small
 from torch import nn
 
-from wwae_lib import methods
+from wwae_lib import experiments
 from wwae_lib.gaussian import moments, w2_squared_to_standard_normal
 from wwae_lib.methods import VAE, WWAE, squared_error
 from wwae_lib.penalties import (
@@ -281,7 +281,7 @@ def test_gradient_of_the_loss_is_that_of_finite_differences(method):
 
 
 def test_sample_is_the_prior_decoded_and_leaves_the_generator_alone():
-    method = methods.build(small()).eval()
+    method = experiments.build(small()).eval()
     state = torch.get_rng_state()
     samples = method.sample(5, seed=4)
     assert torch.equal(torch.get_rng_state(), state)
@@ -293,18 +293,18 @@ def test_sample_is_the_prior_decoded_and_leaves_the_generator_alone():
 
 
 def test_reconstruct_decodes_the_mean_code(digits):
-    method = methods.build(small()).eval()
+    method = experiments.build(small()).eval()
     images = digits.pixels[:4] / 255
     assert torch.equal(method.reconstruct(images), method.decode(method.encode(images)[0]))
     assert torch.equal(method.reconstruct(images), method.reconstruct(images))  # no noise
 
 
 def test_build_gives_what_the_experiment_names():
-    wwae = methods.build(small(estimator="diagonal", penalty_weight=3.0, latent=4, initial_std=0.5))
+    wwae = experiments.build(small(estimator="diagonal", penalty_weight=3.0, latent=4, initial_std=0.5))
     assert type(wwae) is WWAE
     assert (wwae.estimator, wwae.penalty_weight, wwae.latent) == ("diagonal", 3.0, 4)
     assert wwae.encoder.layers[-1].bias[4:].exp().tolist() == pytest.approx([0.25] * 4)  # 0.5 squared
-    vae = methods.build(small("vae", penalty_weight=0.5))
+    vae = experiments.build(small("vae", penalty_weight=0.5))
     assert type(vae) is VAE and vae.penalty_weight == 0.5
     with pytest.raises(ValueError, match="no estimator 'full'"):
         WWAE(wwae.encoder, wwae.decoder, 3, estimator="full")

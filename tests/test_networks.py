@@ -7,14 +7,14 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from wwae_lib.data import SHAPES
+from wwae_lib.data import DATASETS
 from wwae_lib.networks import NETWORKS, Decoder, Encoder, Size, _TransposedConv2d
 
 
-@pytest.mark.parametrize("dataset", SHAPES)
+@pytest.mark.parametrize("dataset", DATASETS)
 @pytest.mark.parametrize("network", NETWORKS)
 def test_shapes(dataset, network):
-    shape, latent = SHAPES[dataset], 5
+    shape, latent = DATASETS[dataset].shape, 5
     size = NETWORKS[network][shape[-1]]
     encoder, decoder = Encoder(shape, size, latent), Decoder(shape, size, latent)
     mean, log_variance = encoder(torch.rand(2, *shape))

@@ -13,9 +13,10 @@ import torch
 from conftest import small
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from wwae_lib import gaussian, methods, training
-from wwae_lib.data import SHAPES
-from wwae_lib.experiments import METHODS, Experiment
+from wwae_lib import experiments, gaussian, methods, training
+from wwae_lib.data import DATASETS
+from wwae_lib.experiments import Experiment
+from wwae_lib.methods import METHODS
 from wwae_lib.penalties import ESTIMATORS, expected_root_trace
 from wwae_lib.steps import Steps
 
@@ -23,8 +24,8 @@ from wwae_lib.steps import Steps
 def losses(experiment: Experiment, device: str, backward: bool) -> None:
     """Every player's loss, and its gradient if asked for."""
     with torch.device(device):
-        method = methods.build(experiment).train()
-        batch = torch.zeros(experiment.batch_size, *SHAPES[experiment.dataset], dtype=torch.uint8)
+        method = experiments.build(experiment).train()
+        batch = torch.zeros(experiment.batch_size, *DATASETS[experiment.dataset].shape, dtype=torch.uint8)
     for player in method.players:
         loss = method(batch, player)
         assert loss.total.device.type == device and loss.total.ndim == 0
@@ -63,8 +64,8 @@ def test_a_step_waits_for_nothing(method, monkeypatch):
     monkeypatch.setattr(torch, "_fused_adam_", kernel)
     with FakeTensorMode():
         with torch.device("cuda"):
-            plain = Plain(methods.build(small(method)).train())
-            pixels = torch.zeros(300, *SHAPES["mnist"], dtype=torch.uint8)
+            plain = Plain(experiments.build(small(method)).train())
+            pixels = torch.zeros(300, *DATASETS["mnist"].shape, dtype=torch.uint8)
         players = plain.module.players
         with monkeypatch.context() as patch:
             patch.setattr(torch.Tensor, "__ge__", lambda rate, zero: True)  # at which Adam looks, this once

@@ -12,10 +12,11 @@ import pytest
 from made_up import seeds
 from test_tables import rows
 
-from wwae_lib.book import published, tables
+from wwae_lib.book import published
 from wwae_lib.book.tables import METRICS
-from wwae_lib.data import DATASETS, SHAPES
-from wwae_lib.experiments import DEFAULTS, METHODS, experiment
+from wwae_lib.data import DATASETS
+from wwae_lib.experiments import experiment
+from wwae_lib.methods import METHODS
 from wwae_lib.runs import Run
 
 FOUND = published.read()
@@ -109,7 +110,7 @@ def test_codes_of_a_method_without_prior_are_not_said_to_be_drawn_from_one():
 )
 def test_a_converted_weight_leaves_the_objective_where_it_was(source, method, dataset, factor):
     """`factor` is what the source divides the squared error by, on its own pixels."""
-    rng, shape = random.Random(0), SHAPES[dataset]
+    rng, shape = random.Random(0), DATASETS[dataset].shape
     pixels = [rng.random() for _ in range(shape[0] * shape[1] * shape[2])]
     made = [rng.random() for _ in pixels]
     wide = 2.0 if (source, dataset) == ("tolstikhin2018", "celeba") else 1.0  # [-1, 1] there
@@ -158,7 +159,7 @@ def test_published_numbers_stand_beside_ours(runs, dataset, key):
     assert bool(table) == bool(told)
     found = {row["method"]: row for row in rows(table)} if table else {}
     for one in told:
-        row = found[tables.NAMES.get(one["method"], one["label"])]
+        row = found[METHODS[one["method"]].title if one["method"] else one["label"]]
         number = re.match(r"~?([\d.]+)", row[FOUND["sources"][one["source"]]["name"]]).group(1)
         assert float(number) == one[key]
     if (dataset, key) == ("mnist", "fid"):
@@ -202,14 +203,14 @@ def test_settings_beside_ours():
 
 
 def test_ours_are_the_defaults(monkeypatch):
-    monkeypatch.setitem(DEFAULTS, "celeba/wae_mmd", {"penalty_weight": 500.0, "batch_size": 77})
+    monkeypatch.setitem(METHODS["wae_mmd"].defaults_on, "celeba", {"penalty_weight": 500.0, "batch_size": 77})
     assert experiment("celeba", "wae_mmd").penalty_weight == 500
     row = settings()["WAE-MMD", "weight of the penalty"]
     assert (row["ours"], row["why it differs"]) == (
         "200 (MNIST, Fashion-MNIST); 500 (CelebA)",
         "because of wae_mmd/weight",
     )
-    monkeypatch.setitem(DEFAULTS, "fashion_mnist/wae_mmd", {"penalty_weight": 100.0})
+    monkeypatch.setitem(METHODS["wae_mmd"].defaults_on, "fashion_mnist", {"penalty_weight": 100.0})
     assert settings()["WAE-MMD", "weight of the penalty"]["why it differs"] == "-"
     assert "77 (CelebA)" in settings()["WAE-MMD", "batch size"]["ours"]
 

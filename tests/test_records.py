@@ -15,15 +15,18 @@ from scipy import stats
 
 from wwae_lib import runs
 from wwae_lib.book import tables, verdicts
-from wwae_lib.book.tables import DATASET_NAMES, GLUE, METRICS, NAMES
+from wwae_lib.book.tables import GLUE, METRICS
+from wwae_lib.data import DATASETS
 from wwae_lib.experiments import experiment
+from wwae_lib.methods import METHODS
 from wwae_lib.reproduce import PROFILES
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "book" / "results"
 README = runpy.run_path(str(ROOT / "tools" / "render_readme.py"))
 
-METHOD_OF = {name: method for method, name in NAMES.items()}
+METHOD_OF = {kind.title: method for method, kind in METHODS.items()}
+TITLES = {dataset: row.title for dataset, row in DATASETS.items()}
 KEY_OF = {metric.label: key for key, metric in METRICS.items()}
 DERIVED = {
     "train_minutes": lambda record: record["environment"]["train_seconds"] / 60,
@@ -55,7 +58,7 @@ def records() -> list[dict]:
 def of(records: list[dict], contest: str, method: str) -> list[dict]:
     """Records of a method in the contest of a title."""
     data, _, network = contest.partition(", ")
-    dataset = next(name for name, words in DATASET_NAMES.items() if words == data)
+    dataset = next(name for name, words in TITLES.items() if words == data)
     wanted = {"dataset": dataset, "method": method, "variant": "reference" if network else ""}
     return [record for record in records if wanted.items() <= record["config"].items()]
 
@@ -131,7 +134,7 @@ def test_every_number_of_the_comparison_is_that_of_the_records(records):
             for column, cell in zip(head[1:], row[1:], strict=True):
                 if column in KEY_OF:  # a contest's table: metrics are columns
                     chosen, key = of(records, title, METHOD_OF[row[0]]), KEY_OF[column]
-                elif column.split(",")[0] in DATASET_NAMES.values():  # contests are columns
+                elif column.split(",")[0] in TITLES.values():  # contests are columns
                     chosen, key = of(records, column, METHOD_OF[row[0]]), "fid"
                 elif column.startswith("this book") and row[0] in METHOD_OF:
                     data, _, label = title.partition(": ")
@@ -155,12 +158,12 @@ def test_every_published_number_of_the_comparison_is_in_the_file():
         for column, name in enumerate(head):
             for row in body if name in sources else []:
                 if row[column] != "-":
-                    dataset = next(key for key, words in DATASET_NAMES.items() if words == data)
+                    dataset = next(key for key, words in TITLES.items() if words == data)
                     (one,) = (
                         one
                         for one in theirs["results"]
                         if (one["source"], one["dataset"]) == (sources[name], dataset)
-                        and NAMES.get(one["method"], one["label"]) == row[0]
+                        and (METHODS[one["method"]].title if one["method"] else one["label"]) == row[0]
                     )
                     key = KEY_OF[label]
                     number, *spread = re.findall(r"\d+(?:\.\d+)?", row[column])
@@ -174,7 +177,7 @@ def test_every_published_number_of_the_comparison_is_in_the_file():
 
 def lent(records: list[dict], contest: str, key: str) -> tuple[float, int] | None:
     """The largest standard deviation over three or more seeds that a method of the contest has."""
-    every = [values(of(records, contest, method), key) for method in NAMES]
+    every = [values(of(records, contest, method), key) for method in METHODS]
     return max(((np.std(one, ddof=1), len(one) - 1) for one in every if len(one) > 2), default=None)
 
 
@@ -312,17 +315,17 @@ def test_choices_are_those_of_the_records(records):
             configured = {
                 one["config"][field]
                 for one in records
-                if NAMES[one["config"]["method"]] == row[0] and one["config"]["variant"] == ""
+                if METHODS[one["config"]["method"]].title == row[0] and one["config"]["variant"] == ""
             }
             assert {float(value) for value in re.sub(r"\(.*?\)", "", cell).split(";")} == configured
         method = METHOD_OF[row[0]]
-        found = [some for title in DATASET_NAMES.values() if (some := of(records, title, method))]
+        found = [some for title in TITLES.values() if (some := of(records, title, method))]
         assert seeds == ", ".join(str(len(some)) for some in found)
         config, images = found[0][0]["config"], found[0][0]["data"]["train"]["images"]
         batches = config["epochs"] * (images // config["batch_size"])
         assert int(steps.replace(",", "")) == (batches // 5 if method == "wgan_gp" else batches)
     trained = {one["config"]["method"] for one in records if one["config"]["variant"] in ("", "reference")}
-    assert {row[0] for row in body} == {NAMES[method] for method in trained}
+    assert {row[0] for row in body} == {METHODS[method].title for method in trained}
 
 
 # ---------------------------------------------------------------- README

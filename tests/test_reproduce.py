@@ -16,7 +16,8 @@ from conftest import small, subprocess_environment
 
 from wwae_lib import data, reproduce, runs, training
 from wwae_lib.__main__ import main
-from wwae_lib.experiments import ABLATIONS, METHODS
+from wwae_lib.experiments import ABLATIONS
+from wwae_lib.methods import METHODS
 from wwae_lib.penalties import ESTIMATORS
 from wwae_lib.reproduce import PROFILES, Profile
 

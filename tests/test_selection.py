@@ -11,7 +11,8 @@ import pytest
 from conftest import small, stand_in
 
 from wwae_lib import data, evaluation, reproduce, runs, selection
-from wwae_lib.experiments import METHODS, WITHOUT_ENCODER
+from wwae_lib.experiments import experiment
+from wwae_lib.methods import METHODS
 from wwae_lib.reproduce import PROFILES, Profile
 
 
@@ -25,7 +26,7 @@ def test_every_method_is_tried_equally_often_and_equally_long():
     assert tried.keys() == expected - {("celeba", "vae_bernoulli")}
     for (dataset, method), some in tried.items():
         field, centre = selection.setting(dataset, method)
-        assert field == ("learning_rate" if method in WITHOUT_ENCODER else "penalty_weight")
+        assert field == ("learning_rate" if not experiment("mnist", method).has_encoder else "penalty_weight")
         values = sorted(getattr(one, field) / centre for one in some)
         assert values == pytest.approx(selection.FACTORS)
         assert {one.epochs for one in some} == {75 if method == "wgan_gp" else 25}

@@ -9,8 +9,8 @@ import torch
 from conftest import cpu_fabric, small
 from replaying import Recorded, Tape
 
-from wwae_lib import gaussian, methods, steps, training
-from wwae_lib.experiments import METHODS
+from wwae_lib import experiments, gaussian, methods, steps, training
+from wwae_lib.methods import METHODS
 from wwae_lib.steps import Lane, Steps, in_turns
 
 EVERY = [small(method, epochs=2, batch_size=32) for method in METHODS]
@@ -132,9 +132,9 @@ def test_a_look_at_a_value_is_noticed(look, digits, monkeypatch, replayed):
 def test_what_waits_in_the_eigensolver_is_not_recorded():
     device = torch.device("cuda")
     for estimator in ("corrected", "accumulated"):
-        assert not steps.can_capture(device, methods.build(small(estimator=estimator)))
-    assert steps.can_capture(device, methods.build(small()))
-    assert not steps.can_capture(torch.device("cpu"), methods.build(small()))
+        assert not steps.can_capture(device, experiments.build(small(estimator=estimator)))
+    assert steps.can_capture(device, experiments.build(small()))
+    assert not steps.can_capture(torch.device("cpu"), experiments.build(small()))
 
 
 def test_the_tape_would_notice_a_frozen_draw():

@@ -20,8 +20,9 @@ import torch
 from conftest import cpu_fabric, first_of_each_class, small
 from safetensors.torch import load_file, save_file
 
-from wwae_lib import data, evaluation, methods, runs, training
-from wwae_lib.experiments import METHODS, Experiment
+from wwae_lib import data, evaluation, experiments, methods, runs, training
+from wwae_lib.experiments import Experiment
+from wwae_lib.methods import METHODS
 from wwae_lib.penalties import ESTIMATORS
 from wwae_lib.training import TrainingDiverged
 
@@ -81,7 +82,7 @@ def by_hand(experiment: Experiment, images: data.Images) -> tuple[dict[str, torc
     history = []
     with torch.random.fork_rng([]):
         training._seed(experiment.seed)
-        method = methods.build(experiment).to(memory_format=torch.channels_last)
+        method = experiments.build(experiment).to(memory_format=torch.channels_last)
         adams = {
             player: torch.optim.Adam(method.weights(player), betas=betas, fused=True) for player in players
         }

@@ -105,7 +105,7 @@ class Stopwatch(Fabric):
 
 def pixels(dataset: str, count: int) -> data.Images:
     """Noise in the shape of a data set."""
-    drawn = torch.randint(0, 256, (count, *data.SHAPES[dataset]), dtype=torch.uint8)
+    drawn = torch.randint(0, 256, (count, *data.DATASETS[dataset].shape), dtype=torch.uint8)
     return data.Images(drawn, torch.zeros(count, dtype=torch.int64), dataset, "train", "noise")
 
 
@@ -143,7 +143,7 @@ def steps_of(experiment: experiments.Experiment, fabric: Stopwatch, steps: int) 
 
 def flops(experiment: experiments.Experiment, device: torch.device | str = "cpu") -> float:
     """Floating-point operations of a step, forward and backward: matrix products and convolutions."""
-    method = methods.build(experiment).to(device).train()
+    method = experiments.build(experiment).to(device).train()
     batch = pixels(experiment.dataset, experiment.batch_size).pixels.to(device)
     turns = [method.turns(step) for step in range(PERIOD)]
     turns = turns[:1] if len(set(turns)) == 1 else turns
@@ -356,7 +356,7 @@ class Pictures(Dataset):
 
 def plain_epoch(chosen: experiments.Experiment, images: data.Images, device: torch.device) -> float:
     """Seconds of the second epoch of the loop of a tutorial: DataLoader, float32, a look at every loss."""
-    method = methods.build(chosen).to(device).train()
+    method = experiments.build(chosen).to(device).train()
     optimizer = torch.optim.Adam(method.parameters(), lr=chosen.learning_rate)
     loader = DataLoader(Pictures(images), batch_size=chosen.batch_size, shuffle=True)
     for _ in range(2):
@@ -415,9 +415,9 @@ def pythae_epoch(chosen: experiments.Experiment, images: data.Images, device: to
         def on_train_step_end(self, training_config, **rest):  # after every batch, whose loss was looked at
             self.end = time.perf_counter()
 
-    method, watch = methods.build(chosen), Watch()
+    method, watch = experiments.build(chosen), Watch()
     config = WAE_MMD_Config(
-        input_dim=data.SHAPES["mnist"], latent_dim=chosen.latent, reg_weight=chosen.penalty_weight
+        input_dim=data.DATASETS["mnist"].shape, latent_dim=chosen.latent, reg_weight=chosen.penalty_weight
     )
     model = WAE_MMD(config, encoder=Encoder(method.encoder), decoder=Decoder(method.decoder))
     logging.disable(logging.INFO)
@@ -481,7 +481,7 @@ def measure(options: argparse.Namespace) -> dict:
     fabric = Stopwatch(accelerator=chosen.device.type, precision=precision, devices=1)
     device, on_gpu = fabric.device, fabric.device.type == "cuda"
     effort = Effort(
-        GROUPS[device.type], experiments.METHODS, "compact", 5, PERIOD * (20 if on_gpu else 1), options.limit,
+        GROUPS[device.type], methods.METHODS, "compact", 5, PERIOD * (20 if on_gpu else 1), options.limit,
         48 if on_gpu else 24, 200 if on_gpu else 30, 8192 if on_gpu else 2048, 1000 if on_gpu else 50,
     )  # fmt: skip
     if options.quick:

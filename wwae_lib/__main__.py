@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import __version__, data, experiments, processes, runs
+from . import __version__, data, experiments, methods, processes, runs
 
 EXAMPLES = """\
 examples:
@@ -64,8 +64,10 @@ def parser() -> argparse.ArgumentParser:
         "--restart; --variant keeps both. Runs on the embedded digits are kept in the data folder, apart "
         "from the book's.",
     )
-    train.add_argument("dataset", choices=data.DATASETS, help="which images")
-    train.add_argument("--method", choices=experiments.METHODS, default="wwae", help="default: %(default)s")
+    train.add_argument("dataset", choices=tuple(data.DATASETS), help="which images")
+    train.add_argument(
+        "--method", choices=tuple(methods.METHODS), default="wwae", help="default: %(default)s"
+    )
     for field in dataclasses.fields(experiments.Experiment):
         if field.name in FIELDS:
             train.add_argument(

@@ -23,18 +23,16 @@ import warnings
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-__all__ = ["DATASETS", "SHAPES", "DataError", "Images", "data_root", "embedded_digits", "load", "to_unit"]
-
-SHAPES = {"mnist": (1, 28, 28), "fashion_mnist": (1, 28, 28), "celeba": (3, 64, 64)}
-DATASETS = tuple(SHAPES)
+__all__ = ["DATASETS", "DataError", "Dataset", "Images", "data_root", "embedded_digits", "load", "to_unit"]
 
 # SHA-256 of the official files once unpacked.
 IDX_FILES = {
@@ -92,6 +90,29 @@ class Images:
         return hashlib.sha256(self.pixels.contiguous().numpy()).hexdigest()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """What the library and the book know of a data set.
+
+    Attributes:
+        title: what figures and tables call it.
+        shape: channels, height and width of an image.
+        sizes: images of each official split.
+        load: the images of a split, from a folder that holds all data sets; it checks every file.
+        licence: the terms of use, in words.
+        classes: names of the labels; none where labels are no classes.
+        defaults: what we chose for the fields of its experiments.
+    """
+
+    title: str
+    shape: tuple[int, int, int]
+    sizes: dict[str, int]
+    load: Callable[[Path, str], Images]
+    licence: str
+    classes: tuple[str, ...] = ()
+    defaults: dict[str, Any] = field(default_factory=dict)
+
+
 def to_unit(pixels: Tensor) -> Tensor:
     """uint8 pixels as float32 in [0, 1], on whatever device they are."""
     return pixels.float().div_(255)
@@ -114,14 +135,11 @@ def load(dataset: str, split: str, root: Path | None = None, *, fall_back: bool 
     Raises:
         DataError: the data set or split is unknown, cannot be had, or a file of it is damaged.
     """
-    root = root or data_root()
-    if dataset == "celeba":
-        return _load_celeba(root, split)
-    if dataset not in IDX_FILES:
+    if dataset not in DATASETS:
         raise DataError(f"there is no data set {dataset!r}; known: {', '.join(DATASETS)}")
     _check_split(split, SPLITS)
     try:
-        return _load_idx(dataset, split, root)
+        return DATASETS[dataset].load(root or data_root(), split)
     except _NotHere as missing:
         if dataset != "mnist" or not fall_back or split not in EMBEDDED_SPLITS:
             raise
@@ -175,7 +193,7 @@ class _NotHere(DataError):
     """A data set is neither on disk nor to be downloaded."""
 
 
-def _load_idx(dataset: str, split: str, root: Path) -> Images:
+def _load_idx(dataset: str, root: Path, split: str) -> Images:
     name = TORCHVISION_NAME[dataset]
     folder = root / name / "raw"
     if not all((folder / file).exists() for file in IDX_FILES[dataset]):
@@ -243,7 +261,6 @@ def _check_split(split: str, known: tuple[str, ...]) -> None:
 
 
 def _load_celeba(root: Path, split: str) -> Images:
-    _check_split(split, SPLITS)
     folder = root / "celeba"
     array_path, index_path = folder / "celeba_64.npy", folder / "celeba_64.csv"
     if not (array_path.exists() and index_path.exists()):
@@ -358,3 +375,38 @@ def _write_aside(path: Path, write: Callable) -> None:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+# ---------------------------------------------------------------- all of them
+
+GREY_SIZES = {"train": 55_000, "valid": 5_000, "test": 10_000}
+
+DATASETS: dict[str, Dataset] = {
+    "mnist": Dataset(
+        title="MNIST",
+        shape=(1, 28, 28),
+        sizes=GREY_SIZES,
+        load=functools.partial(_load_idx, "mnist"),
+        licence="CC BY-SA 3.0, as the documentation of Keras says",
+        classes=tuple(map(str, range(10))),
+    ),
+    "fashion_mnist": Dataset(
+        title="Fashion-MNIST",
+        shape=(1, 28, 28),
+        sizes=GREY_SIZES,
+        load=functools.partial(_load_idx, "fashion_mnist"),
+        licence="MIT",
+        classes=(
+            *("T-shirt", "trousers", "pullover", "dress", "coat"),
+            *("sandal", "shirt", "sneaker", "bag", "boot"),
+        ),
+    ),
+    "celeba": Dataset(
+        title="CelebA",
+        shape=(3, 64, 64),
+        sizes={"train": 162_770, "valid": 19_867, "test": 19_962},
+        load=_load_celeba,
+        licence="non-commercial research only, never redistributed",
+        defaults={"latent": 64, "epochs": 4},
+    ),
+}

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from . import data, fidelity, inception, latents, methods, processes, runs
 from .data import Images, to_unit
+from .experiments import build
 from .gaussian import total_moments, w2_squared_to_standard_normal
 from .methods import AutoEncoder, Method
 
@@ -79,7 +80,7 @@ def load_method(run: runs.Run | Path | str) -> Method:
         RunError: there is no such run, it is damaged, or its weights were left out of this copy.
     """
     run = run if isinstance(run, runs.Run) else runs.load(run)
-    method = methods.build(run.experiment)
+    method = build(run.experiment)
     try:
         missing = method.state_dict().keys() - method.kept().keys()  # adversaries are not kept
         found = method.load_state_dict(run.weights(), strict=False)
@@ -417,7 +418,7 @@ def measure_codes(method: Method, images: Images, test_images: Images, seed: int
         gains = {"": latents.mixture_nats(train_drawn, drawn, start)}
         gains["_floor"] = latents.mixture_nats(train_exact, exact, start)
         found |= _with_errors({f"mixture_nats{of}": gain for of, gain in gains.items()})
-    if images.dataset != "celeba":
+    if data.DATASETS[images.dataset].classes:
         found |= latents.accuracies(train_mean, images.labels, mean, test_images.labels)
     return found
 

@@ -9,25 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from .data import DATASETS
+from .methods import METHODS, VAE, AutoEncoder, Method
 from .networks import NETWORKS
 from .penalties import ESTIMATORS
 
-__all__ = ["ABLATIONS", "BOOK", "METHODS", "Experiment", "experiment"]
-
-METHODS = (
-    "wwae",
-    "vae",
-    "vae_learned",
-    "vae_bernoulli",
-    "ae",
-    "wae_mmd",
-    "wae_gan",
-    "swae",
-    "cwae",
-    "gan",
-    "wgan_gp",
-)
-WITHOUT_ENCODER = ("gan", "wgan_gp")
+__all__ = ["ABLATIONS", "BOOK", "Experiment", "build", "experiment"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +47,7 @@ class Experiment:
         for field, known in (
             ("dataset", DATASETS),
             ("method", METHODS),
-            ("network", tuple(NETWORKS)),
+            ("network", NETWORKS),
             ("estimator", ESTIMATORS),
         ):
             if getattr(self, field) not in known:
@@ -75,11 +61,12 @@ class Experiment:
             raise ValueError(f"learning_rate is {self.learning_rate}; it must lie between 0 and 1")
         if not 0 <= self.initial_std <= 10:
             raise ValueError(f"initial_std is {self.initial_std}; it must lie between 0 and 10")
-        if self.estimator != "total" and self.method != "wwae":
+        kind = METHODS[self.method]
+        if self.estimator != "total" and "estimator" not in kind.takes:
             raise ValueError(
                 f"estimator is {self.estimator!r}; only the WWAE has one, {self.method} has none"
             )
-        if self.initial_std == 0 and self.method.startswith("vae"):
+        if self.initial_std == 0 and issubclass(kind, VAE):
             raise ValueError("initial_std is 0; a VAE's codes need a variance")
         if not re.fullmatch(r"[a-z0-9_]*", self.variant):
             raise ValueError(f"variant {self.variant!r} may hold only lower-case letters, digits and _")
@@ -91,38 +78,10 @@ class Experiment:
 
     @property
     def has_encoder(self) -> bool:
-        return self.method not in WITHOUT_ENCODER
+        return issubclass(METHODS[self.method], AutoEncoder)
 
     def as_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
-
-
-# What we chose, per data set, per method, and per both; lambda is on the scale described above. The
-# weight of WAE-MMD is that of the authors' code (wwae_lib.methods.WAEMMD converts it), and CWAE's is its
-# authors'. WAE-GAN's would be 200 for MNIST, with which our networks, which have no batch normalisation,
-# did not leave the mean image in 900 steps: with 20 they did. Codes of GANs: 64, as Lucic et al. (2018).
-# A WWAE on faces has a deterministic encoder: with 64 dimensions one that may be random left most of them
-# to noise, which the penalty cannot see.
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "celeba": {"latent": 64, "epochs": 4},
-    "wwae": {"penalty_weight": 10.0},
-    "vae": {"penalty_weight": 1.0},
-    "ae": {"penalty_weight": 0.0},
-    "wae_mmd": {"penalty_weight": 200.0},
-    "wae_gan": {"penalty_weight": 20.0},
-    "swae": {"penalty_weight": 100.0},
-    "gan": {"latent": 64, "learning_rate": 2e-4, "batch_size": 64},
-    "wgan_gp": {
-        "latent": 64,
-        "learning_rate": 1e-4,
-        "penalty_weight": 10.0,
-        "batch_size": 64,
-        "epochs": 18,  # its generator moves at every fifth batch
-    },
-    "celeba/wwae": {"initial_std": 0.0},
-    "celeba/wae_mmd": {"penalty_weight": 50.0},
-    "celeba/wae_gan": {"penalty_weight": 50.0},
-}
 
 
 def experiment(dataset: str, method: str, **changes: Any) -> Experiment:
@@ -136,10 +95,21 @@ def experiment(dataset: str, method: str, **changes: Any) -> Experiment:
         raise ValueError(
             f"an experiment has no field {', '.join(unknown)}; known: {', '.join(sorted(known))}"
         )
-    chosen = {}
-    for key in (dataset, method, f"{dataset}/{method}"):
-        chosen |= DEFAULTS.get(key, {})
+    chosen = dict(DATASETS[dataset].defaults) if dataset in DATASETS else {}
+    if kind := METHODS.get(method):
+        chosen |= kind.defaults | kind.defaults_on.get(dataset, {})
     return Experiment(**{"dataset": dataset, "method": method} | chosen | changes)
+
+
+def build(experiment: Experiment) -> Method:
+    """The method of an experiment with fresh weights, drawn from torch's generator.
+
+    Raises:
+        ValueError: the network does not exist for the data set's images.
+    """
+    kind = METHODS[experiment.method]
+    options = {field: getattr(experiment, field) for field in kind.takes}
+    return kind.for_images(DATASETS[experiment.dataset].shape, experiment.network, **options)
 
 
 BOOK = tuple(experiment("mnist", method) for method in ("wwae", "vae"))

@@ -4,8 +4,9 @@ One scale for all auto-encoders: pixels in [0, 1], the squared error :math:`|x -
 pixels and averaged over the batch, codes with prior N(0, I), and ``penalty_weight`` (lambda) times the
 penalty. Each docstring converts its source's convention to that scale.
 
-A method names its players, who take turns: auto-encoders are one, ``model``; where a discriminator learns
-too there are two. ``loss(images, player)`` is what that player minimises, over its own weights alone.
+A method is one class, which says what it is called, what we chose for it and how it is drawn: to add one is
+to write it. It names its players, who take turns: auto-encoders are one, ``model``; where a discriminator
+learns too there are two. ``loss(images, player)`` is what that player minimises, over its own weights alone.
 """
 
 from __future__ import annotations
@@ -14,16 +15,15 @@ import contextlib
 import dataclasses
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from . import processes
-from .data import SHAPES, to_unit
-from .experiments import Experiment
-from .networks import NETWORKS, Decoder, Discriminator, Encoder, LatentDiscriminator
+from .data import to_unit
+from .networks import Decoder, Discriminator, Encoder, LatentDiscriminator, Shape, size_of
 from .penalties import (
     ESTIMATORS,
     AccumulatedMoments,
@@ -36,9 +36,9 @@ from .penalties import (
 
 __all__ = [
     "AE",
-    "CLASSES",
     "CWAE",
     "GAN",
+    "METHODS",
     "SWAE",
     "VAE",
     "WAEGAN",
@@ -50,7 +50,6 @@ __all__ = [
     "LearnedVAE",
     "Loss",
     "Method",
-    "build",
     "squared_error",
 ]
 
@@ -67,10 +66,22 @@ def squared_error(images: Tensor, reconstructions: Tensor) -> Tensor:
     return (images - reconstructions).square().flatten(1).sum(1)
 
 
+METHODS: dict[str, type[Method]] = {}  # every method by name, in the order in which the classes stand here
+
+
 class Method(nn.Module):
     """Players that take turns, a loss for each, and images decoded from the prior N(0, I).
 
+    A class that states a ``name`` is a method of the comparison, entered in ``METHODS``.
+
     Attributes:
+        name: in experiments and in the names of folders.
+        title: in figures and tables.
+        line: its colour (a name in ``wwae_lib.book.figures.COLOURS``) and dashes in every figure; those of a
+            kind share a colour.
+        stochastic: whether the encoder has a variance of its own.
+        takes: the fields of an experiment that :meth:`for_images` takes.
+        defaults: what we chose for the fields of its experiments, and ``defaults_on`` by data set.
         players: who trains. ``model`` owns all weights that no other player does; any other player is a
             submodule of its name.
         adversaries: submodules that serve training alone; a finished run does not keep them.
@@ -79,12 +90,40 @@ class Method(nn.Module):
         latent: dimension of the codes.
     """
 
+    name: str
+    title: str
+    line: tuple[str, str]
+    stochastic: bool = False
+    takes: tuple[str, ...] = ()
+    defaults: dict[str, Any] = {}  # noqa: RUF012
+    defaults_on: dict[str, dict[str, Any]] = {}  # noqa: RUF012
     players: tuple[str, ...] = ("model",)
     adversaries: tuple[str, ...] = ()
     betas: tuple[float, float] = (0.9, 0.999)
     rates: dict[str, float] = {}  # noqa: RUF012
     latent: int
     waits: bool = False  # its loss looks at a value, so that a GPU cannot take its steps by itself
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if name := vars(cls).get("name"):
+            if name in METHODS:
+                raise ValueError(f"two methods are called {name!r}")
+            METHODS[name] = cls
+
+    @classmethod
+    def for_images(cls, shape: Shape, network: str = "compact", **options: Any) -> Self:
+        """The method with fresh networks, drawn from torch's generator, for images of a shape.
+
+        Args:
+            shape: channels, height and width.
+            network: the networks' size, a name in :data:`wwae_lib.networks.NETWORKS`.
+            options: those of ``takes``.
+
+        Raises:
+            ValueError: the network has no size for such images.
+        """
+        raise NotImplementedError
 
     def turns(self, step: int) -> tuple[str, ...]:
         """Who moves at a step, in order; steps are counted from 0 over the whole training."""
@@ -140,10 +179,34 @@ class AutoEncoder(Method):
         penalty_weight: multiplies the penalty.
     """
 
+    takes = ("latent", "initial_std", "penalty_weight")
+
     def __init__(self, encoder: nn.Module, decoder: nn.Module, latent: int, penalty_weight: float):
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
         self.latent, self.penalty_weight = latent, penalty_weight
+
+    @classmethod
+    def for_images(
+        cls,
+        shape: Shape,
+        network: str = "compact",
+        latent: int = 8,
+        initial_std: float = 0.01,
+        **options: Any,
+    ) -> Self:
+        networks = cls._networks(shape, network, latent, initial_std)
+        return cls(*networks, latent, **cls._weight() | options)
+
+    @classmethod
+    def _networks(cls, shape: Shape, network: str, latent: int, std: float) -> tuple[Encoder, Decoder]:
+        size = size_of(network, shape)
+        encoder = Encoder(shape, size, latent, std if cls.stochastic else 0.0)
+        return encoder, Decoder(shape, size, latent)
+
+    @classmethod
+    def _weight(cls) -> dict[str, float]:
+        return {"penalty_weight": cls.defaults.get("penalty_weight", 1.0)}
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of each image's code, ``(n, latent)`` each."""
@@ -174,14 +237,6 @@ class AutoEncoder(Method):
         return Loss(reconstruction + self.penalty_weight * penalty, terms)
 
 
-class AE(AutoEncoder):
-    r"""Plain auto-encoder: :math:`E|x - G(z)|^2` and no penalty, so nothing ties its codes to the prior."""
-
-    def loss(self, images: Tensor, player: str = "model") -> Loss:
-        reconstruction = squared_error(images, self.decode(self.draw(images)[2])).mean()
-        return Loss(reconstruction, {"reconstruction": reconstruction})
-
-
 class WWAE(AutoEncoder):
     r"""Wasserstein-Wasserstein auto-encoder (Zhang et al. 2019).
 
@@ -190,6 +245,13 @@ class WWAE(AutoEncoder):
     with `m`, `S` the moments of the aggregated posterior, by one of several estimators
     (:func:`wwae_lib.penalties.w2_penalty`).
     """
+
+    name, title, line = "wwae", "WWAE", ("orange", "-")
+    stochastic = True
+    takes = (*AutoEncoder.takes, "estimator")
+    defaults = {"penalty_weight": 10.0}  # noqa: RUF012
+    # An encoder that may be random left most of 64 dimensions to noise, which the penalty cannot see.
+    defaults_on = {"celeba": {"initial_std": 0.0}}  # noqa: RUF012
 
     def __init__(self, encoder, decoder, latent: int, penalty_weight: float = 10.0, estimator: str = "total"):
         super().__init__(encoder, decoder, latent, penalty_weight)
@@ -212,6 +274,10 @@ class VAE(AutoEncoder):
     :math:`N(G(z), v I)`, up to a constant; ``penalty_weight`` is :math:`2v`.
     """
 
+    name, title, line = "vae", "VAE", ("blue", "-")
+    stochastic = True
+    defaults = {"penalty_weight": 1.0}  # noqa: RUF012
+
     def penalty(self, mean: Tensor, log_variance: Tensor, codes: Tensor) -> Tensor:
         return kl_to_standard_normal(mean, log_variance)
 
@@ -228,6 +294,8 @@ class LearnedVAE(VAE):
     :math:`\gamma`, the mean squared error of a pixel, the gradient is that of :class:`VAE` with weight
     :math:`2 \gamma`, over :math:`2 \gamma`. It begins at 0.05, about the variance of a pixel.
     """
+
+    name, title, line = "vae_learned", "VAE, learned variance", ("blue", "--")
 
     def __init__(self, encoder, decoder, latent: int, penalty_weight: float = 1.0):
         super().__init__(encoder, decoder, latent, penalty_weight)
@@ -254,6 +322,8 @@ class BernoulliVAE(VAE):
     its usual stand-in for grey images.
     """
 
+    name, title, line = "vae_bernoulli", "VAE, Bernoulli", ("blue", ":")
+
     def loss(self, images: Tensor, player: str = "model") -> Loss:
         mean, log_variance, codes = self.draw(images)
         logits = self.decoder.logits(codes)
@@ -262,6 +332,17 @@ class BernoulliVAE(VAE):
         reconstruction = squared_error(images, logits.detach().sigmoid()).mean()
         terms = {"reconstruction": reconstruction, "cross_entropy": cross_entropy, "penalty": penalty}
         return Loss(cross_entropy + self.penalty_weight * penalty, terms)
+
+
+class AE(AutoEncoder):
+    r"""Plain auto-encoder: :math:`E|x - G(z)|^2` and no penalty, so nothing ties its codes to the prior."""
+
+    name, title, line = "ae", "AE", ("grey", "-")
+    defaults = {"penalty_weight": 0.0}  # noqa: RUF012
+
+    def loss(self, images: Tensor, player: str = "model") -> Loss:
+        reconstruction = squared_error(images, self.decode(self.draw(images)[2])).mean()
+        return Loss(reconstruction, {"reconstruction": reconstruction})
 
 
 class WAEMMD(AutoEncoder):
@@ -275,9 +356,62 @@ class WAEMMD(AutoEncoder):
     as large, so that 10 is 50 here.
     """
 
+    name, title, line = "wae_mmd", "WAE-MMD", ("green", "-")
+    defaults = {"penalty_weight": 200.0}  # noqa: RUF012
+    defaults_on = {"celeba": {"penalty_weight": 50.0}}  # noqa: RUF012
+
     def penalty(self, mean: Tensor, log_variance: Tensor, codes: Tensor) -> Tensor:
         whole = processes.gather(codes)
         return mmd_squared(whole, torch.randn_like(whole))
+
+
+class WAEGAN(AutoEncoder):
+    r"""Wasserstein auto-encoder with a discriminator of codes (Tolstikhin et al. 2018, algorithm 1).
+
+    The discriminator `D` tells draws of the prior from codes; the auto-encoder fools it:
+
+    .. math::
+
+        \min_D \; E \log(1 + e^{-D(p)}) + E \log(1 + e^{D(z)}), \qquad
+        \min_{Q, G} \; E|x - G(z)|^2 + \lambda E \log(1 + e^{-D(z)})
+
+    with a deterministic encoder; logits, non-saturating. :math:`\lambda` converts as in :class:`WAEMMD`;
+    Adam's :math:`\beta_1 = 0.5` and half the rate for the discriminator, as in the authors' code. Their
+    option to add the prior's log-density to `D` is not used.
+    """
+
+    name, title, line = "wae_gan", "WAE-GAN", ("green", "--")
+    # The authors' 200 for MNIST held our networks, which have no batch normalisation, to the mean image
+    # for 900 steps; with 20 they left it.
+    defaults = {"penalty_weight": 20.0}  # noqa: RUF012
+    defaults_on = {"celeba": {"penalty_weight": 50.0}}  # noqa: RUF012
+    players = ("discriminator", "model")
+    adversaries = ("discriminator",)
+    betas = (0.5, 0.999)
+    rates = {"discriminator": 0.5}  # noqa: RUF012
+
+    def __init__(self, encoder, decoder, latent: int, penalty_weight: float, discriminator: nn.Module):
+        super().__init__(encoder, decoder, latent, penalty_weight)
+        self.discriminator = discriminator
+
+    @classmethod
+    def for_images(
+        cls, shape: Shape, network: str = "compact", latent: int = 8, initial_std: float = 0.0, **options: Any
+    ) -> Self:
+        networks = cls._networks(shape, network, latent, initial_std)
+        return cls(*networks, latent, discriminator=LatentDiscriminator(latent), **cls._weight() | options)
+
+    def penalty(self, mean: Tensor, log_variance: Tensor, codes: Tensor) -> Tensor:
+        with _frozen(self.discriminator):
+            return functional.softplus(-self.discriminator(codes)).mean()
+
+    def loss(self, images: Tensor, player: str = "model") -> Loss:
+        if player == "model":
+            return super().loss(images)
+        with torch.no_grad():
+            codes = self.draw(images)[2]
+        prior = processes.randn(*codes.shape, like=codes)
+        return _told_apart(self.discriminator, prior, codes)
 
 
 class SWAE(AutoEncoder):
@@ -290,6 +424,8 @@ class SWAE(AutoEncoder):
     (:func:`wwae_lib.penalties.sliced_w2_squared`), about :math:`1 / d` of the squared W2.
     """
 
+    name, title, line = "swae", "SWAE", ("purple", "-")
+    defaults = {"penalty_weight": 100.0}  # noqa: RUF012
     directions = 50
 
     def penalty(self, mean: Tensor, log_variance: Tensor, codes: Tensor) -> Tensor:
@@ -309,45 +445,10 @@ class CWAE(AutoEncoder):
     logarithm. The penalty may be negative.
     """
 
+    name, title, line = "cwae", "CWAE", ("purple", "--")
+
     def penalty(self, mean: Tensor, log_variance: Tensor, codes: Tensor) -> Tensor:
         return (cramer_wold_squared(processes.gather(codes)) + 1e-7).log()
-
-
-class WAEGAN(AutoEncoder):
-    r"""Wasserstein auto-encoder with a discriminator of codes (Tolstikhin et al. 2018, algorithm 1).
-
-    The discriminator `D` tells draws of the prior from codes; the auto-encoder fools it:
-
-    .. math::
-
-        \min_D \; E \log(1 + e^{-D(p)}) + E \log(1 + e^{D(z)}), \qquad
-        \min_{Q, G} \; E|x - G(z)|^2 + \lambda E \log(1 + e^{-D(z)})
-
-    with a deterministic encoder; logits, non-saturating. :math:`\lambda` converts as in :class:`WAEMMD`;
-    Adam's :math:`\beta_1 = 0.5` and half the rate for the discriminator, as in the authors' code. Their
-    option to add the prior's log-density to `D` is not used.
-    """
-
-    players = ("discriminator", "model")
-    adversaries = ("discriminator",)
-    betas = (0.5, 0.999)
-    rates = {"discriminator": 0.5}  # noqa: RUF012
-
-    def __init__(self, encoder, decoder, latent: int, penalty_weight: float, discriminator: nn.Module):
-        super().__init__(encoder, decoder, latent, penalty_weight)
-        self.discriminator = discriminator
-
-    def penalty(self, mean: Tensor, log_variance: Tensor, codes: Tensor) -> Tensor:
-        with _frozen(self.discriminator):
-            return functional.softplus(-self.discriminator(codes)).mean()
-
-    def loss(self, images: Tensor, player: str = "model") -> Loss:
-        if player == "model":
-            return super().loss(images)
-        with torch.no_grad():
-            codes = self.draw(images)[2]
-        prior = processes.randn(*codes.shape, like=codes)
-        return _told_apart(self.discriminator, prior, codes)
 
 
 # ---------------------------------------------------------------- generative adversarial networks
@@ -370,6 +471,10 @@ class GAN(Method):
         latent: dimension of the codes.
     """
 
+    name, title, line = "gan", "DCGAN", ("yellow", "-")
+    takes = ("latent",)
+    # 64 dimensions as Lucic et al. (2018)
+    defaults = {"latent": 64, "learning_rate": 2e-4, "batch_size": 64}  # noqa: RUF012
     players = ("discriminator", "generator")
     adversaries = ("discriminator",)
     betas = (0.5, 0.999)
@@ -377,6 +482,11 @@ class GAN(Method):
     def __init__(self, discriminator: nn.Module, generator: nn.Module, latent: int):
         super().__init__()
         self.discriminator, self.generator, self.latent = discriminator, generator, latent
+
+    @classmethod
+    def for_images(cls, shape: Shape, network: str = "compact", latent: int = 64) -> Self:
+        normed = dataclasses.replace(size_of(network, shape), batch_norm=True)  # to train on any network
+        return cls(Discriminator(shape, normed, True), Decoder(shape, normed, latent), latent)
 
     def decode(self, codes: Tensor) -> Tensor:
         return self.generator(codes)
@@ -409,6 +519,12 @@ class WGANGP(Method):
     Args: as :class:`GAN`; ``penalty_weight`` is :math:`\lambda`.
     """
 
+    name, title, line = "wgan_gp", "WGAN-GP", ("sky", "-")
+    takes = ("latent", "penalty_weight")
+    defaults = {  # noqa: RUF012
+        **{"latent": 64, "learning_rate": 1e-4, "penalty_weight": 10.0, "batch_size": 64},
+        "epochs": 18,  # its generator moves at every fifth batch
+    }
     players = ("critic", "generator")
     adversaries = ("critic",)
     betas = (0.0, 0.9)
@@ -418,6 +534,15 @@ class WGANGP(Method):
         super().__init__()
         self.critic, self.generator = critic, generator
         self.latent, self.penalty_weight = latent, penalty_weight
+
+    @classmethod
+    def for_images(
+        cls, shape: Shape, network: str = "compact", latent: int = 64, penalty_weight: float = 10.0
+    ) -> Self:
+        size = size_of(network, shape)
+        critic = Discriminator(shape, size, False)
+        generator = Decoder(shape, dataclasses.replace(size, batch_norm=True), latent)
+        return cls(critic, generator, latent, penalty_weight)
 
     decode = GAN.decode
     invent = GAN.invent
@@ -458,44 +583,3 @@ def _told_apart(discriminator: nn.Module, real: Tensor, made: Tensor) -> Loss:
     missed = functional.softplus(-discriminator(real)).mean()
     fooled = functional.softplus(discriminator(made)).mean()
     return Loss(missed + fooled, {"missed": missed, "fooled": fooled})
-
-
-CLASSES: dict[str, type[Method]] = {
-    "wwae": WWAE,
-    "vae": VAE,
-    "vae_learned": LearnedVAE,
-    "vae_bernoulli": BernoulliVAE,
-    "ae": AE,
-    "wae_mmd": WAEMMD,
-    "wae_gan": WAEGAN,
-    "swae": SWAE,
-    "cwae": CWAE,
-    "gan": GAN,
-    "wgan_gp": WGANGP,
-}
-STOCHASTIC = (WWAE, VAE)  # and their kin: the encoder has a variance of its own
-
-
-def build(experiment: Experiment) -> Method:
-    """The method of an experiment with fresh weights, drawn from torch's generator.
-
-    Raises:
-        ValueError: the network does not exist for the data set's images.
-    """
-    shape, kind = SHAPES[experiment.dataset], CLASSES[experiment.method]
-    sizes = NETWORKS[experiment.network]
-    if shape[-1] not in sizes:
-        raise ValueError(f"network {experiment.network!r} has no size for {shape[-1]} x {shape[-1]} images")
-    size, latent, weight = sizes[shape[-1]], experiment.latent, experiment.penalty_weight
-    normed = dataclasses.replace(size, batch_norm=True)  # which GANs need to train on any of these networks
-    if kind is GAN:
-        return GAN(Discriminator(shape, normed, True), Decoder(shape, normed, latent), latent)
-    if kind is WGANGP:
-        return WGANGP(Discriminator(shape, size, False), Decoder(shape, normed, latent), latent, weight)
-    initial_std = experiment.initial_std if issubclass(kind, STOCHASTIC) else 0.0
-    networks = Encoder(shape, size, latent, initial_std), Decoder(shape, size, latent)
-    if kind is WWAE:
-        return WWAE(*networks, latent, weight, experiment.estimator)
-    if kind is WAEGAN:
-        return WAEGAN(*networks, latent, weight, LatentDiscriminator(latent))
-    return kind(*networks, latent, weight)

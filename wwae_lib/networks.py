@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["NETWORKS", "Decoder", "Discriminator", "Encoder", "LatentDiscriminator", "Size"]
+__all__ = ["NETWORKS", "Decoder", "Discriminator", "Encoder", "LatentDiscriminator", "Size", "size_of"]
+
+Shape = tuple[int, int, int]  # channels, height and width of an image
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,18 @@ NETWORKS: dict[str, dict[int, Size]] = {
 }
 
 
+def size_of(network: str, shape: Shape) -> Size:
+    """The size of a network for images of a shape.
+
+    Raises:
+        ValueError: there is no such network, or it has no size for such images.
+    """
+    sizes = NETWORKS.get(network, {})
+    if shape[-1] not in sizes:
+        raise ValueError(f"network {network!r} has no size for {shape[-1]} x {shape[-1]} images")
+    return sizes[shape[-1]]
+
+
 class Encoder(nn.Module):
     """Image to the mean and log-variance of a diagonal Gaussian over codes.
 
@@ -48,7 +62,7 @@ class Encoder(nn.Module):
     deterministic: the log-variance is minus infinity and has no weights.
     """
 
-    def __init__(self, shape: tuple[int, int, int], size: Size, latent: int, initial_std: float = 1.0):
+    def __init__(self, shape: Shape, size: Size, latent: int, initial_std: float = 1.0):
         super().__init__()
         layers, features = _convolutions(shape, size, nn.ReLU(), size.batch_norm, size.batch_norm)
         self.deterministic = initial_std == 0
@@ -68,7 +82,7 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Codes ``(n, latent)`` to images ``(n, C, side, side)`` in [0, 1]: the encoder mirrored."""
 
-    def __init__(self, shape: tuple[int, int, int], size: Size, latent: int):
+    def __init__(self, shape: Shape, size: Size, latent: int):
         super().__init__()
         channels, side = (*size.channels[::-1], shape[0]), _smallest(shape, size)
         norm, features = size.batch_norm, channels[0] * side**2
@@ -100,7 +114,7 @@ class Discriminator(nn.Module):
     penalised image by image (Gulrajani et al. 2017, section 4).
     """
 
-    def __init__(self, shape: tuple[int, int, int], size: Size, batch_norm: bool):
+    def __init__(self, shape: Shape, size: Size, batch_norm: bool):
         super().__init__()
         layers, features = _convolutions(shape, size, nn.LeakyReLU(0.2), False, batch_norm)
         self.layers = nn.Sequential(*layers, nn.Linear(features, 1))
@@ -138,7 +152,7 @@ class _TransposedConv2d(nn.ConvTranspose2d):
 
 
 def _convolutions(
-    shape: tuple[int, int, int], size: Size, activation: nn.Module, norm_first: bool, norm: bool
+    shape: Shape, size: Size, activation: nn.Module, norm_first: bool, norm: bool
 ) -> tuple[list[nn.Module], int]:
     """Image to features: the layers, and how many features there are."""
     channels, side = (shape[0], *size.channels), _smallest(shape, size)
@@ -160,7 +174,7 @@ def _dense(before: int, after: int, activation: nn.Module, norm: bool) -> list[n
     return [nn.Linear(before, after, bias=not norm), *[nn.BatchNorm1d(after)] * norm, activation]
 
 
-def _smallest(shape: tuple[int, int, int], size: Size) -> int:
+def _smallest(shape: Shape, size: Size) -> int:
     """Side of the image after every halving."""
     side, halvings = shape[-1], len(size.channels)
     if shape[-2] != side or side % 2**halvings:

@@ -30,7 +30,8 @@ import torch
 from tqdm import tqdm
 
 from . import data, evaluation, runs, selection, training
-from .experiments import METHODS, Experiment, ablations, experiment
+from .experiments import Experiment, ablations, experiment
+from .methods import METHODS
 
 __all__ = ["PROFILES", "Profile", "State", "records", "reproduce", "results_of", "select", "state"]
 
@@ -292,8 +293,8 @@ class _View:
 
     def epoch(self, chosen: Experiment) -> float:
         """Cost of an epoch: pixels of a pass, in those of one over MNIST."""
-        channels, height, width = data.SHAPES[chosen.dataset]
-        images = 4_000 if self.profile.embedded else {"celeba": 162_770}.get(chosen.dataset, 60_000)
+        channels, height, width = data.DATASETS[chosen.dataset].shape
+        images = 4_000 if self.profile.embedded else data.DATASETS[chosen.dataset].sizes["train"]
         return images * channels * height * width / (60_000 * 784)
 
     def cost(self, chosen: Experiment) -> float:

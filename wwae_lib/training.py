@@ -35,9 +35,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from . import evaluation, methods, processes, runs
-from .data import SHAPES, Images
-from .experiments import Experiment
+from . import evaluation, processes, runs
+from .data import DATASETS, Images
+from .experiments import Experiment, build
 from .methods import Method
 from .steps import Lane, NotFinite, Steps, can_capture, in_turns, rate_dtype
 
@@ -177,7 +177,7 @@ def _publish(
 
 def _check_images(experiment: Experiment, images: Images) -> None:
     if (found := (images.dataset, *images.pixels.shape[1:])) != (
-        expected := (experiment.dataset, *SHAPES[experiment.dataset])
+        expected := (experiment.dataset, *DATASETS[experiment.dataset].shape)
     ):
         raise ValueError(f"the experiment is about {expected}, the images are {found}")
     if images.split == "test":
@@ -289,7 +289,7 @@ def _loop(
         raise ValueError(f"a batch of {size} cannot be shared equally by {processes.count()} processes")
 
     _seed(experiment.seed)
-    method = methods.build(experiment)
+    method = build(experiment)
     # to its device and layout before there is an optimiser, whose restored moments follow the weights
     method = method.to(fabric.device, memory_format=torch.channels_last)
     capture = capture and can_capture(fabric.device, method)

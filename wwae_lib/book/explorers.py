@@ -21,21 +21,15 @@ from PIL import Image
 from torch import Tensor, nn
 
 from .. import runs
+from ..data import DATASETS
 from ..evaluation import GRID, load_method, to_pixels
 from ..gaussian import w2_squared
-from .tables import NAMES
+from ..methods import METHODS
 
 __all__ = ["SHOWN", "explorer_folder", "export", "planes", "record", "recorded", "sheet", "transport_matrix"]
 
-# data set -> what the reader calls it and its classes.
-SHOWN: dict[str, tuple[str, list[str]]] = {
-    "mnist": ("MNIST", [str(digit) for digit in range(10)]),
-    "fashion_mnist": (
-        "Fashion-MNIST",
-        ["T-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot"],
-    ),
-}
-METHODS = ("wwae", "vae")
+SHOWN = ("mnist", "fashion_mnist")  # whose planes of codes the reader walks through
+COMPARED = ("wwae", "vae")
 PAIR = (7, 2)  # classes of the test images that the explorer opens with
 EXTENT = (
     3.4  # the map reaches this many standard deviations of the prior from its mean (latent.js has it too)
@@ -45,7 +39,7 @@ FACES = 4  # pairs of test images that a sheet of faces leads between, a row eac
 GAP = 8  # transparent pixels between a sheet's photographs and what is decoded
 
 # The state that the Gaussian explorer opens with: means, angle of the first axis, standard deviations.
-SHAPES = (
+GAUSSIANS = (
     {"mean": [-1.25, -0.3], "angle": 0.5, "axes": [0.95, 0.35]},
     {"mean": [1.2, 0.35], "angle": 2.0, "axes": [1.05, 0.3]},
 )
@@ -63,6 +57,10 @@ def explorer_folder() -> Path:
     if not (root := runs.checkout()):
         raise runs.RunError("the explorers belong to the book's checkout, and this library is not in one")
     return root / "book" / "_static" / "explorers"
+
+
+def _title(run: runs.Run) -> str:
+    return METHODS[run.experiment.method].title
 
 
 def export(folder: Path | None = None, results: Path | None = None) -> list[Path]:
@@ -98,7 +96,7 @@ def export(folder: Path | None = None, results: Path | None = None) -> list[Path
 
 def recorded(results: Path, dataset: str) -> list[runs.Run]:
     """The runs on a data set that the explorers show, of those in a results folder."""
-    paths = [results / dataset / method / "seed-0" for method in METHODS]
+    paths = [results / dataset / method / "seed-0" for method in COMPARED]
     return [runs.load(path) for path in paths if path.exists()]
 
 
@@ -118,7 +116,7 @@ def record(run: runs.Run) -> dict[str, Any]:
         "method": chosen.method,
         "latent": chosen.latent,
         "shape": list(decoder(torch.zeros(1, chosen.latent)).shape[1:]),
-        "classes": SHOWN[chosen.dataset][1],
+        "classes": list(DATASETS[chosen.dataset].classes),
         "layers": _layers(decoder.layers),
         "planes": planes(kept["mean"], kept["label"]),
         "labels": "".join(str(label) for label in kept["label"].tolist()),
@@ -205,8 +203,8 @@ def transport_matrix(cov1: Tensor, cov2: Tensor) -> Tensor:
 
 def gaussian_still() -> str:
     """The first state of the Gaussian explorer: the figure of a page without JavaScript."""
-    means = [np.array(shape["mean"]) for shape in SHAPES]
-    covs = [_covariance(shape["angle"], shape["axes"]) for shape in SHAPES]
+    means = [np.array(shape["mean"]) for shape in GAUSSIANS]
+    covs = [_covariance(shape["angle"], shape["axes"]) for shape in GAUSSIANS]
     matrix = transport_matrix(*map(torch.from_numpy, covs)).numpy()
     step = (1 - TIME) * np.eye(2) + TIME * matrix
     middle = (1 - TIME) * means[0] + TIME * means[1], step @ covs[0] @ step
@@ -220,7 +218,7 @@ def gaussian_still() -> str:
     bodies = "".join(
         _ellipse(m, s, name) for m, s, name in zip(means, covs, ("first", "second"), strict=True)
     )
-    state = json.dumps({"shapes": SHAPES, "t": TIME})
+    state = json.dumps({"shapes": GAUSSIANS, "t": TIME})
     return f"""\
 <div class="explorer" id="gaussian-explorer" data-state='{state}'>
 <svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="Two Gaussians as ellipses, the optimal map \
@@ -275,7 +273,7 @@ def _ellipse(mean: np.ndarray, cov: np.ndarray, name: str) -> str:
 def latent_still(found: dict[str, list[runs.Run]]) -> str:
     """The first state of the latent explorer: the maps, and a test image decoded by each run."""
     present = {dataset: [run.experiment.method for run in some] for dataset, some in found.items()}
-    titles = {dataset: SHOWN[dataset][0] for dataset in found}
+    titles = {dataset: DATASETS[dataset].title for dataset in found}
     shown = next(iter(found.values()))
     columns = "".join(_column(run) for run in shown)
     return f"""\
@@ -292,7 +290,7 @@ def _column(run: runs.Run) -> str:
     kept = run.codes()
     basis = torch.tensor(planes(kept["mean"], kept["label"])[0]["basis"])
     places = (kept["mean"] @ basis.T / EXTENT * torch.tensor([1, -1]) + 1) * SIZE / 2
-    classes = SHOWN[run.experiment.dataset][1]
+    classes = DATASETS[run.experiment.dataset].classes
     dots, names = "", ""
     for label, name in enumerate(classes):
         own = places[kept["label"] == label]
@@ -307,7 +305,7 @@ def _column(run: runs.Run) -> str:
     start = int((kept["label"] == PAIR[0]).nonzero()[0])
     image = to_pixels(load_method(run).decode(kept["mean"][start : start + 1]))[0, 0]
     x, y = places[start].tolist()
-    method = NAMES[run.experiment.method]
+    method = _title(run)
     return f"""
 <div class="ex-column"><p class="ex-title">{method}</p>
 <svg class="ex-map" viewBox="0 0 {SIZE} {SIZE}" role="img"
@@ -350,7 +348,7 @@ def faces_still(found: list[runs.Run]) -> str:
     size = f'width="{(GRID + 2) * side + 2 * GAP}" height="{FACES * side}"'
     sheets = "".join(
         f"""
-<div class="ex-column"><p class="ex-title">{(name := NAMES[run.experiment.method])}</p><div class="ex-sheet">
+<div class="ex-column"><p class="ex-title">{(name := _title(run))}</p><div class="ex-sheet">
 <img class="dark-light" loading="lazy" {size} src="../_static/explorers/celeba-{run.experiment.method}.png"
 alt="{FACES} rows of faces. Each leads from a test photograph, on the left, to another, on the right,
 through {GRID} faces that the {name} decodes along the straight line between their codes">

@@ -15,7 +15,8 @@ from matplotlib.patheffects import withStroke
 from torch import Tensor
 
 from ..gaussian import small_sample_bias, total_moments
-from .tables import METRICS, NAMES, contests, name_of
+from ..methods import METHODS
+from .tables import METRICS, contests, name_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,20 +61,6 @@ CLASS_COLOURS = [
     *("#332288", "#88CCEE", "#44AA99", "#117733", "#999933"),
     *("#DDCC77", "#CC6677", "#882255", "#AA4499", "#6E6E6E"),
 ]
-# A method keeps its line in every figure; those of a kind share a colour and differ in their dashes.
-LINES = {
-    "wwae": ("orange", "-"),
-    "vae": ("blue", "-"),
-    "vae_learned": ("blue", "--"),
-    "vae_bernoulli": ("blue", ":"),
-    "ae": ("grey", "-"),
-    "wae_mmd": ("green", "-"),
-    "wae_gan": ("green", "--"),
-    "swae": ("purple", "-"),
-    "cwae": ("purple", "--"),
-    "gan": ("yellow", "-"),
-    "wgan_gp": ("sky", "-"),
-}
 
 
 def use_style() -> None:
@@ -156,7 +143,7 @@ def standing(runs: Sequence[Run], key: str) -> Figure:
         ends = [one.mean + sign * np.nan_to_num(one.interval) for one in within for sign in (-1, 1)]
         least, limit = min([0, *ends]), max([limit, *(1.02 * end for end in ends)])
         for height, name in enumerate(order):
-            one, colour = found[name], COLOURS[LINES[name][0]]
+            one, colour = found[name], COLOURS[METHODS[name].line[0]]
             if name in beyond:
                 words = f"{METRICS[key].form.format(one.mean)} \u2192"
                 axis.text(
@@ -166,7 +153,7 @@ def standing(runs: Sequence[Run], key: str) -> Figure:
             spread = np.nan_to_num(one.interval)
             inside = "white" if np.isnan(one.interval) else colour
             axis.errorbar(one.mean, height, xerr=spread, fmt="o", color=colour, mfc=inside, ms=5)
-        axis.set_yticks(range(len(order)), [NAMES[name] for name in order], fontsize="small")
+        axis.set_yticks(range(len(order)), [METHODS[name].title for name in order], fontsize="small")
         axis.set(title=title, ylim=(-0.6, len(order) - 0.4), xlim=(least, limit))
     axes[-1, 0].set_xlabel(METRICS[key].label)
     return figure
@@ -183,7 +170,7 @@ def training_curves(runs: Sequence[Run]) -> Figure:
     figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.3))
     for run in runs:
         if "reconstruction" in (history := run.history())[0]:
-            colour, dash = LINES[run.experiment.method]
+            colour, dash = METHODS[run.experiment.method].line
             epochs, term = zip(*((line["epoch"], line["reconstruction"]) for line in history), strict=True)
             left.plot(epochs, term, dash, color=COLOURS[colour], label=name_of(run))
     first, chosen = runs[0].history(), runs[0].experiment

@@ -12,10 +12,10 @@ from fractions import Fraction
 from typing import Any
 
 from ..data import DATASETS
-from ..experiments import METHODS, experiment
-from ..methods import CLASSES
+from ..experiments import experiment
+from ..methods import METHODS
 from ..runs import Run, RunError, checkout
-from .tables import DATASET_NAMES, GLUE, METRICS, NAMES, by_dataset, cell, contests, markdown
+from .tables import GLUE, METRICS, by_dataset, cell, contests, markdown
 
 __all__ = [
     "FIELDS",
@@ -77,7 +77,7 @@ def beside(runs: Sequence[Run], dataset: str, key: str = "fid") -> str:
     columns: dict[str, dict[str, str]] = {}
     for contest in contests(runs):
         if contest.dataset == dataset and (found := contest.measured(key)):
-            title = contest.title.replace(DATASET_NAMES[dataset], "this book")
+            title = contest.title.replace(DATASETS[dataset].title, "this book")
             columns[title] = {name: cell(one, METRICS[key]) for name, one in found.items()}
     for name, source in theirs["sources"].items():
         if held := {
@@ -87,7 +87,11 @@ def beside(runs: Sequence[Run], dataset: str, key: str = "fid") -> str:
     named = list(dict.fromkeys(name for column in columns.values() for name in column))
     order = [name for name in METHODS if name in named] + [name for name in named if name not in METHODS]
     rows = [
-        [NAMES.get(name, name), *(column.get(name, "-") for column in columns.values())] for name in order
+        [
+            METHODS[name].title if name in METHODS else name,
+            *(column.get(name, "-") for column in columns.values()),
+        ]
+        for name in order
     ]
     return markdown(["method", *columns], rows)
 
@@ -181,7 +185,7 @@ def settings(reasons: Mapping[str, str]) -> str:
         told = [
             (found["sources"][one["source"]], one) for one in found["settings"] if one["method"] == method
         ]
-        title = NAMES[method]
+        title = METHODS[method].title
         for field, label in FIELDS.items():
             said = [(source["name"], given(one, source, field)) for source, one in told]
             if said := [(name, values) for name, values in said if values]:
@@ -208,7 +212,7 @@ def shared(ours: Mapping[str, Any], reasons: Mapping[str, str]) -> str:
 
 
 def _ours(dataset: str, method: str, field: str) -> Any:
-    chosen, kind = experiment(dataset, method), CLASSES[method]
+    chosen, kind = experiment(dataset, method), METHODS[method]
     if field == "betas":
         return list(kind.betas)
     if field == "adversary_rate":
@@ -221,7 +225,7 @@ def _why(
 ) -> str:
     """The reason of a difference from the first source that gives a value; a dash where there is none."""
     first = {dataset: values[dataset] for values in reversed(theirs) for dataset in values}
-    differs = [DATASET_NAMES[one] for one in first if not _same(ours[one], first[one])]
+    differs = [DATASETS[one].title for one in first if not _same(ours[one], first[one])]
     reason = reasons.get(name) or reasons.get(name.partition("/")[2])
     if differs and not reason:
         raise ValueError(f"{name} is not what its first source has ({', '.join(differs)}): say why")

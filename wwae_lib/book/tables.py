@@ -7,18 +7,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..data import DATASETS
-from ..experiments import METHODS
+from ..methods import METHODS
 from ..runs import Run
 from .uncertainty import SEVERAL, Measured, Spread, difference, largest_spread, measured, numbers, paired
 
 __all__ = [
     "COST",
-    "DATASET_NAMES",
     "DECODED",
     "HEADLINE",
     "LEGEND",
     "METRICS",
-    "NAMES",
     "NEIGHBOURS",
     "NORMALITY",
     "QUALITY",
@@ -49,21 +47,6 @@ __all__ = [
     "table",
 ]
 
-# How methods, data sets and metrics are called in figures and tables.
-NAMES = {
-    "wwae": "WWAE",
-    "vae": "VAE",
-    "vae_learned": "VAE, learned variance",
-    "vae_bernoulli": "VAE, Bernoulli",
-    "ae": "AE",
-    "wae_mmd": "WAE-MMD",
-    "wae_gan": "WAE-GAN",
-    "swae": "SWAE",
-    "cwae": "CWAE",
-    "gan": "DCGAN",
-    "wgan_gp": "WGAN-GP",
-}
-DATASET_NAMES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "celeba": "CelebA"}
 # variant -> what a contest of runs of this variant is called after its data set
 CONTESTS = {"": "", "reference": ", reference network"}
 GLUE = "\N{NO-BREAK SPACE}"  # a number and its uncertainty stay on one line
@@ -152,9 +135,7 @@ LEGEND = (
 def name_of(run: Run) -> str:
     """How figures and tables call a run: its method, and its variant where it has one."""
     chosen = run.experiment
-    return NAMES.get(chosen.method, chosen.method) + (
-        f" ({chosen.variant.replace('_', ' ')})" if chosen.variant else ""
-    )
+    return METHODS[chosen.method].title + (f" ({chosen.variant.replace('_', ' ')})" if chosen.variant else "")
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]], words: int = 1) -> str:
@@ -272,7 +253,7 @@ def contests(runs: Sequence[Run]) -> list[Contest]:
             methods = {name: [run for run in here if run.experiment.method == name] for name in METHODS}
             methods = {name: some for name, some in methods.items() if some}
             if methods:
-                found.append(Contest(DATASET_NAMES[dataset] + words, dataset, methods))
+                found.append(Contest(DATASETS[dataset].title + words, dataset, methods))
     return found
 
 
@@ -292,7 +273,7 @@ def comparison(contest: Contest, keys: Sequence[str] = HEADLINE) -> str:
         cells = _column(column, METRICS[key])
         written.append({name: words + fewer.get(name, "") for name, words in cells.items()})
     rows = [
-        [NAMES[name], str(len(runs)), *(column.get(name, "-") for column in written)]
+        [METHODS[name].title, str(len(runs)), *(column.get(name, "-") for column in written)]
         for name, runs in contest.methods.items()
     ]
     return markdown(["method", "seeds", *(METRICS[key].label for key in columns)], rows)
@@ -315,7 +296,7 @@ def across(runs: Sequence[Run], key: str) -> str:
             head += [contest.title, "seeds"]
             columns += [_column(found, METRICS[key]), {name: str(one.seeds) for name, one in found.items()}]
     rows = [
-        [NAMES[name], *(column.get(name, "-") for column in columns)]
+        [METHODS[name].title, *(column.get(name, "-") for column in columns)]
         for name in METHODS
         if any(name in column for column in columns)
     ]
@@ -329,8 +310,8 @@ def places(runs: Sequence[Run], key: str, method: str = "wwae") -> list[str]:
         found = contest.measured(key)
         order = sorted(found, key=lambda name: found[name].mean, reverse=metric.better == "higher")
         if method in found:
-            place, ours = order.index(method) + 1, f"{NAMES[method]} {cell(found[method], metric)}"
-            first = f"; {metric.better[:-2]}est is {NAMES[order[0]]}, {cell(found[order[0]], metric)}"
+            place, ours = order.index(method) + 1, f"{METHODS[method].title} {cell(found[method], metric)}"
+            first = f"; {metric.better[:-2]}est is {METHODS[order[0]].title}, {cell(found[order[0]], metric)}"
             if found[order[0]].seeds != found[method].seeds:
                 first += f", {_seeds(found[order[0]].seeds)}"
             lines.append(
@@ -398,8 +379,8 @@ def _whitened(contest: Contest) -> list[str]:
     if best:
         words = f"{cell(penalised[best], METRICS['fid'])} ({_seeds(penalised[best].seeds)})"
         lines.append(
-            f"Of the auto-encoders with a penalty, sampled from the prior, {NAMES[best]} has the lowest FID, "
-            f"{words}; it is chosen after the fact, in its own favour."
+            f"Of the auto-encoders with a penalty, sampled from the prior, {METHODS[best].title} has the lowest "
+            f"FID, {words}; it is chosen after the fact, in its own favour."
         )
     plain = {key: found["ae"] for key, found in laws.items() if "ae" in found}
     if "ae" not in contest.methods:
@@ -408,7 +389,7 @@ def _whitened(contest: Contest) -> list[str]:
         if key == "fid" or "ae" not in contest.methods:
             continue
         if key not in plain:
-            lines.append(f"The {NAMES['ae']} without penalty is not measured from {law}.")
+            lines.append(f"The {METHODS['ae'].title} without penalty is not measured from {law}.")
         elif best:
             gap = difference(
                 plain[key], penalised[best], largest_spread([*laws[key].values(), *penalised.values()])
@@ -419,9 +400,9 @@ def _whitened(contest: Contest) -> list[str]:
                 f"this is {'more than' if gap.sure else 'within'} the 95% uncertainty over seeds"
             )  # fmt: skip
             lines.append(
-                f"The {NAMES['ae']} without penalty, sampled from {law}, has an FID of "
+                f"The {METHODS['ae'].title} without penalty, sampled from {law}, has an FID of "
                 f"{cell(plain[key], METRICS['fid'])} ({_seeds(plain[key].seeds)}). "
-                f"Less that of {NAMES[best]} this is {shown} ({gap.basis}); {said}."
+                f"Less that of {METHODS[best].title} this is {shown} ({gap.basis}); {said}."
             )
     return lines + _changes(contest)
 
@@ -436,8 +417,9 @@ def _changes(contest: Contest) -> list[str]:
             if key != "fid" and (gap := paired(some, key, "fid"))
         }
         if changes:
+            form = METRICS["fid"].form
             words = [
-                f"{NAMES[name]} {plus_minus(gap.value, gap.half, METRICS['fid'].form, '+')} ({gap.basis})"
+                f"{METHODS[name].title} {plus_minus(gap.value, gap.half, form, '+')} ({gap.basis})"
                 for name, gap in changes.items()
             ]
             lines.append(f"With {law} in the place of the prior, the FID changes thus: {enumeration(words)}.")
@@ -493,8 +475,8 @@ def by_dataset(value: Any, form: Callable[[Any], str] = str) -> str:
         return "-" if value is None else form(value)
     shared: dict[str, list[str]] = {}
     for dataset, one in value.items():
-        shared.setdefault(form(one), []).append(DATASET_NAMES[dataset])
-    if len(value) == len(DATASET_NAMES) and len(shared) == 1:
+        shared.setdefault(form(one), []).append(DATASETS[dataset].title)
+    if len(value) == len(DATASETS) and len(shared) == 1:
         return next(iter(shared))
     return "; ".join(f"{one} ({', '.join(names)})" for one, names in shared.items()) or "-"
 
@@ -534,7 +516,7 @@ def compute(runs: Sequence[Run]) -> str:
         groups.setdefault((run.experiment.dataset, machine), []).append(run)
     rows = [
         [
-            DATASET_NAMES[dataset],
+            DATASETS[dataset].title,
             machine,
             str(len(groups[dataset, machine])),
             _hours(groups[dataset, machine]),

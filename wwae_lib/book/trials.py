@@ -9,9 +9,10 @@ import matplotlib.pyplot as plt
 
 from .. import selection
 from ..data import DATASETS
+from ..methods import METHODS
 from ..runs import Run
-from .figures import COLOURS, LINES, WIDTH
-from .tables import DATASET_NAMES, METRICS, NAMES, cell, markdown
+from .figures import COLOURS, WIDTH
+from .tables import METRICS, cell, markdown
 from .uncertainty import measured
 
 if TYPE_CHECKING:
@@ -57,20 +58,22 @@ def table(dataset: str) -> str:
             value = getattr(selection.trial(dataset, name, factor), field)
             told = _distance(by_value[value]) if value in by_value else "-"
             cells.append(f"{value:g}: {f'**{told}**' if by_value.get(value) is best and whole else told}")
-        rows.append([NAMES[name], field.replace("_", " "), *cells])
+        rows.append([METHODS[name].title, field.replace("_", " "), *cells])
     heads = [f"{factor:g} times the centre" for factor in selection.FACTORS]
     return markdown(["method", "setting", *heads], rows, words=2)
 
 
 def told(dataset: str) -> str:
     """For which methods a value could be chosen, and for which the lowest is at an end of what was tried."""
-    tried, title = _tried(dataset), DATASET_NAMES[dataset]
+    tried, title = _tried(dataset), DATASETS[dataset].title
     best = {
         name: selection.chosen(some) for name, some in tried.items() if len(some) == len(selection.FACTORS)
     }
-    missing = [NAMES[name] for name in tried if name not in best]
-    ends = [NAMES[name] for name, run in best.items() if run in (tried[name][0], tried[name][-1])]
-    lines = [f"On {title} the trials are complete for {_and([NAMES[name] for name in best])}."] * bool(best)
+    missing = [METHODS[name].title for name in tried if name not in best]
+    ends = [METHODS[name].title for name, run in best.items() if run in (tried[name][0], tried[name][-1])]
+    lines = [
+        f"On {title} the trials are complete for {_and([METHODS[name].title for name in best])}."
+    ] * bool(best)
     lines += [f"Trials are still to be made for {_and(missing)}."] * bool(missing)
     lines += [f"For {_and(ends)} the lowest distance lies at an end of the values tried."] * bool(ends)
     return " ".join(lines)
@@ -86,10 +89,17 @@ def figure(dataset: str) -> Figure:
     drawn, axis = plt.subplots(figsize=(WIDTH, 3.4))
     for name, some in _tried(dataset).items():
         _, centre = selection.setting(dataset, name)
-        colour, dash = LINES[name]
+        colour, dash = METHODS[name].line
         places, heights = [_value(run) / centre for run in some], [run.metrics["fid"] for run in some]
         axis.plot(
-            places, heights, dash, color=COLOURS[colour], marker="o", mfc="white", ms=4, label=NAMES[name]
+            places,
+            heights,
+            dash,
+            color=COLOURS[colour],
+            marker="o",
+            mfc="white",
+            ms=4,
+            label=METHODS[name].title,
         )
         lowest = heights.index(min(heights))
         axis.plot(places[lowest], heights[lowest], "o", color=COLOURS[colour], ms=4)
@@ -112,7 +122,7 @@ def lengths(dataset: str) -> str:
             run = next((run for run in some if run.experiment.epochs == epochs), None)
             cells.append("-" if run is None else _ends(run))
         rows.append([str(epochs), *cells])
-    return markdown(["epochs", *(NAMES[name] for name in tried)], rows)
+    return markdown(["epochs", *(METHODS[name].title for name in tried)], rows)
 
 
 def _ends(run: Run) -> str:
@@ -130,9 +140,10 @@ def convergence(dataset: str) -> Sequence[str]:
         if len(some) > 1:
             shorter, longer = some[-2:]
             few, many = shorter.experiment.epochs, longer.experiment.epochs
+            title = METHODS[name].title
             lines.append(
-                f"{NAMES[name]} has converged after {few} epochs: {many} epochs changed little."
+                f"{title} has converged after {few} epochs: {many} epochs changed little."
                 if selection.converged(shorter, longer)
-                else f"{NAMES[name]} has not converged after {few} epochs: {many} epochs still changed it."
+                else f"{title} has not converged after {few} epochs: {many} epochs still changed it."
             )
     return lines

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 
 from scipy.special import fdtr, fdtri, ndtri
 
-from ..data import SHAPES
+from ..data import DATASETS
+from ..methods import METHODS
 from ..runs import Run, results_root
-from .tables import DATASET_NAMES, METRICS, NAMES, Contest, cell, contests, enumeration, markdown, plus_minus
+from .tables import METRICS, Contest, cell, contests, enumeration, markdown, plus_minus
 from .uncertainty import (
     LEVEL,
     SEVERAL,
@@ -153,7 +154,7 @@ class Claim(NamedTuple):
     link: str
     primary: Tests
     secondary: Tests
-    places: tuple[str, ...] = tuple(DATASET_NAMES.values())
+    places: tuple[str, ...] = tuple(row.title for row in DATASETS.values())
 
 
 class Verdict(NamedTuple):
@@ -290,7 +291,7 @@ def _compared(contest: Contest, key: str, name: str) -> tuple[Finding, Differenc
         contest.title,
         f"{metric.label} ({metric.better} is better)",
         cell(ours, metric),
-        NAMES[name],
+        METHODS[name].title,
         cell(theirs, metric),
         _effect(gap, metric.form),
         _times(*quotient) if quotient else "-",
@@ -365,7 +366,7 @@ def _steadier(*rivals: str) -> Tests:
 def _spread_ratio(setting: str, ours: Measured, name: str, theirs: Measured) -> Finding:
     question, seeds = "relative spread of the FID over seeds", f"{ours.seeds} and {theirs.seeds} seeds"
     if min(ours.seeds, theirs.seeds) < SEVERAL:
-        return Finding(setting, question, "-", NAMES[name], "-", "-", "-", seeds)
+        return Finding(setting, question, "-", METHODS[name].title, "-", "-", "-", seeds)
     first, second = (statistics.stdev(map(math.log, one.values)) for one in (ours, theirs))
     quotient = second / first if first else math.inf
     freedom = theirs.seeds - 1, ours.seeds - 1
@@ -375,7 +376,7 @@ def _spread_ratio(setting: str, ours: Measured, name: str, theirs: Measured) -> 
         setting,
         question,
         f"{first:.1%}",
-        NAMES[name],
+        METHODS[name].title,
         f"{second:.1%}",
         f"{100 * (first - second):+.1f} points",
         f"theirs is {_times(quotient, low, high)}",
@@ -399,11 +400,11 @@ def _steps(timings: Mapping[str, Any]) -> Steps:
     """
     found: Steps = {}
     for one in timings.get("penalty_benchmark", {}).get("steps", ()):
-        found.setdefault(DATASET_NAMES[one["dataset"]], {})[one["method"]] = one["seconds"]
+        found.setdefault(DATASETS[one["dataset"]].title, {})[one["method"]] = one["seconds"]
     for one in () if found else timings.get("performance", {}).get("steps", ()):
         if one["network"] == "compact":
             seconds = [one["step_seconds"]["median"]]
-            found.setdefault(DATASET_NAMES[one["dataset"]], {})[one["method"]] = seconds
+            found.setdefault(DATASETS[one["dataset"]].title, {})[one["method"]] = seconds
     return found
 
 
@@ -424,7 +425,7 @@ def _in_time(setting: str, ours: float, name: str, theirs: float, gap: Differenc
         setting,
         "time of a step of training",
         f"{1e3 * ours:.1f} ms",
-        NAMES[name],
+        METHODS[name].title,
         f"{1e3 * theirs:.1f} ms",
         f"{1e3 * (ours - theirs):+.1f} ms",
         f"theirs is {_times(math.exp(gap.value), *ends)}",
@@ -514,7 +515,7 @@ def _recorded_pairs(record: Mapping[str, Any]) -> Iterator[Finding]:
         basis = f"{one['pairs']} pairs, bootstrap"
         gap = Difference(-math.log1p(one["share_of_pairs"]), error, one["pairs"] - 1, basis)
         ours, theirs = one["wwae_step_seconds"]["median"], one["ae_step_seconds"]["median"]
-        finding = _in_time(DATASET_NAMES[one["dataset"]], ours, "ae", theirs, gap)
+        finding = _in_time(DATASETS[one["dataset"]].title, ours, "ae", theirs, gap)
         yield _no_longer(finding, gap) if one["pairs"] >= PAIRS else finding
 
 
@@ -534,8 +535,8 @@ CHALLENGES = (
 )
 BETTER = "generates samples of better visual quality and higher FID scores than VAEs and GANs"
 TENTH = f"a difference of less than {SHARE:.0%} of the rival's value is a tie"
-OF_SIZES = (DATASET_NAMES["mnist"], DATASET_NAMES["celeba"])  # Fashion-MNIST's images have MNIST's size
-VAE, GAN = (NAMES[DEFAULT_RIVAL[family]] for family in ("VAEs", "GANs"))
+OF_SIZES = (DATASETS["mnist"].title, DATASETS["celeba"].title)  # Fashion-MNIST's images have MNIST's size
+VAE, GAN = (METHODS[DEFAULT_RIVAL[family]].title for family in ("VAEs", "GANs"))
 DENSITY = (
     "Visual quality is how real an image looks, and not whether all kinds of images are there. Of the "
     "measures of fidelity, density is the one that single outliers among the real images do not move "
@@ -565,8 +566,8 @@ CLAIMS = {
         "whether a whole step of training takes them longer. The moments still come from a batch, and err "
         "as {doc}`objective` says.",
         "time of a whole step of training, against the quickest of the methods whose penalty samples "
-        f"({enumeration([NAMES[name] for name in SAMPLED])}); a ratio within {1 + SHARE:g} either way is a "
-        "tie",
+        f"({enumeration([METHODS[name].title for name in SAMPLED])}); a ratio within {1 + SHARE:g} either way "
+        "is a tie",
         "A burden is felt in training as a whole. Of the penalty alone, slow rivals would say whatever one "
         "likes.",
         "cost",
@@ -580,8 +581,8 @@ CLAIMS = {
         "Training a WWAE takes hardly longer than training without any penalty. All methods here use the "
         "reparameterization trick or need none, so that what it contributes is not tested. This is a claim "
         "of equality, on one side.",
-        f"time of a whole step of training, against the {NAMES['ae']} without penalty; the margin is a "
-        f"ratio of {1 + SHARE:g}",
+        f"time of a whole step of training, against the {METHODS['ae'].title} without penalty; the margin is "
+        f"a ratio of {1 + SHARE:g}",
         "The auto-encoder without penalty is what every one of these methods must at least compute.",
         "cost",
         _no_slower,
@@ -672,7 +673,7 @@ CLAIMS = {
 
 def rivals(runs: Sequence[Run]) -> str:
     """Why the claims on VAEs and GANs name the rivals that they name."""
-    fixed, learned = (NAMES[name] for name in ("vae", DEFAULT_RIVAL["VAEs"]))
+    fixed, learned = (METHODS[name].title for name in ("vae", DEFAULT_RIVAL["VAEs"]))
     lines = [
         f"Of the VAEs, the rival is the {learned}. The {fixed} has a decoder of a fixed variance: a weight "
         "of the KL term that nobody derived from the data. Where this variance is far above what "
@@ -684,7 +685,7 @@ def rivals(runs: Sequence[Run]) -> str:
         weights = {run.experiment.penalty_weight for run in contest.methods.get("vae", ())}
         missed = contest.measured("squared_error").get(DEFAULT_RIVAL["VAEs"])
         if len(weights) == 1 and missed:
-            pixels = math.prod(SHAPES[contest.dataset])
+            pixels = math.prod(DATASETS[contest.dataset].shape)
             lines.append(
                 f"On {contest.title} the {fixed} takes a variance of {weights.pop() / 2:g} for each pixel; "
                 f"the reconstructions of the {learned} miss it by {missed.mean / pixels:.3f} on average."
