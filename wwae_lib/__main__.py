@@ -314,6 +314,7 @@ def run_data(arguments: argparse.Namespace) -> None:
         for split in ("train", "valid", "test"):
             images = data.load(dataset, split, fall_back=False)
             print(f"{dataset} {split}: {len(images):,} images, checked ({images.source})")
+        print(f"{dataset} terms: {data.DATASETS[dataset].licence}")
 
 
 def show(run: runs.Run) -> None:

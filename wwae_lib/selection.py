@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from . import runs
 from .experiments import Experiment, experiment
+from .methods import METHODS
 
 __all__ = [
     "CENTRES",
@@ -82,8 +83,10 @@ CENTRES: dict[str, Setting] = {
 
 
 def setting(dataset: str, method: str) -> Setting:
-    """What is tried of a method on a data set."""
-    return CENTRES.get(f"{dataset}/{method}") or CENTRES[method]
+    """What is tried of a method on a data set; by default the weight of its penalty, around what we chose."""
+    if known := CENTRES.get(f"{dataset}/{method}") or CENTRES.get(method):
+        return known
+    return Setting("penalty_weight", experiment(dataset, method).penalty_weight)
 
 
 def trial(dataset: str, method: str, factor: float) -> Experiment:
@@ -99,8 +102,8 @@ def trial(dataset: str, method: str, factor: float) -> Experiment:
 def trials(dataset: str) -> Iterator[Experiment]:
     """Every trial on a data set, the centres of all methods first."""
     for factor in sorted(FACTORS, key=lambda factor: abs(factor - 1)):
-        for method in CENTRES:
-            if "/" not in method and (dataset, method) != ("celeba", "vae_bernoulli"):
+        for method in METHODS:
+            if setting(dataset, method).centre and (dataset, method) != ("celeba", "vae_bernoulli"):
                 yield trial(dataset, method, factor)
 
 

@@ -14,6 +14,7 @@ import torch
 from matplotlib.patheffects import withStroke
 from torch import Tensor
 
+from ..data import DATASETS
 from ..gaussian import small_sample_bias, total_moments
 from ..methods import METHODS
 from .tables import METRICS, contests, name_of
@@ -301,7 +302,7 @@ def posterior(runs: Sequence[Run], classes: Sequence[str] | None = None) -> Figu
 
     Args:
         runs: two or three.
-        classes: names of the ten classes, to colour and label the codes by.
+        classes: names of the classes, to colour and label the codes by.
     """
     figure, axes = plt.subplots(
         2,
@@ -401,7 +402,8 @@ def overview(run: Run) -> Figure:
     _image(axes[0], originals(run)[: 4 * side, : 4 * side], "images $x$")
     _image(axes[2], new[: 4 * side, : 4 * side], "new: $G(z)$")
     codes, mean, covariance = _codes(run)
-    _scatter(axes[1], codes[:, :2], run.codes()["label"].numpy(), [""] * 10)
+    unnamed = [""] * len(DATASETS[run.experiment.dataset].classes) or None
+    _scatter(axes[1], codes[:, :2], run.codes()["label"].numpy(), unnamed)
     _compare(axes[1], mean[:2], covariance[:2, :2])
     axes[1].set(title="codes $z$", aspect="equal", xlim=(-2.9, 2.9), ylim=(-2.9, 2.9), xticks=[], yticks=[])
     axes[1].grid(False)
@@ -437,7 +439,7 @@ def _scatter(axis: Axes, codes: np.ndarray, labels: np.ndarray, classes: Sequenc
     if classes is None:
         axis.scatter(*codes.T, color=COLOURS["sky"], **dots)
         return
-    axis.scatter(*codes.T, color=np.array(CLASS_COLOURS)[labels], **dots)
+    axis.scatter(*codes.T, color=np.array(CLASS_COLOURS)[labels % len(CLASS_COLOURS)], **dots)
     for label, name in enumerate(classes):
         own = codes[labels == label]
         halo = [withStroke(linewidth=2.5, foreground="white")]
@@ -450,7 +452,7 @@ def _scatter(axis: Axes, codes: np.ndarray, labels: np.ndarray, classes: Sequenc
             size=9,
             weight="bold",
             path_effects=halo,
-            color=CLASS_COLOURS[label],
+            color=CLASS_COLOURS[label % len(CLASS_COLOURS)],
         )
 
 

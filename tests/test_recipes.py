@@ -1,0 +1,104 @@
+"""A data set and a method, added as CONTRIBUTING.md says: a row and a class, and nothing else."""
+
+from __future__ import annotations
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import pytest
+import torch
+from conftest import stand_in
+
+from wwae_lib import data, experiments, reproduce, runs, selection
+from wwae_lib.__main__ import main
+from wwae_lib.book import figures, tables
+from wwae_lib.methods import METHODS, AutoEncoder
+
+SIZES = {"train": 300, "valid": 100, "test": 120}
+
+
+def load_stripes(root, split: str) -> data.Images:
+    """Horizontal or vertical stripes of random phase, drawn and not read."""
+    count, generator = SIZES[split], torch.Generator().manual_seed(len(split))
+    labels = torch.arange(count) % 2
+    phase = torch.randint(6, (count, 1, 1), generator=generator)
+    rows = ((torch.arange(28).view(1, 28, 1) + phase) % 6 < 3).expand(-1, -1, 28)
+    pixels = torch.where(labels.view(-1, 1, 1) == 1, rows, rows.mT)[:, None] * 255
+    return data.Images(pixels.to(torch.uint8), labels, "stripes", split, "drawn")
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    """The row and the class, which are taken away again."""
+    row = data.Dataset(
+        title="Stripes",
+        shape=(1, 28, 28),
+        sizes=SIZES,
+        load=load_stripes,
+        licence="none needed",
+        classes=("horizontal", "vertical"),
+    )
+    monkeypatch.setitem(data.DATASETS, "stripes", row)
+    monkeypatch.setitem(METHODS, "norm", None)  # so that it is taken away
+    del METHODS["norm"]
+
+    class NormAE(AutoEncoder):
+        """The squared error and the mean squared norm of the codes."""
+
+        name, title, line = "norm", "Norm-AE", ("grey", ":")
+        defaults = {"penalty_weight": 0.5}  # noqa: RUF012
+
+        def penalty(self, mean, log_variance, codes):
+            return codes.square().sum(1).mean()
+
+    return NormAE
+
+
+@mpl.rc_context()
+def test_they_are_fetched_trained_measured_shown_and_tried(toy, tmp_path, monkeypatch, capsys):
+    stand_in(monkeypatch)
+    assert main(["data", "stripes"]) == 0
+    said = capsys.readouterr().out
+    assert "stripes test: 120 images" in said and "stripes terms: none needed" in said
+    tiny = ["--network", "tiny", "--latent", "2", "--epochs", "1", "--batch-size", "50"]
+    for method in ("norm", "wwae"):
+        assert main(["train", "stripes", "--method", method, *tiny, "--accelerator", "cpu"]) == 0
+        assert main(["evaluate", f"stripes/{method}/seed-0", "--protocol", "brief"]) == 0
+    found = [runs.load(f"stripes/{method}/seed-0") for method in ("norm", "wwae")]
+    ours = found[0]
+    assert ours.experiment.penalty_weight == 0.5 and {"fid", "linear_accuracy"} <= ours.metrics.keys()
+
+    (contest,) = tables.contests(found)
+    assert contest.title.startswith("Stripes")
+    for text in (tables.table(found), tables.comparisons(found), tables.across(found, "fid")):
+        assert "Norm-AE" in text and "WWAE" in text
+    assert "Stripes" in tables.across(found, "fid") and "Stripes" in tables.compute(found)
+    assert tables.places(found, "fid", "norm") and tables.chosen(found, "latent", "norm")
+    figures.use_style()
+    drawn = [figures.standing(found, "fid"), figures.training_curves(found), figures.samples(found)]
+    drawn += [figures.posterior(found, data.DATASETS["stripes"].classes)]
+    drawn += [figures.overview(ours)]
+    assert "Norm-AE" in [label.get_text() for label in drawn[0].axes[0].get_yticklabels()]
+    plt.close("all")
+
+    tried = [one for one in selection.trials("stripes") if one.method == "norm"]
+    assert sorted(one.penalty_weight for one in tried) == [0.05, 0.15, 0.5, 1.5, 5]
+
+
+def test_the_whole_matrix_takes_them(toy, tmp_path):
+    chosen = [experiments.experiment("stripes", "norm", network="tiny", latent=2, epochs=1, batch_size=50)]
+    profile = reproduce.Profile(tuple(chosen), sets=())
+    reproduce._train_and_measure(chosen[0], profile, tmp_path, "cpu")
+    assert reproduce.state(chosen[0], tmp_path, profile).name == "finished"
+    view = reproduce._View(profile, chosen, tmp_path, 0, False)
+    assert view.bar.total == view.bar.n == pytest.approx(300 / 60_000)
+
+
+def test_a_method_that_is_there_already_is_an_error(toy):
+    with pytest.raises(ValueError, match="two methods are called 'norm'"):
+        type("Again", (AutoEncoder,), {"name": "norm"})
+
+
+def test_a_part_of_a_method_without_a_name_is_no_method(toy):
+    before = list(METHODS)
+    type("Variant", (toy,), {})
+    assert list(METHODS) == before
