@@ -91,7 +91,7 @@ def train(folder: Path, fabric) -> None:
 def interrupt(folder: Path, fabric) -> None:
     """A training of three epochs, stopped in every process as its second begins."""
     images = first_of_each_class(data.embedded_digits("train"), 40)
-    seed, begun = training._seed, []
+    seed, begun = training.reseed, []
 
     def stopping(*entropy):
         seed(*entropy)
@@ -99,13 +99,13 @@ def interrupt(folder: Path, fabric) -> None:
         if len(begun) == 3:  # the weights, the first epoch, the second
             raise KeyboardInterrupt
 
-    training._seed = stopping
+    training.reseed = stopping
     try:
         training.train(small(epochs=3), images, images, results=folder, fabric=fabric, progress=False)
     except KeyboardInterrupt:
         pass
     finally:
-        training._seed = seed
+        training.reseed = seed
     fabric.barrier()
 
 

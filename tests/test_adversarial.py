@@ -447,7 +447,7 @@ def test_training_sees_pixels_as_they_are(digits, monkeypatch):
         methods.WWAE, "loss", lambda self, images, p: (seen.append(images), loss(self, images, p))[1]
     )
     fabric = training.choose_fabric("cpu", "bf16-mixed")
-    training.fit(small(epochs=1), digits, fabric=fabric, progress=False)
+    training.fit_experiment(small(epochs=1), digits, fabric=fabric, progress=False)
     assert all(images.dtype == torch.float32 for images in seen)
     pixels = torch.cat(seen).mul(255)
     assert (pixels - pixels.round()).abs().max() < 1e-4 and len(pixels.round().unique()) > 200
@@ -466,7 +466,7 @@ def test_the_term_of_the_player_that_broke_is_named(digits, monkeypatch):
     for name in ("gan", "wae_gan"):
         calls.clear()
         with pytest.raises(training.TrainingDiverged, match="epoch 1, step 3: fooled stopped being finite"):
-            training.fit(small(name), digits, fabric=fabric, progress=False)
+            training.fit_experiment(small(name), digits, fabric=fabric, progress=False)
 
 
 # ---------------------------------------------------------------- networks with batch normalisation

@@ -79,7 +79,7 @@ def test_what_is_timed_is_training_itself(benchmark, method):
     images = benchmark.pixels("mnist", 48)
     timed = benchmark.Stopwatch(accelerator="cpu", precision="32-true", devices=1)
     found = [
-        training.fit(chosen, images, fabric=fabric, progress=False)[0].state_dict()
+        training.fit_experiment(chosen, images, fabric=fabric, progress=False)[0].state_dict()
         for fabric in (timed, training.choose_fabric("cpu", "32-true"))
     ]
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[1])

@@ -75,7 +75,7 @@ def test_two_processes_measure_what_one_does(folder, digits, test_digits, tmp_pa
 def test_batches_that_cannot_be_dealt_out(digits, monkeypatch):
     monkeypatch.setattr(processes, "count", lambda: 3)
     with pytest.raises(ValueError, match="a batch of 64 cannot be shared equally by 3 processes"):
-        training.fit(small(), digits, fabric=cpu_fabric(), progress=False)
+        training.fit_experiment(small(), digits, fabric=cpu_fabric(), progress=False)
     with pytest.raises(ValueError, match="4 rows cannot be dealt out equally to 3"):
         processes.share(torch.zeros(4))
 

@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from wwae_lib.data import DATASETS
-from wwae_lib.networks import NETWORKS, Decoder, Encoder, Size, _TransposedConv2d
+from wwae_lib.networks import NETWORKS, Decoder, Encoder, Size, _TransposedConv2d, size_of
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
@@ -153,3 +153,19 @@ def test_images_that_cannot_be_halved(shape):
     for network in (Encoder, Decoder):
         with pytest.raises(ValueError, match=f"{shape[1]} x {shape[2]} pixels cannot be halved 2 times"):
             network(shape, Size((8, 16), 32, 32), 3)
+
+
+@pytest.mark.parametrize("side", [28, 32, 64])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_network_has_a_size_for_the_sides_that_own_images_take(channels, side):
+    shape = (channels, side, side)
+    for network in NETWORKS:
+        size = size_of(network, shape)
+        assert Decoder(shape, size, 2).eval()(torch.zeros(2, 2)).shape == (2, *shape)
+
+
+def test_a_side_or_network_that_is_not_known_is_named():
+    with pytest.raises(ValueError, match="'compact' has no size for 30 x 30"):
+        size_of("compact", (1, 30, 30))
+    with pytest.raises(ValueError, match="'huge' has no size"):
+        size_of("huge", (1, 28, 28))

@@ -80,3 +80,4 @@ def test_the_examples_of_readme_run(monkeypatch):
         exec(example, shown)
     assert shown["digits"].shape == (100, 1, 28, 28) and 0.05 < shown["digits"].mean() < 0.3
     assert shown["samples"].shape == (5000, 20)
+    assert shown["invented"].shape == (16, 1, 28, 28) and not shown["method"].training

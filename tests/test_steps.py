@@ -38,7 +38,7 @@ def replayed(monkeypatch):
 
 def result(experiment, images, fabric=None):
     fabric = fabric or cpu_fabric()
-    method, history, _ = training.fit(experiment, images, fabric=fabric, progress=False)
+    method, history, _ = training.fit_experiment(experiment, images, fabric=fabric, progress=False)
     return method.state_dict(), without_seconds(history)
 
 
@@ -75,7 +75,7 @@ def test_two_steps_differ_in_nothing_but_data(experiment, digits, monkeypatch):
         noted.setdefault(players, []).append(tape.signature())
 
     monkeypatch.setattr(Steps, "_take", noting)
-    training.fit(experiment, digits, fabric=cpu_fabric(), progress=False)
+    training.fit_experiment(experiment, digits, fabric=cpu_fabric(), progress=False)
     for _, one, *others in noted.values():  # the first sets the moments and the log up
         assert one and others and all(other == one for other in others)
 

@@ -19,10 +19,11 @@ import pytest
 import torch
 from conftest import cpu_fabric, first_of_each_class, small
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from wwae_lib import data, evaluation, experiments, methods, runs, training
 from wwae_lib.experiments import Experiment
-from wwae_lib.methods import METHODS
+from wwae_lib.methods import METHODS, WWAE
 from wwae_lib.penalties import ESTIMATORS
 from wwae_lib.training import TrainingDiverged
 
@@ -81,14 +82,14 @@ def by_hand(experiment: Experiment, images: data.Images) -> tuple[dict[str, torc
     players, betas = PLAYERS.get(experiment.method, ({"model": (1, 1)}, (0.9, 0.999)))
     history = []
     with torch.random.fork_rng([]):
-        training._seed(experiment.seed)
+        training.reseed(experiment.seed)
         method = experiments.build(experiment).to(memory_format=torch.channels_last)
         adams = {
             player: torch.optim.Adam(method.weights(player), betas=betas, fused=True) for player in players
         }
         steps, size = len(images) // experiment.batch_size, experiment.batch_size
         for epoch in range(experiment.epochs):
-            training._seed(experiment.seed, epoch + 1)
+            training.reseed(experiment.seed, epoch + 1)
             order, terms = torch.randperm(len(images)), {}
             for step in range(steps):
                 progress = (epoch + step / steps) / experiment.epochs
@@ -114,16 +115,78 @@ def by_hand(experiment: Experiment, images: data.Images) -> tuple[dict[str, torc
 def test_the_loop_is_adam_with_a_cosine_on_shuffled_batches(method, digits, fabric):
     """Bit for bit."""
     experiment = small(method, epochs=2)
-    fitted, history, _ = training.fit(experiment, digits, fabric=fabric, progress=False)
+    fitted, history, _ = training.fit_experiment(experiment, digits, fabric=fabric, progress=False)
     expected, lines = by_hand(experiment, digits)
     assert_same_weights(weights_of(fitted), expected)
     assert without_seconds(history) == lines
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_fit_trains_a_method_as_its_experiment_does(name, digits, fabric):
+    """Bit for bit, on Images as on their pixels, in place."""
+    experiment = small(name, epochs=2)
+    expected, lines, _ = training.fit_experiment(experiment, digits, fabric=fabric, progress=False)
+    with torch.random.fork_rng([]):
+        training.reseed(experiment.seed)
+        method = experiments.build(experiment)
+    how = {key: getattr(experiment, key) for key in ("epochs", "batch_size", "learning_rate", "seed")}
+    history = training.fit(method, digits.pixels, **how, fabric=fabric, progress=False)
+    assert_same_weights(weights_of(method), weights_of(expected))
+    assert without_seconds(history) == without_seconds(lines) and not method.training
+
+
+class Lines(WWAE):
+    """A WWAE of points on lines: no images, networks of one's own."""
+
+    def __init__(self):
+        super().__init__(Halves(), nn.Linear(2, 5), 2, 1.0)
+
+
+class Halves(nn.Linear):
+    def __init__(self):
+        super().__init__(5, 4)
+
+    def forward(self, points):
+        return super().forward(points).chunk(2, dim=1)
+
+
+def test_fit_takes_networks_and_numbers_of_ones_own(fabric):
+    torch.manual_seed(0)
+    points, method = torch.rand(200, 5), Lines()
+    history = training.fit(
+        method, points, epochs=3, batch_size=20, learning_rate=0.01, fabric=fabric, progress=False
+    )
+    assert history[-1]["reconstruction"] < history[0]["reconstruction"]
+    assert method.sample(3).shape == (3, 5) and not method.sample(3).requires_grad
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"images": torch.zeros(9, 5)}, "a batch of 20 is larger than the 9 images"),
+        ({"images": torch.zeros(99, 5, dtype=torch.int64)}, "uint8 or finite numbers"),
+        ({"images": torch.full((99, 5), torch.nan)}, "uint8 or finite numbers"),
+        ({"epochs": 0}, "epochs is 0; it must be at least 1"),
+        ({"batch_size": 0}, "batch_size is 0; it must be at least 1"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0; it must be positive"),
+        ({"seed": -1}, "seed is -1; it must be at least 0"),
+    ],
+)
+def test_fit_refuses_what_cannot_be_trained_on(changes, said, fabric):
+    how = {"images": torch.zeros(99, 5), "batch_size": 20, "progress": False} | changes
+    with pytest.raises(ValueError, match=said):
+        training.fit(Lines(), fabric=fabric, **how)
+
+
+def test_fit_refuses_test_images(test_digits, fabric):
+    with pytest.raises(ValueError, match="test images never train"):
+        training.fit(WWAE.for_images((1, 28, 28), "tiny"), test_digits, fabric=fabric)
+
+
 @pytest.mark.parametrize("method", ["vae", *ESTIMATORS])
 def test_every_method_learns(method, digits, fabric):
     chosen = small("vae") if method == "vae" else small(estimator=method)
-    _, history, seconds = training.fit(
+    _, history, seconds = training.fit_experiment(
         dataclasses.replace(chosen, epochs=4, learning_rate=5e-3), digits, fabric=fabric, progress=False
     )
     assert history[-1]["loss"] < 0.9 * history[0]["loss"]
@@ -142,7 +205,7 @@ def test_the_seed_decides_and_nothing_else(digits, fabric):
     def fitted(seed, outer):
         torch.manual_seed(outer)
         chosen = small(seed=seed, epochs=1)
-        return weights_of(training.fit(chosen, digits, fabric=fabric, progress=False)[0])
+        return weights_of(training.fit_experiment(chosen, digits, fabric=fabric, progress=False)[0])
 
     assert_same_weights(fitted(0, 1), fitted(0, 2))
     assert not torch.equal(fitted(0, 1)["encoder.layers.0.weight"], fitted(1, 1)["encoder.layers.0.weight"])
@@ -159,12 +222,12 @@ def test_training_leaves_the_callers_generators_alone(train):
 
 def test_fit_alone_writes_nothing(digits, fabric, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    training.fit(small(epochs=1), digits, fabric=fabric, progress=False)
+    training.fit_experiment(small(epochs=1), digits, fabric=fabric, progress=False)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_progress_bar_shows_images_and_loss(digits, fabric, capsys):
-    training.fit(small(epochs=1), digits, fabric=fabric, progress=True)
+    training.fit_experiment(small(epochs=1), digits, fabric=fabric, progress=True)
     said = capsys.readouterr().err
     assert "mnist/wwae/seed-0" in said and "loss=" in said and "img/s" in said and "384/384" in said
 
@@ -179,8 +242,8 @@ def test_precision_is_bf16_where_the_hardware_has_it(monkeypatch):
 def test_bf16_training_stays_near_float32(digits, fabric):
     """Half the digits of the networks' products, none of the penalty's."""
     bf16 = training.choose_fabric("cpu", "bf16-mixed")
-    plain = training.fit(small(), digits, fabric=fabric, progress=False)[1][-1]
-    mixed = training.fit(small(), digits, fabric=bf16, progress=False)[1][-1]
+    plain = training.fit_experiment(small(), digits, fabric=fabric, progress=False)[1][-1]
+    mixed = training.fit_experiment(small(), digits, fabric=bf16, progress=False)[1][-1]
     for term in ("reconstruction", "penalty"):
         assert mixed[term] == pytest.approx(plain[term], rel=0.03) and mixed[term] != plain[term]
 

@@ -4,9 +4,9 @@
 
 What is compared takes turns, in another random order each round, so that whatever else the machine does slows
 all alike; every figure is a median with its quartiles over the rounds. Training is that of
-``wwae_lib.training.fit``, its loop untouched: a step is a batch. Pixels are drawn at random, for they decide
-no time. pythae and what it needs are installed for this alone, into .cache/peers; without a network, or with
---without-peers, its row is left out and the record says so. Stop everything else before.
+``wwae_lib.training.fit_experiment``, its loop untouched: a step is a batch. Pixels are drawn at random, for
+they decide no time. pythae and what it needs are installed for this alone, into .cache/peers; without a
+network, or with --without-peers, its row is left out and the record says so. Stop everything else before.
 """
 
 import argparse
@@ -137,7 +137,7 @@ def _rounds(effort: Effort, seconds: float) -> int:
 def steps_of(experiment: experiments.Experiment, fabric: Stopwatch, steps: int) -> list[float]:
     """Seconds of some steps of training, after some that warm up."""
     images = pixels(experiment.dataset, (WARM + steps + 1) * experiment.batch_size)
-    training.fit(experiment, images, fabric=fabric, progress=False)
+    training.fit_experiment(experiment, images, fabric=fabric, progress=False)
     return fabric.durations()[WARM:]
 
 
@@ -315,7 +315,7 @@ def beside_peers(fabric: Stopwatch, effort: Effort, peers: bool) -> tuple[list[d
     full = Stopwatch(accelerator=device.type, precision="32-true", devices=1)
 
     def ours(fabric: Stopwatch) -> float:
-        training.fit(chosen, images, fabric=fabric, progress=False)
+        training.fit_experiment(chosen, images, fabric=fabric, progress=False)
         return sum(fabric.durations()[-effort.batches + 1 :]) / (effort.batches - 1)
 
     tasks = {

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .methods import WWAE as WWAE
     from .networks import Decoder as Decoder
     from .networks import Encoder as Encoder
+    from .training import fit as fit
     from .training import train as train
 
 __version__ = "0.1.0"
@@ -37,6 +38,7 @@ _HOMES = {
     "WWAE": "methods",
     "experiment": "experiments",
     "fid": "evaluation",
+    "fit": "training",
     "load": "evaluation.load_method",
     "moments": "gaussian",
     "train": "training",

@@ -145,6 +145,7 @@ class Method(nn.Module):
         """Codes ``(n, latent)`` to images in [0, 1]."""
         raise NotImplementedError
 
+    @torch.no_grad()
     def sample(self, n: int, seed: int = 0) -> Tensor:
         """`n` images in [0, 1] decoded from the prior; the same codes on every device."""
         codes = torch.randn(n, self.latent, generator=torch.Generator().manual_seed(seed))

@@ -46,10 +46,11 @@ def size_of(network: str, shape: Shape) -> Size:
     Raises:
         ValueError: there is no such network, or it has no size for such images.
     """
-    sizes = NETWORKS.get(network, {})
-    if shape[-1] not in sizes:
-        raise ValueError(f"network {network!r} has no size for {shape[-1]} x {shape[-1]} images")
-    return sizes[shape[-1]]
+    sizes, side = NETWORKS.get(network, {}), shape[-1]
+    like = 28 if side == 32 else side  # two halvings lead to 8 x 8 in place of 7 x 7
+    if like not in sizes:
+        raise ValueError(f"network {network!r} has no size for {side} x {side} images")
+    return sizes[like]
 
 
 class Encoder(nn.Module):

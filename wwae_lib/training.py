@@ -25,6 +25,7 @@ import time
 import warnings
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,17 @@ from .steps import Lane, NotFinite, Steps, can_capture, in_turns, rate_dtype
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["TrainingDiverged", "choose_fabric", "environment", "fit", "fit_together", "train"]
+__all__ = [
+    "Plan",
+    "TrainingDiverged",
+    "choose_fabric",
+    "environment",
+    "fit",
+    "fit_experiment",
+    "fit_together",
+    "reseed",
+    "train",
+]
 
 # A run's record says which precision was used; Fabric need not say it on stderr as well.
 logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
@@ -140,7 +151,9 @@ def train(
         finished = _finished(path, experiment, images)
         if resume:
             return finished
-    method, history, seconds = fit(experiment, images, draft=draft, fabric=fabric, progress=progress)
+    method, history, seconds = fit_experiment(
+        experiment, images, draft=draft, fabric=fabric, progress=progress
+    )
     if fabric.is_global_zero:
         about = {
             "environment": _trained_in(draft, fabric) | {"train_seconds": round(seconds, 1)},
@@ -180,13 +193,17 @@ def _check_images(experiment: Experiment, images: Images) -> None:
         expected := (experiment.dataset, *DATASETS[experiment.dataset].shape)
     ):
         raise ValueError(f"the experiment is about {expected}, the images are {found}")
-    if images.split == "test":
-        raise ValueError("test images never train: use the split 'train'")
+    _check_split(images)
     if len(images) < experiment.batch_size:
         raise ValueError(
             f"a batch of {experiment.batch_size} is larger than the {len(images)} images; "
             "choose a smaller batch_size"
         )
+
+
+def _check_split(images: Images) -> None:
+    if images.split == "test":
+        raise ValueError("test images never train: use the split 'train'")
 
 
 def _finished(path: Path, experiment: Experiment, images: Images) -> runs.Run:
@@ -213,10 +230,77 @@ def _about(images: Images) -> dict[str, Any]:
     return {"split": images.split, "images": len(images), "sha256": images.sha256()}
 
 
-Fitted = tuple[Method, list[dict[str, float]], float]  # what :func:`fit` returns
-
-
 def fit(
+    method: Method,
+    images: Images | Tensor,
+    *,
+    epochs: int = 10,
+    batch_size: int = 128,
+    learning_rate: float = 1e-3,
+    seed: int = 0,
+    fabric: Fabric | None = None,
+    capture: bool = True,
+    progress: bool = True,
+) -> list[dict[str, float]]:
+    """Train a method on images, in place: Adam, its rate falling to 0 along a cosine, on shuffled batches.
+
+    Method and images may be your own. Nothing is written; :func:`train` keeps a record.
+
+    Args:
+        method: trained where it is; afterwards it is on the fabric's device, in evaluation mode.
+        images: ``(n, ...)``, uint8 or numbers in [0, 1]; of numbers, mixed precision keeps eight bits or so.
+        epochs: passes over the images; a last, smaller batch of each is left out.
+        batch_size: images a step, those of all processes together.
+        learning_rate: at the start.
+        seed: decides the order of the images and the noise.
+        fabric: device and precision; default :func:`choose_fabric`.
+        capture: on a CUDA device, record steps as graphs and replay them (:mod:`wwae_lib.steps`).
+        progress: show a progress bar.
+
+    Returns:
+        One dictionary an epoch: epoch, learning rate, mean of each term of the loss, seconds.
+
+    Raises:
+        TrainingDiverged: a term of the loss became NaN or infinite.
+        ValueError: the images are fewer than a batch, neither uint8 nor finite numbers, or test images.
+    """
+    pixels = images.pixels if isinstance(images, Images) else images
+    if isinstance(images, Images):
+        _check_split(images)
+    if pixels.dtype != torch.uint8 and not (pixels.is_floating_point() and pixels.isfinite().all()):
+        raise ValueError(f"images are uint8 or finite numbers in [0, 1]; got {pixels.dtype}, or not finite")
+    plan = Plan(type(method).__name__, seed, epochs, batch_size, learning_rate)
+    fabric = fabric or choose_fabric()
+    loop = _loop(method, pixels, plan, _Checkpoints(None, {}, fabric, 1), fabric, capture, progress)
+    return _only(in_turns([(plan, loop)], [Lane(fabric.device)]))[1]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a method is trained, of which an :class:`~wwae_lib.experiments.Experiment` says the same and more.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+
+    name: str
+    seed: int
+    epochs: int
+    batch_size: int
+    learning_rate: float
+
+    def __post_init__(self) -> None:
+        for name, least in (("seed", 0), ("epochs", 1), ("batch_size", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate is {self.learning_rate}; it must be positive and finite")
+
+
+Fitted = tuple[Method, list[dict[str, float]], float]  # what :func:`fit_experiment` returns
+
+
+def fit_experiment(
     experiment: Experiment,
     images: Images,
     *,
@@ -225,10 +309,11 @@ def fit(
     capture: bool = True,
     progress: bool = True,
 ) -> Fitted:
-    """The loop alone: nothing is written unless a draft is given, which is resumed if it has a checkpoint.
+    """An experiment's method, built and trained: nothing is written unless a draft is given.
 
     Args:
-        capture: on a CUDA device, record steps as graphs and replay them (:mod:`wwae_lib.steps`).
+        draft: where checkpoints are kept; if there is one, training goes on from it.
+        fabric, capture, progress: as :func:`fit`.
 
     Returns:
         The trained method, one dictionary an epoch, and the seconds spent (earlier sittings included).
@@ -236,7 +321,12 @@ def fit(
     Raises: as :func:`train`.
     """
     trainings = [(experiment, images, draft)]
-    ((_, outcome),) = fit_together(trainings, at_once=1, fabric=fabric, capture=capture, progress=progress)
+    return _only(fit_together(trainings, at_once=1, fabric=fabric, capture=capture, progress=progress))
+
+
+def _only(outcomes: Iterator[tuple[Any, Any]]) -> Any:
+    """What the only one of some trainings returned, or raised."""
+    ((_, outcome),) = outcomes
     if isinstance(outcome, Exception):
         raise outcome
     return outcome
@@ -252,27 +342,28 @@ def fit_together(
 ) -> Iterator[tuple[Experiment, Fitted | Exception]]:
     """The loops of several trainings in turns on one device: what one leaves idle of a GPU, the others use.
 
-    Each computes what :func:`fit` would alone, from random numbers of its own. The seconds that it reports
-    are those that passed, the others' share included.
+    Each computes what :func:`fit_experiment` would alone, from random numbers of its own. The seconds that it
+    reports are those that passed, the others' share included.
 
     Args:
-        trainings: each as the arguments of :func:`fit`; the next one is asked for when there is room for it.
+        trainings: each as the arguments of :func:`fit_experiment`; the next one is asked for when there is
+            room for it.
         at_once: how many take turns.
         fabric, capture, progress: as :func:`fit`.
 
     Yields:
-        An experiment and what :func:`fit` returns, or the exception that it raises, as they end.
+        An experiment and what :func:`fit_experiment` returns, or the exception that it raises, as they end.
     """
     fabric = fabric or choose_fabric()
     lanes = [Lane(fabric.device) for _ in range(at_once)]
     works = (
-        (experiment, _loop(experiment, images, draft, fabric, at_once, capture, progress))
+        (experiment, _build_and_loop(experiment, images, draft, fabric, at_once, capture, progress))
         for experiment, images, draft in trainings
     )
     return in_turns(works, lanes)
 
 
-def _loop(
+def _build_and_loop(
     experiment: Experiment,
     images: Images,
     draft: runs.Draft | None,
@@ -281,45 +372,58 @@ def _loop(
     capture: bool,
     progress: bool,
 ) -> Generator[None, None, Fitted]:
-    """The loop, which yields before it waits for the device, so that others may queue their work."""
     _check_images(experiment, images)
-    size, count = experiment.batch_size, len(images)
+    reseed(experiment.seed)
+    identity = {"experiment": experiment.as_dict(), "images": images.sha256()} if draft else {}
+    checkpoints = _Checkpoints(draft, identity, fabric, at_once)
+    return (
+        yield from _loop(build(experiment), images.pixels, experiment, checkpoints, fabric, capture, progress)
+    )
+
+
+def _loop(
+    method: Method,
+    pixels: Tensor,
+    plan: Plan | Experiment,
+    checkpoints: _Checkpoints,
+    fabric: Fabric,
+    capture: bool,
+    progress: bool,
+) -> Generator[None, None, Fitted]:
+    """The loop, which yields before it waits for the device, so that others may queue their work."""
+    size, count = plan.batch_size, len(pixels)
+    if count < size:
+        raise ValueError(f"a batch of {size} is larger than the {count} images; choose a smaller batch_size")
     per_epoch = count // size  # a last, smaller batch is left out: its moments would be noisier than the rest
     if size % processes.count():
         raise ValueError(f"a batch of {size} cannot be shared equally by {processes.count()} processes")
 
-    _seed(experiment.seed)
-    method = build(experiment)
     # to its device and layout before there is an optimiser, whose restored moments follow the weights
     method = method.to(fabric.device, memory_format=torch.channels_last)
     capture = capture and can_capture(fabric.device, method)
-    optimizers = {player: _adam(method, player, experiment.learning_rate) for player in method.players}
-    done, history = 0, []
-    identity = {"experiment": experiment.as_dict(), "images": images.sha256()} if draft else {}
-    if draft and draft.checkpoint.exists():
-        done, history = _restore(draft, method, optimizers, identity)
+    optimizers = {player: _adam(method, player, plan.learning_rate) for player in method.players}
+    done, history = checkpoints.restore(method, optimizers)
     fabric.barrier()  # before the first process may write over what the others read
     method = processes.normalise_whole_batch(method, fabric.device)
     method, *wrapped = fabric.setup(method, *optimizers.values())
     optimizers = dict(zip(optimizers, wrapped, strict=True))
-    pixels = images.pixels.to(fabric.device)
+    pixels = pixels.to(fabric.device)
 
     bar = tqdm(
-        total=experiment.epochs * per_epoch * size,
+        total=plan.epochs * per_epoch * size,
         initial=done * per_epoch * size,
-        desc=experiment.name,
+        desc=plan.name,
         unit="img",
         unit_scale=True,
         disable=not progress or not fabric.is_global_zero,
     )
-    checkpoints = _Checkpoints(draft, done, fabric, at_once)
     method.train()
     with bar, closing(Steps(fabric, method, optimizers, pixels, size, per_epoch, capture)) as steps:
-        for epoch in range(done + 1, experiment.epochs + 1):
+        for epoch in range(done + 1, plan.epochs + 1):
             start = time.perf_counter()
-            _seed(experiment.seed, epoch)
-            shares = ((epoch - 1 + step / per_epoch) / experiment.epochs for step in range(per_epoch))
-            rates = [cosine(experiment, share) for share in shares]
+            reseed(plan.seed, epoch)
+            shares = ((epoch - 1 + step / per_epoch) / plan.epochs for step in range(per_epoch))
+            rates = [cosine(plan.learning_rate, share) for share in shares]
             steps.begin(torch.randperm(count)[: per_epoch * size], rates)
             for step in range(per_epoch):
                 steps.take(method.module.turns((epoch - 1) * per_epoch + step))
@@ -337,9 +441,8 @@ def _loop(
             # A loss can be finite and its gradient not: such weights must not replace good ones.
             if not torch.stack([weight.isfinite().all() for weight in method.parameters()]).all():
                 raise checkpoints.diverged(f"epoch {epoch}: the weights")
-            if checkpoints.due(last=epoch == experiment.epochs):
-                state = {"format": runs.FORMAT, "epoch": epoch, "history": history, **identity}
-                checkpoints.save(_tensors(method.module, optimizers), state)
+            if checkpoints.due(last=epoch == plan.epochs):
+                checkpoints.save(epoch, history, method.module, optimizers)
     return method.module.eval(), history, sum(line["seconds"] for line in history)
 
 
@@ -356,9 +459,9 @@ def _adam(method: Method, player: str, rate: float) -> torch.optim.Adam:
     )
 
 
-def cosine(experiment: Experiment, progress: float) -> float:
+def cosine(rate: float, progress: float) -> float:
     """Learning rate after a share ``progress`` in [0, 1] of training: from the full rate to 0."""
-    return experiment.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+    return rate * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 class _Checkpoints:
@@ -368,11 +471,18 @@ class _Checkpoints:
     checkpoints together, the last one included, are to take no more than a share of the time.
     """
 
-    def __init__(self, draft: runs.Draft | None, done: int, fabric: Fabric, at_once: int):
-        self.draft, self.epoch, self.fabric = draft, done, fabric
+    def __init__(self, draft: runs.Draft | None, identity: dict[str, Any], fabric: Fabric, at_once: int):
+        self.draft, self.identity, self.epoch, self.fabric = draft, identity, 0, fabric
         self.environment = environment(fabric, at_once) if draft else {}  # its commit is the one that trains
         self.share = math.inf if fabric.device.type == "cpu" else SAVING / at_once
         self.began, self.spent, self.cost = time.perf_counter(), 0.0, 0.0
+
+    def restore(self, method: Method, optimizers: dict[str, torch.optim.Optimizer]) -> tuple[int, list]:
+        """Load the last checkpoint, if there is one; the epochs done and their history."""
+        history: list[dict[str, float]] = []
+        if self.draft and self.draft.checkpoint.exists():
+            self.epoch, history = _restore(self.draft, method, optimizers, self.identity)
+        return self.epoch, history
 
     def due(self, last: bool) -> bool:
         """Whether to save now; always after the last epoch."""
@@ -381,10 +491,11 @@ class _Checkpoints:
         # what was spent, this one, and the last one
         return last or self.spent + 2 * self.cost <= self.share * (time.perf_counter() - self.began)
 
-    def save(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+    def save(self, epoch: int, history: list, method: Method, optimizers: dict[str, Any]) -> None:
         start = time.perf_counter()
-        self.draft.save_checkpoint(tensors, state | {"environment": self.environment})
-        self.epoch, self.cost = state["epoch"], time.perf_counter() - start
+        state = {"format": runs.FORMAT, "epoch": epoch, "history": history, **self.identity}
+        self.draft.save_checkpoint(_tensors(method, optimizers), state | {"environment": self.environment})
+        self.epoch, self.cost = epoch, time.perf_counter() - start
         self.spent += self.cost
 
     def diverged(self, what: str) -> TrainingDiverged:
@@ -398,7 +509,7 @@ class _Checkpoints:
         )
 
 
-def _seed(*entropy: int) -> None:
+def reseed(*entropy: int) -> None:
     """Seed torch from a few integers, well mixed: (0, 1) and (1, 0) share nothing."""
     torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]))
 
