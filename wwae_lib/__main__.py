@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import functools
 import math
 import os
 import signal
@@ -24,6 +25,7 @@ examples:
   .venv/bin/torchrun --nproc-per-node 2 -m wwae_lib train mnist
                                                      the same as one process, on two GPUs or processors
   python -m wwae_lib reproduce --profile quick       every method in minutes, on the embedded digits
+  python -m wwae_lib train --images FOLDER           on your own pictures
   python -m wwae_lib evaluate mnist/wwae/seed-0 --protocol brief
                                                      measure a recorded run as the book does, FID included
 
@@ -64,7 +66,21 @@ def parser() -> argparse.ArgumentParser:
         "--restart; --variant keeps both. Runs on the embedded digits are kept in the data folder, apart "
         "from the book's.",
     )
-    train.add_argument("dataset", choices=tuple(data.DATASETS), help="which images")
+    which = train.add_mutually_exclusive_group(required=True)
+    which.add_argument(
+        "dataset", nargs="?", choices=tuple(data.DATASETS), help="which images, unless --images names yours"
+    )
+    which.add_argument(
+        "--images", type=Path, metavar="PATH", help="a folder of your own pictures, or an .npy file of them"
+    )
+    train.add_argument(
+        "--side",
+        type=int,
+        choices=(28, 32, 64),
+        default=32,
+        help="of your own pictures: pixels that they are resized to (default: %(default)s)",
+    )
+    train.add_argument("--grey", action="store_true", help="of your own pictures: drop their colours")
     train.add_argument(
         "--method", choices=tuple(methods.METHODS), default="wwae", help="default: %(default)s"
     )
@@ -139,6 +155,9 @@ def parser() -> argparse.ArgumentParser:
         help="of one run: measure nothing, but write the made images of these sets and the real ones as PNGs "
         "into FOLDER, for another tool to compare",
     )
+    evaluate.add_argument(
+        "--images", type=Path, metavar="PATH", help="of a run on your own pictures: where they are"
+    )
     evaluate.add_argument("--redo", action="store_true", help="measure again what the record holds")
     evaluate.add_argument(
         "--accelerator", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)"
@@ -208,11 +227,8 @@ def run_train(arguments: argparse.Namespace) -> None:
     from . import training
 
     changes = {name: value for name in FIELDS if (value := getattr(arguments, name)) is not None}
-    experiment = experiments.experiment(arguments.dataset, arguments.method, **changes)
-    if arguments.embedded and arguments.dataset != "mnist":
-        raise ValueError("--embedded digits exist for mnist alone")
-    load = data.embedded_digits if arguments.embedded else lambda split: data.load(arguments.dataset, split)
-    images, test_images = load("train"), load(arguments.held_out)
+    images, test_images = _images_to_train(arguments)
+    experiment = experiments.experiment(images.dataset, arguments.method, **changes)
     if experiment.network == "tiny" and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)  # as fast for so little work, and far faster beside other work
     if first := processes.rank() == 0:
@@ -221,7 +237,7 @@ def run_train(arguments: argparse.Namespace) -> None:
         experiment,
         images,
         test_images,
-        results=arguments.results or _trials(images.source),
+        results=arguments.results or _trials(images),
         resume=arguments.resume,
         restart=arguments.restart,
         fabric=training.choose_fabric(arguments.accelerator, arguments.precision),
@@ -230,12 +246,27 @@ def run_train(arguments: argparse.Namespace) -> None:
         show(run)
 
 
-def _trials(source: str) -> Path | None:
-    """Where runs on embedded digits are kept, so that none passes for one of the book's."""
+def _images_to_train(arguments: argparse.Namespace) -> tuple[data.Images, data.Images]:
+    """The training images of the command line, and those held out."""
+    if arguments.embedded and arguments.dataset != "mnist":
+        raise ValueError("--embedded digits exist for mnist alone")
+    load = data.embedded_digits if arguments.embedded else functools.partial(data.load, arguments.dataset)
+    if arguments.images:
+        from . import own_images
+
+        load = functools.partial(own_images.load, arguments.images, side=arguments.side, grey=arguments.grey)
+    return load("train"), load(arguments.held_out)
+
+
+def _trials(images: data.Images) -> Path | None:
+    """Where runs on embedded digits and on own images are kept, so that none passes for one of the book's."""
     from . import reproduce
 
-    apart = source.startswith("embedded") and "WWAE_RESULTS" not in os.environ
-    return reproduce.results_of("quick") if apart else None
+    if "WWAE_RESULTS" in os.environ:
+        return None
+    if images.source.startswith("embedded"):
+        return reproduce.results_of("quick")
+    return data.data_root() / "own" if images.dataset in data.OWN and runs.checkout() else None
 
 
 def run_evaluate(arguments: argparse.Namespace) -> None:
@@ -247,7 +278,7 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
     device = training.choose_fabric(arguments.accelerator, "32-true").device
     for path in arguments.paths:
         run = runs.load(path)
-        images, test_images = (_images_of(run, part) for part in ("train", "test"))
+        images, test_images = (_images_of(run, part, arguments.images) for part in ("train", "test"))
         options = {"protocol": arguments.protocol, "sets": sets, "device": device}
         if arguments.dump:
             for folder in evaluation.dump(run, images, test_images, arguments.dump, **options):
@@ -258,9 +289,14 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
             show(run)
 
 
-def _images_of(run: runs.Run, part: str) -> data.Images:
-    """The images that a run recorded as its ``train`` or its ``test`` images."""
+def _images_of(run: runs.Run, part: str, own: Path | None) -> data.Images:
+    """The images that a run recorded as its ``train`` or its ``test`` images; ``own``: where own ones are."""
     split = run.record["data"][part]["split"]
+    if own:
+        from . import own_images
+
+        channels, _, side = data.about(run.experiment.dataset).shape
+        return own_images.load(own, split, side, grey=channels == 1)
     if run.record["data"]["source"].startswith("embedded"):
         return data.embedded_digits(split)
     return data.load(run.experiment.dataset, split, fall_back=False)

@@ -18,6 +18,7 @@ import csv
 import functools
 import gzip
 import hashlib
+import itertools
 import os
 import warnings
 import zlib
@@ -32,7 +33,19 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-__all__ = ["DATASETS", "DataError", "Dataset", "Images", "data_root", "embedded_digits", "load", "to_unit"]
+__all__ = [
+    "DATASETS",
+    "OWN",
+    "DataError",
+    "Dataset",
+    "Images",
+    "about",
+    "data_root",
+    "embedded_digits",
+    "load",
+    "own_name",
+    "to_unit",
+]
 
 # SHA-256 of the official files once unpacked.
 IDX_FILES = {
@@ -71,7 +84,7 @@ class Images:
     Attributes:
         pixels: uint8 ``(N, C, H, W)``.
         labels: int64 ``(N,)``: the class, or for CelebA the identity.
-        dataset: one of :data:`DATASETS`.
+        dataset: one of :data:`DATASETS`, or of :data:`OWN`.
         split: which part of it, such as ``train``.
         source: where they came from, in words; a run records it.
     """
@@ -135,11 +148,11 @@ def load(dataset: str, split: str, root: Path | None = None, *, fall_back: bool 
     Raises:
         DataError: the data set or split is unknown, cannot be had, or a file of it is damaged.
     """
-    if dataset not in DATASETS:
+    if dataset not in DATASETS | OWN:
         raise DataError(f"there is no data set {dataset!r}; known: {', '.join(DATASETS)}")
     _check_split(split, SPLITS)
     try:
-        return DATASETS[dataset].load(root or data_root(), split)
+        return about(dataset).load(root or data_root(), split)
     except _NotHere as missing:
         if dataset != "mnist" or not fall_back or split not in EMBEDDED_SPLITS:
             raise
@@ -410,3 +423,38 @@ DATASETS: dict[str, Dataset] = {
         defaults={"latent": 64, "epochs": 4},
     ),
 }
+
+
+def own_name(shape: tuple[int, int, int]) -> str:
+    """The name of a data set of own images of a shape, such as ``own_32_colour``."""
+    return f"own_{shape[-1]}_{'grey' if shape[0] == 1 else 'colour'}"
+
+
+def _not_official(root: Path, split: str) -> Images:
+    raise DataError("own images have no official place: name their folder or .npy file by --images")
+
+
+# Whose images are one's own (:mod:`wwae_lib.own_images`): a row for every shape that the networks know.
+OWN: dict[str, Dataset] = {
+    own_name(shape): Dataset(
+        title=f"own images, {shape[-1]} x {shape[-1]}",
+        shape=shape,
+        sizes={},
+        load=_not_official,
+        licence="their owner's",
+        defaults={"latent": 64} if shape[-1] == 64 else {},
+    )
+    for shape in itertools.product((1, 3), (28, 32, 64), (28, 32, 64))
+    if shape[1] == shape[2]
+}
+
+
+def about(dataset: str) -> Dataset:
+    """The row of a data set, own images included.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if dataset not in DATASETS | OWN:
+        raise ValueError(f"there is no dataset {dataset!r}; known: {', '.join(DATASETS)}")
+    return (DATASETS | OWN)[dataset]

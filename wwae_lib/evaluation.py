@@ -418,7 +418,7 @@ def measure_codes(method: Method, images: Images, test_images: Images, seed: int
         gains = {"": latents.mixture_nats(train_drawn, drawn, start)}
         gains["_floor"] = latents.mixture_nats(train_exact, exact, start)
         found |= _with_errors({f"mixture_nats{of}": gain for of, gain in gains.items()})
-    if data.DATASETS[images.dataset].classes:
+    if data.about(images.dataset).classes:
         found |= latents.accuracies(train_mean, images.labels, mean, test_images.labels)
     return found
 

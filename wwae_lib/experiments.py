@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from .data import DATASETS
+from .data import about
 from .methods import METHODS, VAE, AutoEncoder, Method
 from .networks import NETWORKS
 from .penalties import ESTIMATORS
@@ -44,8 +44,8 @@ class Experiment:
     learning_rate: float = 1e-3
 
     def __post_init__(self) -> None:
+        about(self.dataset)
         for field, known in (
-            ("dataset", DATASETS),
             ("method", METHODS),
             ("network", NETWORKS),
             ("estimator", ESTIMATORS),
@@ -95,7 +95,7 @@ def experiment(dataset: str, method: str, **changes: Any) -> Experiment:
         raise ValueError(
             f"an experiment has no field {', '.join(unknown)}; known: {', '.join(sorted(known))}"
         )
-    chosen = dict(DATASETS[dataset].defaults) if dataset in DATASETS else {}
+    chosen = dict(about(dataset).defaults)
     if kind := METHODS.get(method):
         chosen |= kind.defaults | kind.defaults_on.get(dataset, {})
     return Experiment(**{"dataset": dataset, "method": method} | chosen | changes)
@@ -109,7 +109,7 @@ def build(experiment: Experiment) -> Method:
     """
     kind = METHODS[experiment.method]
     options = {field: getattr(experiment, field) for field in kind.takes}
-    return kind.for_images(DATASETS[experiment.dataset].shape, experiment.network, **options)
+    return kind.for_images(about(experiment.dataset).shape, experiment.network, **options)
 
 
 BOOK = tuple(experiment("mnist", method) for method in ("wwae", "vae"))

@@ -37,7 +37,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from . import evaluation, processes, runs
-from .data import DATASETS, Images
+from .data import Images, about
 from .experiments import Experiment, build
 from .methods import Method
 from .steps import Lane, NotFinite, Steps, can_capture, in_turns, rate_dtype
@@ -190,7 +190,7 @@ def _publish(
 
 def _check_images(experiment: Experiment, images: Images) -> None:
     if (found := (images.dataset, *images.pixels.shape[1:])) != (
-        expected := (experiment.dataset, *DATASETS[experiment.dataset].shape)
+        expected := (experiment.dataset, *about(experiment.dataset).shape)
     ):
         raise ValueError(f"the experiment is about {expected}, the images are {found}")
     _check_split(images)

@@ -14,7 +14,7 @@ import torch
 from matplotlib.patheffects import withStroke
 from torch import Tensor
 
-from ..data import DATASETS
+from ..data import about
 from ..gaussian import small_sample_bias, total_moments
 from ..methods import METHODS
 from .tables import METRICS, contests, name_of
@@ -402,7 +402,7 @@ def overview(run: Run) -> Figure:
     _image(axes[0], originals(run)[: 4 * side, : 4 * side], "images $x$")
     _image(axes[2], new[: 4 * side, : 4 * side], "new: $G(z)$")
     codes, mean, covariance = _codes(run)
-    unnamed = [""] * len(DATASETS[run.experiment.dataset].classes) or None
+    unnamed = [""] * len(about(run.experiment.dataset).classes) or None
     _scatter(axes[1], codes[:, :2], run.codes()["label"].numpy(), unnamed)
     _compare(axes[1], mean[:2], covariance[:2, :2])
     axes[1].set(title="codes $z$", aspect="equal", xlim=(-2.9, 2.9), ylim=(-2.9, 2.9), xticks=[], yticks=[])

@@ -566,8 +566,8 @@ CLAIMS = {
         "whether a whole step of training takes them longer. The moments still come from a batch, and err "
         "as {doc}`objective` says.",
         "time of a whole step of training, against the quickest of the methods whose penalty samples "
-        f"({enumeration([METHODS[name].title for name in SAMPLED])}); a ratio within {1 + SHARE:g} either way "
-        "is a tie",
+        f"({enumeration([METHODS[name].title for name in SAMPLED])}); "
+        f"a ratio within {1 + SHARE:g} either way is a tie",
         "A burden is felt in training as a whole. Of the penalty alone, slow rivals would say whatever one "
         "likes.",
         "cost",
