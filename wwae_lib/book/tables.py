@@ -380,7 +380,8 @@ def _whitened(contest: Contest) -> list[str]:
         words = f"{cell(penalised[best], METRICS['fid'])} ({_seeds(penalised[best].seeds)})"
         lines.append(
             "Of the auto-encoders with a penalty, sampled from the prior, "
-            f"{METHODS[best].title} has the lowest FID, {words}; it is chosen after the fact, in its own favour."
+            f"{METHODS[best].title} has the lowest FID, {words}; "
+            "it is chosen after the fact, in its own favour."
         )
     plain = {key: found["ae"] for key, found in laws.items() if "ae" in found}
     if "ae" not in contest.methods:
