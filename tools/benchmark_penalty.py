@@ -60,7 +60,7 @@ def trained(name):
     """The penalty of a method of the book, as it is called in training."""
 
     def penalty(z, prior):
-        method = methods.CLASSES[name](None, None, z.shape[1], 1.0)
+        method = methods.METHODS[name](None, None, z.shape[1], 1.0)
         return method.penalty(z, torch.full_like(z, -torch.inf), z)
 
     return penalty

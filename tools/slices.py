@@ -40,7 +40,8 @@ from pathlib import Path
 import torch
 
 from wwae_lib import data, evaluation, inception, reproduce, runs, training
-from wwae_lib.experiments import METHODS, Experiment
+from wwae_lib.experiments import Experiment
+from wwae_lib.methods import METHODS
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = {
@@ -150,7 +151,7 @@ def _rehearsed(one: Experiment) -> Experiment:
 
 def kind(one: Experiment) -> str:
     """What decides how a step is computed and how long it takes."""
-    shape = "x".join(map(str, data.SHAPES[one.dataset]))
+    shape = "x".join(map(str, data.about(one.dataset).shape))
     codes = f"{one.latent} {'' if one.initial_std else 'deterministic '}codes"
     return f"{one.method} ({one.estimator}), {one.network} {shape}, {codes}, batch {one.batch_size}"
 

@@ -172,10 +172,11 @@ def parser() -> argparse.ArgumentParser:
     )
     matrix.add_argument(
         "--profile",
-        choices=("quick", "cpu", "selection", "convergence", "ablations", "full"),
+        choices=("quick", "cpu", "long", "selection", "convergence", "ablations", "full"),
         default="quick",
         help="quick: every method, embedded digits, minutes; cpu: what the book records of MNIST, "
-        "Fashion-MNIST and CelebA, compact networks, hours; selection: five values of each method's setting, "
+        "Fashion-MNIST and CelebA, compact networks, hours; long: the same for 30 and 40 epochs, days; "
+        "selection: five values of each method's setting, "
         "measured on validation images, hours; convergence: the main methods for 6 to 100 epochs, likewise; "
         "ablations: the WWAE's choices, MNIST, an hour; "
         "full: all data sets, reference networks, several seeds, and the ablations, on a GPU (default: "

@@ -353,13 +353,13 @@ class WAEMMD(AutoEncoder):
 
     with a deterministic encoder and the unbiased estimate of :func:`wwae_lib.penalties.mmd_squared` from as
     many draws of the prior. The authors' code multiplies the squared error by 0.05, so its :math:`\lambda =
-    10` is 200 here for MNIST; for CelebA its pixels lie in [-1, 1], where squared errors are four times
-    as large, so that 10 is 50 here.
+    10` is 200 here for MNIST. For CelebA its pixels lie in [-1, 1], where squared errors are four times as
+    large, so that its 100 is 500 here (its first versions had 10).
     """
 
     name, title, line = "wae_mmd", "WAE-MMD", ("green", "-")
     defaults = {"penalty_weight": 200.0}  # noqa: RUF012
-    defaults_on = {"celeba": {"penalty_weight": 50.0}}  # noqa: RUF012
+    defaults_on = {"celeba": {"penalty_weight": 500.0}}  # noqa: RUF012
 
     def penalty(self, mean: Tensor, log_variance: Tensor, codes: Tensor) -> Tensor:
         whole = processes.gather(codes)
@@ -377,8 +377,8 @@ class WAEGAN(AutoEncoder):
         \min_{Q, G} \; E|x - G(z)|^2 + \lambda E \log(1 + e^{-D(z)})
 
     with a deterministic encoder; logits, non-saturating. :math:`\lambda` converts as in :class:`WAEMMD`;
-    Adam's :math:`\beta_1 = 0.5` and half the rate for the discriminator, as in the authors' code. Their
-    option to add the prior's log-density to `D` is not used.
+    Adam's :math:`\beta_1 = 0.5` as in the authors' code, and half the rate for the discriminator, as it has
+    for MNIST. Its option to add the prior's log-density to `D`, which it uses for CelebA, is not used.
     """
 
     name, title, line = "wae_gan", "WAE-GAN", ("green", "--")

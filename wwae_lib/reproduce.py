@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import dataclasses
 import fnmatch
 import itertools
 import math
@@ -19,7 +18,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,6 +49,7 @@ class Profile:
         sets: images whose Frechet inception distance is measured, of :data:`wwae_lib.evaluation.SETS`.
         protocol: by which protocol (:data:`wwae_lib.evaluation.PROTOCOLS`).
         held_out: on which split: ``test``, or ``valid`` where settings are chosen.
+        folder: where its runs are recorded, below the results folder.
     """
 
     experiments: tuple[Experiment, ...]
@@ -57,15 +57,24 @@ class Profile:
     sets: tuple[str, ...] = ("prior",)
     protocol: str = "full"
     held_out: str = "test"
+    folder: str = ""
 
 
-def _contenders(dataset: str, seeds: int, longer: float, **changes: Any) -> Iterator[Experiment]:
-    """Every method, with epochs ``longer`` times ours."""
-    for seed in range(seeds):
+# A WGAN-GP's generator moves at every fifth batch, so that it gets so many times as many epochs.
+LONGER = {"wgan_gp": 3}
+# What a run of the comparison is measured on: new images, and what separates them from real ones.
+MEASURED = ("prior", "reconstruction", "gaussian", "mixture", "training")
+
+
+def _contenders(
+    dataset: str, seeds: Iterable[int], epochs: int, longer: dict[str, int] = LONGER, **changes: Any
+) -> Iterator[Experiment]:
+    """Every method, seed after seed."""
+    for seed in seeds:
         for method in METHODS:
             if (dataset, method) != ("celeba", "vae_bernoulli"):  # whose pixels are no shares of white
-                made = experiment(dataset, method, **changes | {"seed": seed})
-                yield dataclasses.replace(made, epochs=max(1, round(made.epochs * longer)))
+                made = {"seed": seed, "epochs": epochs * longer.get(method, 1)} | changes
+                yield experiment(dataset, method, **made)
 
 
 def _ablations(**changes: Any) -> tuple[Experiment, ...]:
@@ -73,16 +82,22 @@ def _ablations(**changes: Any) -> tuple[Experiment, ...]:
     return tuple(dict.fromkeys(itertools.chain(*ablations(**changes).values())))
 
 
-def _several(datasets: Sequence[str], *arguments: Any, **changes: Any) -> list[Experiment]:
-    return [made for dataset in datasets for made in _contenders(dataset, *arguments, **changes)]
+def _grey(seeds: Iterable[int], epochs: int, **changes: Any) -> list[Experiment]:
+    return [one for dataset in GREY for one in _contenders(dataset, seeds, epochs, **changes)]
+
+
+def _faces(seeds: Iterable[int], epochs: int) -> list[Experiment]:
+    """Methods of every kind on CelebA, where each takes long."""
+    methods = ("wwae", "vae_learned", "ae", "swae", "wae_mmd", "gan")
+    return [experiment("celeba", method, seed=seed, epochs=epochs) for seed in seeds for method in methods]
 
 
 REFERENCE = {"network": "reference", "variant": "reference"}
 PROFILES = {
-    "quick": Profile(tuple(_contenders("mnist", 1, 1 / 3, network="tiny")), embedded=True, sets=()),
+    "quick": Profile(tuple(_contenders("mnist", (0,), 2, network="tiny")), embedded=True, sets=()),
     "cpu": Profile(
         (
-            *_several(GREY, 1, 1.0),
+            *_grey((0,), 6),
             *(
                 experiment(dataset, method, seed=seed)
                 for seed in (1, 2)
@@ -93,24 +108,38 @@ PROFILES = {
         ),
         protocol="brief",
     ),
+    # It takes the place of cpu, one data set after another, as soon as all of a data set is measured.
+    "long": Profile(
+        (
+            *_faces((0,), 40),
+            *_grey((0,), 30),
+            *_faces((1, 2), 40),
+            *(one for one in _grey((1, 2), 30) if one.method != "wgan_gp"),
+        ),
+        sets=MEASURED,
+        folder="next",
+    ),
     "selection": Profile(
         tuple(itertools.chain(*map(selection.trials, data.DATASETS), *map(selection.alike, data.DATASETS))),
         protocol="selection",
         held_out="valid",
+        folder=selection.FOLDER,
     ),
     "convergence": Profile(
         tuple(itertools.chain(*map(selection.lengths, data.DATASETS))),
         sets=("prior", "gaussian", "training"),
         protocol="selection",
         held_out="valid",
+        folder=selection.FOLDER,
     ),
     "ablations": Profile(_ablations(), sets=()),
     "full": Profile(
         (
-            *_several(GREY, 5, 5.0, **REFERENCE),
-            *_contenders("celeba", 3, 15.0, **REFERENCE),
+            *_grey(range(5), 50, **REFERENCE),
+            *_contenders("celeba", range(3), 60, {"wgan_gp": 2}, **REFERENCE),
             *_ablations(prefix="reference_", network="reference", epochs=15),
-        )
+        ),
+        sets=MEASURED,
     ),
 }
 
@@ -124,11 +153,9 @@ class State(NamedTuple):
 
 
 def results_of(profile: str) -> Path:
-    """Where a profile's runs are recorded by default: those of ``quick`` are none of the book's."""
-    if profile == "quick":
-        return data.data_root() / "quick"
-    on_valid = PROFILES[profile].held_out == "valid"
-    return selection.folder() if on_valid else runs.results_root()
+    """Where a profile's runs are recorded by default: those on embedded digits are none of the book's."""
+    chosen = PROFILES[profile]
+    return data.data_root() / profile if chosen.embedded else runs.results_root() / chosen.folder
 
 
 def select(profile: Profile, *patterns: str) -> tuple[Experiment, ...]:
