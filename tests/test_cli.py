@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 
 import pytest
+import torch
 from conftest import stand_in, subprocess_environment
 
-from wwae_lib import data, evaluation, runs, training
+from wwae_lib import __main__ as command_line
+from wwae_lib import data, evaluation, processes, runs, training
 from wwae_lib.__main__ import main
 
 TINY = [
@@ -275,3 +278,46 @@ def test_a_bug_is_not_dressed_up_as_an_error_of_the_user(monkeypatch):
     monkeypatch.setattr(training, "train", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         main(["train", "mnist", "--embedded", *TINY])
+
+
+# ---------------------------------------------------------------- threads
+
+
+@pytest.mark.parametrize(
+    ("cores", "load", "free"), [(2, 0.1, 2), (2, 0.9, 1), (2, 7.0, 1), (16, 3.2, 13), (None, 0.0, 1)]
+)
+def test_free_cores(monkeypatch, cores, load, free):
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, 99.0, 99.0))
+    assert processes.free_cores() == free
+    monkeypatch.delattr(os, "getloadavg")  # as on Windows
+    assert processes.free_cores() == (cores or 1)
+
+
+@pytest.mark.parametrize(("most", "asked", "left"), [(1, None, 1), (5, None, 2), (1, "2", 2)])
+def test_a_busy_machine_is_given_fewer_threads_and_that_is_said(monkeypatch, capsys, most, asked, left):
+    """But not more than torch takes by itself, and not where the user chose their number."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if asked:
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    torch.set_num_threads(2)
+    try:
+        command_line._choose_threads(most)
+        assert torch.get_num_threads() == left
+    finally:
+        torch.set_num_threads(1)
+    assert ("threads: 1 of 2" in capsys.readouterr().err) == (left == 1)
+
+
+@pytest.mark.parametrize(("network", "most"), [("tiny", 1), ("compact", 7)])
+def test_training_begins_with_the_threads_that_are_fastest(monkeypatch, network, most):
+    monkeypatch.setattr(processes, "free_cores", lambda: 7)
+    seen = []
+    monkeypatch.setattr(command_line, "_choose_threads", seen.append)
+
+    def enough(*arguments):
+        raise ValueError("enough")
+
+    monkeypatch.setattr(training, "choose_fabric", enough)
+    assert main(["train", "mnist", "--embedded", "--network", network, "--precision", "32-true"]) == 1
+    assert seen == [most]

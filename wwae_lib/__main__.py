@@ -223,15 +223,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run_train(arguments: argparse.Namespace) -> None:
-    import torch
-
     from . import training
 
     changes = {name: value for name in FIELDS if (value := getattr(arguments, name)) is not None}
     images, test_images = _images_to_train(arguments)
     experiment = experiments.experiment(images.dataset, arguments.method, **changes)
-    if experiment.network == "tiny" and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(1)  # as fast for so little work, and far faster beside other work
+    # one is as fast for so little work as a tiny network's
+    _choose_threads(1 if experiment.network == "tiny" else processes.free_cores())
     if first := processes.rank() == 0:
         print(f"{len(images):,} training images: {images.source}")
     run = training.train(
@@ -245,6 +243,21 @@ def run_train(arguments: argparse.Namespace) -> None:
     )
     if first:
         show(run)
+
+
+def _choose_threads(most: int) -> None:
+    """No more threads than so many, unless the user chose their number; fewer than torch's are said."""
+    import torch
+
+    if "OMP_NUM_THREADS" in os.environ or most >= (usual := torch.get_num_threads()):
+        return
+    torch.set_num_threads(most)
+    if processes.rank() == 0:
+        print(
+            f"threads: {most} of {usual}, which is fastest for a small network or on a busy machine "
+            "(OMP_NUM_THREADS decides otherwise)",
+            file=sys.stderr,
+        )
 
 
 def _images_to_train(arguments: argparse.Namespace) -> tuple[data.Images, data.Images]:
@@ -276,6 +289,7 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
     sets = {"all": evaluation.SETS, "none": ()}.get(arguments.sets, arguments.sets.split(","))
     if arguments.dump and len(arguments.paths) > 1:
         raise ValueError(f"--dump writes the images of one run; got {len(arguments.paths)}")
+    _choose_threads(processes.free_cores())
     device = training.choose_fabric(arguments.accelerator, "32-true").device
     for path in arguments.paths:
         run = runs.load(path)

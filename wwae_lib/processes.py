@@ -9,11 +9,13 @@ function here is the plain thing its name says.
 
 from __future__ import annotations
 
+import os
+
 import torch
 from torch import Tensor, distributed, nn
 from torch.autograd.function import once_differentiable
 
-__all__ = ["count", "gather", "normalise_whole_batch", "rand", "randn", "rank", "share", "wait"]
+__all__ = ["count", "free_cores", "gather", "normalise_whole_batch", "rand", "randn", "rank", "share", "wait"]
 
 
 def _several() -> bool:
@@ -28,6 +30,20 @@ def count() -> int:
 def rank() -> int:
     """Which of them this is, from 0."""
     return distributed.get_rank() if _several() else 0
+
+
+def free_cores() -> int:
+    """Processor cores that nothing else kept busy in the last minute, by the machine's load; at least one.
+
+    More threads than these wait for each other: beside other work, two threads on two cores can take ten
+    times as long as one. Where the system tells no load, all cores.
+    """
+    cores = os.cpu_count() or 1
+    try:
+        busy = os.getloadavg()[0]
+    except (AttributeError, OSError):  # Windows has none
+        return cores
+    return max(1, round(cores - busy))
 
 
 def wait() -> None:
