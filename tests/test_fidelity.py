@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from wwae_lib import fidelity
 from wwae_lib.gaussian import moments, w2_squared
@@ -232,9 +234,51 @@ def test_neighbourhoods_need_seven_points():
 
 def test_blocks_of_pairs_change_nothing(monkeypatch):
     made, real = samples()
-    whole = fidelity.kid(made, real)
+    whole, shares = fidelity.kid(made, real), fidelity.neighbourhoods(made, real)
     monkeypatch.setattr(fidelity, "ROWS", 7)
     assert fidelity.kid(made, real) == pytest.approx(whole, rel=1e-6)
+    assert fidelity.neighbourhoods(made, real) == shares
+
+
+@pytest.mark.parametrize("n", [30, 8, 45])
+def test_neighbourhoods_errors_are_those_of_leaving_groups_out(n):
+    """The jackknife again: every variant measured as if there were no other points."""
+    made, real = samples(n, 50)
+    made, left = made + real.mean(0) - made.mean(0), []
+    for which, sample in enumerate((made, real)):
+        count = min(fidelity.GROUPS, len(sample))
+        for g in range(count):
+            pair = [made, real]
+            pair[which] = sample[torch.arange(len(sample)) % count != g]
+            left.append(fidelity._shares(*pair)[0])
+    torch.testing.assert_close(fidelity._shares(made, real)[1:], torch.stack(left))
+
+
+def test_pairs_are_compared_on_the_features_device():
+    """By torch's fake tensors, which have a device and no values: a mixture of devices is an error."""
+    with FakeTensorMode():
+        made, real = torch.zeros(50, 4, device="cuda"), torch.zeros(60, 4, device="cuda")
+        assert fidelity._shares(made, real).device.type == "cuda"
+        assert fidelity._mean_kernel(made, made, apart=True).device.type == "cuda"
+
+
+def test_no_matrix_of_all_pairs_is_held(monkeypatch):
+    """Of neighbourhoods and of kernels, some rows at once."""
+    shapes = []
+
+    class Shapes(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            result = function(*args, **(kwargs or {}))
+            if isinstance(result, torch.Tensor):
+                shapes.append(result.numel())
+            return result
+
+    monkeypatch.setattr(fidelity, "ROWS", 10)
+    made, real = samples(400, 400)
+    with Shapes():
+        fidelity.kid(made, real)
+        fidelity.neighbourhoods(made, real)
+    assert max(shapes) < 400 * 400 / 2
 
 
 # ---------------------------------------------------------------- sharpness

@@ -147,20 +147,12 @@ def neighbourhoods(made: Tensor, real: Tensor) -> dict[str, Estimate]:
         raise ValueError(
             f"the 5-th nearest of all but one needs 7 points a sample, got {len(made)} and {len(real)}"
         )
-    across, within = torch.cdist(real, made), (_among(made), _among(real))
-    whole = [_radii(among) for among in within]
-    values = _shares(across, *whole)
-    squares = torch.zeros_like(values)
-    for which, among in enumerate(within):
-        group = torch.arange(len(among), device=among.device) % min(GROUPS, len(among))
-        left = []
-        for kept in (group != g for g in range(int(group.max()) + 1)):
-            radii = list(whole)
-            radii[which] = _radii(among[kept][:, kept])
-            left.append(_shares(across[kept] if which else across[:, kept], *radii))
-        squares += torch.stack(left).var(0, correction=0) * (len(left) - 1)
+    shares, count = _shares(made, real), min(GROUPS, len(made))
+    squares = sum(
+        left.var(0, correction=0) * (len(left) - 1) for left in (shares[1 : count + 1], shares[count + 1 :])
+    )
     names = ("precision", "recall", "density", "coverage")
-    return dict(zip(names, map(Estimate, values.tolist(), squares.sqrt().tolist()), strict=True))
+    return dict(zip(names, map(Estimate, shares[0].tolist(), squares.sqrt().tolist()), strict=True))
 
 
 def sharpness(pixels: Tensor) -> Estimate:
@@ -200,19 +192,58 @@ def _mean_kernel(x: Tensor, y: Tensor, apart: bool = False) -> Tensor:
     return (total - own) / (len(y) - 1)
 
 
-def _among(sample: Tensor) -> Tensor:
-    """Distances between the points of a sample; a point is none of its own neighbours."""
-    return torch.cdist(sample, sample).fill_diagonal_(torch.inf)
+def _shares(made: Tensor, real: Tensor) -> Tensor:
+    """Precision, recall, density and coverage: of all points, then without each group of made, of real ones.
+
+    ``(1 + made groups + real groups, 4)``. Some rows of the distances are in memory at once. A point that is
+    left out has a ball that holds nothing.
+    """
+    (made_radii, made_kept), (real_radii, real_kept) = _radii(made), _radii(real)
+    variants = [*((m, 0) for m in range(len(made_kept))), *((0, r) for r in range(1, len(real_kept)))]
+    precise = torch.zeros(len(variants), len(made), dtype=torch.bool, device=made.device)
+    dense = torch.zeros(len(variants), len(made), device=made.device)
+    recalled, covered = torch.zeros(2, len(variants), len(real), dtype=torch.bool, device=made.device)
+    for rows in torch.arange(len(real), device=made.device).split(ROWS):
+        across = torch.cdist(real[rows], made)
+        for at, (m, r) in enumerate(variants):
+            inside = across <= real_radii[r, rows, 1:]
+            dense[at] += inside.sum(0)
+            covered[at, rows] = (inside & made_kept[m]).any(1)
+            precise[at] |= (across <= real_radii[r, rows, :1]).any(0)
+            recalled[at, rows] = (across <= made_radii[m, :, 0]).any(1)
+    pairs = ((made_kept[m], real_kept[r]) for m, r in variants)
+    of_made, of_real = (torch.stack(one) for one in zip(*pairs, strict=True))
+    found = (
+        _mean(precise, of_made),
+        _mean(recalled, of_real),
+        _mean(dense, of_made) / 5,
+        _mean(covered, of_real),
+    )
+    return torch.stack(found, dim=1)
 
 
-def _radii(among: Tensor) -> Tensor:
-    """Distance of each point to its third and its fifth nearest other, ``(n, 2)``."""
-    return among.topk(5, largest=False).values[:, [2, 4]]
+def _mean(values: Tensor, kept: Tensor) -> Tensor:
+    """Over what is kept of each row."""
+    return (values * kept).sum(1, dtype=torch.float64) / kept.sum(1)
 
 
-def _shares(across: Tensor, made_radii: Tensor, real_radii: Tensor) -> Tensor:
-    """Precision, recall, density and coverage from distances of real (rows) to made points, and radii."""
-    inside = across <= real_radii[:, 1:]
-    precise = (across <= real_radii[:, :1]).any(0).double().mean()
-    recalled = (across <= made_radii[:, 0]).any(1).double().mean()
-    return torch.stack([precise, recalled, inside.double().sum(0).mean() / 5, inside.any(1).double().mean()])
+def _radii(sample: Tensor) -> tuple[Tensor, Tensor]:
+    """Distances of each point to its third and its fifth nearest other, and which points are there.
+
+    ``(1 + groups, n, 2)`` and ``(1 + groups, n)``: of all, then without each group in turn, every so many-th
+    point. What is left out has a radius of minus infinity.
+    """
+    n, found = len(sample), []
+    count = min(GROUPS, n)
+    for rows in torch.arange(n, device=sample.device).split(ROWS):
+        among = torch.cdist(sample[rows], sample)
+        # a point is none of its own neighbours
+        among[torch.arange(len(rows), device=rows.device), rows] = torch.inf
+        apart = functional.pad(among, (0, -n % count), value=torch.inf).unflatten(1, (-1, count))
+        nearest = apart.topk(min(5, apart.shape[1]), dim=1, largest=False).values  # of each group
+        left = [nearest, *(torch.cat([nearest[..., :g], nearest[..., g + 1 :]], 2) for g in range(count))]
+        found.append(torch.stack([x.flatten(1).topk(5, largest=False).values[:, [2, 4]] for x in left]))
+    groups = torch.arange(count, device=sample.device)
+    kept = torch.arange(n, device=sample.device) % count != groups[:, None]
+    kept = torch.cat([kept.new_ones(1, n), kept])
+    return torch.cat(found, dim=1).where(kept[..., None], -torch.inf), kept
