@@ -275,7 +275,7 @@ def test_every_outcome_of_the_verdict_follows_from_the_records(records):
         largest = min(1.0, max(largest, (len(order) - place) * number(row["p"])))
         assert abs(number(row["holm"]) - largest) <= 0.00051 * (len(order) - place + 1), row
         assert (row["outcome"] in ("holds", "contradicted")) == (number(row["holm"]) <= 0.05), row
-    said = re.search(r"There are (\d+) primary tests", outputs("verdict")).group(1)
+    said = re.search(r"counts (\d+) primary test", outputs("verdict")).group(1)
     assert int(said) == len(tested)
 
 

@@ -206,8 +206,9 @@ def _in_words(outcomes: Mapping[str, str]) -> str:
     """The verdict of all places: one word where they agree, else each outcome with its places."""
     if len(set(outcomes.values())) == 1:
         return next(iter(outcomes.values()))
+    short = {place.replace(", reference", " (reference") + ")" * ("," in place): place for place in outcomes}
     return ", ".join(
-        f"{outcome} on {enumeration([where for where, one in outcomes.items() if one == outcome])}"
+        f"{outcome} on {enumeration([name for name, place in short.items() if outcomes[place] == outcome])}"
         for outcome in OUTCOMES
         if outcome in outcomes.values()
     )
@@ -705,9 +706,10 @@ def family(found: Mapping[str, Verdict]) -> str:
     stand = sum(one.corrected <= 1 - LEVEL for one in tested)
     untested = sum(list(verdict.outcomes.values()).count(UNTESTED) for verdict in found.values())
     return (
-        f"There are {len(tested)} primary tests, which Holm's correction counts: {alone} of them are "
-        f"significant at 5% by themselves, and {stand} after the correction. {len(every) - len(tested)} "
-        f"more wait for seeds, and {untested} for records."
+        f"Holm's correction counts {len(tested)} primary test{'s' * (len(tested) != 1)}. Significance at "
+        f"{1 - LEVEL:.0%} is reached by {alone} of them taken alone, and by {stand} after the correction. "
+        f"For want of seeds or of paired times, {len(every) - len(tested)} more cannot decide; for "
+        f"{untested} there is no record."
     )
 
 
@@ -747,8 +749,9 @@ def evidence(one: Verdict) -> str:
     few = enumeration([finding.setting for finding in one.findings if math.isnan(finding.p)])
     if few:
         parts.append(
-            f"On {few} there are too few seeds for a test. An interval there borrows the spread of another "
-            "method on the same data, or is that of measuring two trained models; neither decides anything."
+            f"On {few} there are too few seeds, or no pairs of times, for a test. An interval that stands "
+            "there borrows the spread of another method on the same data, or is that of the measurement "
+            "alone; neither decides anything."
         )
     if untested := [place for place, outcome in one.outcomes.items() if outcome == UNTESTED]:
         parts.append(f"Not tested on {enumeration(untested)}: no record has the measure of both sides.")
