@@ -27,7 +27,7 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 __all__ = [
+    "Fitted",
     "Plan",
     "TrainingDiverged",
     "choose_fabric",
@@ -297,7 +298,12 @@ class Plan:
             raise ValueError(f"learning_rate is {self.learning_rate}; it must be positive and finite")
 
 
-Fitted = tuple[Method, list[dict[str, float]], float]  # what :func:`fit_experiment` returns
+class Fitted(NamedTuple):
+    """A trained method, one dictionary per epoch, and the seconds spent (earlier sittings included)."""
+
+    method: Method
+    history: list[dict[str, float]]
+    seconds: float
 
 
 def fit_experiment(
@@ -314,9 +320,6 @@ def fit_experiment(
     Args:
         draft: where checkpoints are kept; if there is one, training goes on from it.
         fabric, capture, progress: as :func:`fit`.
-
-    Returns:
-        The trained method, one dictionary an epoch, and the seconds spent (earlier sittings included).
 
     Raises: as :func:`train`.
     """
@@ -443,7 +446,7 @@ def _loop(
                 raise checkpoints.diverged(f"epoch {epoch}: the weights")
             if checkpoints.due(last=epoch == plan.epochs):
                 checkpoints.save(epoch, history, method.module, optimizers)
-    return method.module.eval(), history, sum(line["seconds"] for line in history)
+    return Fitted(method.module.eval(), history, sum(line["seconds"] for line in history))
 
 
 def _adam(method: Method, player: str, rate: float) -> torch.optim.Adam:

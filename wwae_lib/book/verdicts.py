@@ -103,8 +103,11 @@ class Finding(NamedTuple):
     Attributes:
         setting: the data set, or another circumstance.
         question: the measure.
-        ours, rival, theirs: both sides as text, and who the other is.
-        result, ratio: the effect and its 95% interval, as difference and as ratio.
+        ours: the WWAE's side as text.
+        rival: who the other side is.
+        theirs: the other side as text.
+        result: the effect and its 95% interval, as a difference.
+        ratio: the same, as a ratio.
         basis: where the interval is from.
         p: two-sided; nan where there are too few seeds for a test.
         leans: the outcome if the test is significant.
@@ -152,8 +155,8 @@ class Claim(NamedTuple):
     measure: str
     reason: str
     link: str
-    primary: Tests
-    secondary: Tests
+    primary: Callable[[Sequence[Run], Mapping[str, Any]], Iterator[Finding]]
+    secondary: Callable[[Sequence[Run], Mapping[str, Any]], Iterator[Finding]]
     places: tuple[str, ...] = tuple(row.title for row in DATASETS.values())
 
 
