@@ -15,7 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import sqrtm
-from scipy.optimize import linear_sum_assignment
+from scipy.optimize import linear_sum_assignment, linprog
 from share_of_a_batch import share_of_a_batch
 from torch.autograd import gradcheck
 
@@ -281,7 +281,8 @@ def test_penalty_is_the_two_step_form(n, d, eigensolver):
     assert torch.allclose(torch.autograd.grad(two_steps, z)[0], gradient, atol=1e-7)
     one_step = g.w2_penalty(z, eigensolver=eigensolver)
     assert torch.allclose(one_step, value, rtol=1e-7)
-    assert torch.allclose(torch.autograd.grad(one_step, z)[0], gradient, atol=1e-7)
+    # what is exactly singular costs the products digits
+    assert torch.allclose(torch.autograd.grad(one_step, z)[0], gradient, atol=1e-7 if eigensolver else 1e-5)
 
 
 @pytest.mark.parametrize("eigensolver", [True, False])
@@ -335,23 +336,96 @@ def test_penalty_with_a_variance_vanishes_at_the_prior_and_tells_nan():
         assert g.w2_penalty(corners, half * torch.nan, eigensolver=eigensolver).isnan()
 
 
-@pytest.mark.parametrize(
-    "smallest, eigen, products", [(1, 1e-5, 1e-5), (1e-1, 1e-4, 1e-5), (1e-3, None, 1e-4)]
-)
-def test_penalty_in_float32(smallest, eigen, products):
-    """The products keep the singular values of the batch, the eigenvalues square them."""
-    z = torch.randn(512, 24, generator=torch.Generator().manual_seed(1)) * torch.logspace(
-        0, math.log10(smallest), 24
-    )
-    z.requires_grad_()
-    value, gradient = exact_penalty(z)
-    for eigensolver, bound in ((True, eigen), (False, products)):
+def spectrum(kind: str, rank: int) -> torch.Tensor:
+    """Standard deviations, the largest first."""
+    ones = torch.ones(rank, dtype=torch.float64)
+    if kind == "geometric":
+        return torch.logspace(0, -4, rank, dtype=torch.float64)
+    if kind == "repeated":
+        ones[rank // 2 :] = 0.1
+    elif kind == "collapsed":
+        ones[rank // 2 :] = 0
+    elif kind != "prior":
+        ones[-1] = float(kind)
+    return ones
+
+
+def shaped(n: int, d: int, kind: str, rotated: bool, seed: int = 0) -> torch.Tensor:
+    """A float64 batch with exactly those standard deviations, along axes or in no axis' direction."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, d, dtype=torch.float64, generator=generator)
+    left, _, right = torch.linalg.svd(x - x.mean(0), full_matrices=False)
+    rank = min(n - 1, d)
+    directions = right if rotated else torch.eye(d, dtype=torch.float64)
+    return left[:, :rank] * (math.sqrt(n - 1) * spectrum(kind, rank)) @ directions[:rank]
+
+
+@pytest.mark.parametrize("eigensolver", [True, False])
+@pytest.mark.parametrize("n, d", [(256, 8), (128, 64), (64, 64), (32, 64), (1024, 128)])
+@pytest.mark.parametrize("kind", ["geometric", "1e-2", "1e-3", "1e-4", "repeated", "collapsed", "prior"])
+def test_penalty_pulls_every_direction_alike_on_every_device(n, d, kind, eigensolver):
+    """In float32 against singular values in float64; eigenvalues in float32 would forget the small ones."""
+    batches = (True, 0.0, 1.3), (False, 0.0, 1.3), (True, 100.0, 0.7), (True, -3.0, 1e-5)
+    for rotated, offset, size in batches:
+        z = (size * shaped(n, d, kind, rotated) + offset).float().requires_grad_()
         penalty = g.w2_penalty(z, eigensolver=eigensolver)
-        assert penalty.item() == pytest.approx(value.item(), rel=1e-5)
+        value, truth = exact_penalty(z)
+        assert penalty.item() == pytest.approx(value.item(), rel=1e-4)
         (found,) = torch.autograd.grad(penalty, z)
         assert found.isfinite().all()
-        if bound:
-            assert (found - gradient).norm() <= bound * gradient.norm()
+        _, s, directions = torch.linalg.svd(z.detach().double() - z.detach().double().mean(0))
+        resolved = torch.nn.functional.pad(s, (0, d - len(s))) >= 0.99e-4 * s[0]
+        error = ((found.double() - truth) @ directions.mT).norm(dim=0)
+        true = (truth @ directions.mT).norm(dim=0)
+        assert (error <= 1e-3 * true + 1e-6 * truth.norm())[resolved].all(), (rotated, offset)
+
+
+@pytest.mark.parametrize("eigensolver", [True, False])
+def test_penalty_with_a_variance_pulls_every_direction_alike(eigensolver):
+    """What is next to nothing in the means may be next to nothing in the variance as well."""
+    z = shaped(128, 16, "geometric", rotated=False).float().requires_grad_()
+    variance = torch.logspace(-9, -7, 16).requires_grad_()
+    found = torch.autograd.grad(g.w2_penalty(z, variance, eigensolver=eigensolver), (z, variance))
+    wide = [t.detach().double().requires_grad_() for t in (z, variance)]
+    mean, cov = g.moments(wide[0])
+    two_steps = g.w2_squared_to_standard_normal(mean, cov + wide[1].diag())
+    for one, truth in zip(found, torch.autograd.grad(two_steps, wide), strict=True):
+        error = (one.double() - truth).reshape(-1, 16).norm(dim=0)
+        assert (error <= 1e-3 * truth.reshape(-1, 16).norm(dim=0) + 1e-6 * truth.norm()).all()
+
+
+@pytest.mark.parametrize("eigensolver", [True, False])
+def test_penalty_brings_a_direction_back_that_has_nearly_collapsed(eigensolver):
+    z = shaped(128, 64, "1e-3", rotated=True).float().requires_grad_()
+    optimizer = torch.optim.SGD([z], lr=1.0)
+    for _ in range(300):
+        optimizer.zero_grad()
+        g.w2_penalty(z, eigensolver=eigensolver).backward()
+        optimizer.step()
+    assert torch.linalg.svdvals(z.detach() - z.detach().mean(0))[-1] / math.sqrt(127) > 0.9
+
+
+def test_the_polynomials_of_the_products_are_the_best_and_go_to_one():
+    grid = np.concatenate([np.geomspace(5e-5, 1, 2001), np.linspace(0.01, 1, 2001)])
+    low, high, x = 5e-5, 1.0, grid
+    for coefficients in g._TO_ONE:
+        low, high = low / 1.01, 1.01 * high
+        points = np.unique(np.concatenate([np.geomspace(low, high, 2000), np.linspace(low, high, 2000)]))
+        powers = np.stack([points, points**3, points**5], 1)
+        column, one = np.ones((len(points), 1)), np.ones(len(points))
+        best = linprog(
+            [0, 0, 0, 1],
+            A_ub=np.block([[powers, -column], [-powers, -column]]),
+            b_ub=np.concatenate([one, -one]),
+            bounds=[(None, None)] * 4,
+        )
+        reached = powers @ np.array(coefficients)
+        low, high = reached.min(), reached.max()
+        assert max(high - 1, 1 - low) <= best.fun * 1.01 + 2e-4
+        x = np.stack([x, x**3, x**5], 1) @ np.array(coefficients)
+    assert np.abs(x - 1).max() < 5e-3
+    last = (35 * x**3 - 42 * x**5 + 15 * x**7) / 8
+    assert np.abs(last - 1).max() < 3e-6
 
 
 @pytest.mark.parametrize("eigensolver", [True, False])
