@@ -167,6 +167,25 @@ def test_memory_begins_at_the_prior_and_forgets_it():
         w2_penalty(codes, nothing, codes, "accumulated")
 
 
+@pytest.mark.parametrize("estimator", ["total", "sampled", "corrected"])
+@pytest.mark.parametrize("alone", [True, False], ids=["one process", "as in several"])
+def test_a_direction_of_little_variance_is_pulled_as_others_are(estimator, alone, monkeypatch):
+    """In float32 its eigenvalue is lost beside a large one, and with it the pull."""
+    gradients = []
+    if not alone:  # the moments as several processes exchange them
+        monkeypatch.setattr("wwae_lib.penalties.processes.count", lambda: 2)
+        monkeypatch.setattr("wwae_lib.penalties.processes.gather", lambda own: own)
+    for dtype in (torch.float32, torch.float64):
+        mean = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
+        mean = (mean @ torch.linalg.qr(mean[:4]).Q.T * torch.tensor([1, 1, 1, 3e-4])).to(dtype)
+        mean.requires_grad_()
+        log_variance = torch.full_like(mean, -torch.inf)
+        value = w2_penalty(mean, log_variance, mean, estimator)
+        assert value.dtype == dtype
+        gradients.append(torch.autograd.grad(value, mean)[0].double())
+    assert ((gradients[0] - gradients[1]).norm(dim=0) < 1e-3 * gradients[1].norm(dim=0)).all()
+
+
 @pytest.mark.parametrize("estimator", ["Total", "", "full", None])
 def test_unknown_estimator(posterior, estimator):
     with pytest.raises(ValueError, match=r"no estimator .*known: total, sampled, diagonal"):

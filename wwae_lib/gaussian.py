@@ -699,7 +699,7 @@ class _Penalty(torch.autograd.Function):
 
 
 def _by_eigenvalues(z: Tensor, variance: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    mean, centred, gram = _gram(z, variance)
+    mean, centred, gram, lacking = _gram(z, variance)
     if not math.isfinite(gram.sum().item()):  # the solver refuses NaN: set such batches aside
         bad = ~gram.sum((-1, -2), keepdim=True).isfinite()
         variance = None if variance is None else variance.masked_fill(bad[..., 0], 0)
@@ -719,7 +719,7 @@ def _by_eigenvalues(z: Tensor, variance: Tensor | None) -> tuple[Tensor, Tensor,
     if not regular:
         slope.masked_fill_(values <= cut * values[..., -1:], 1)
     weight = vectors * slope.unsqueeze(-2) @ vectors.mT
-    return *_value_and_gradient(_squared_norm(short), weight, mean, centred), weight
+    return *_value_and_gradient(_squared_norm(short), weight, mean, centred, lacking), weight
 
 
 def _float32_suffices(values: Tensor, mean: Tensor) -> bool:
@@ -748,7 +748,7 @@ _CUBIC = (1.875, -1.25, 0.375)  # leaves of a small distance to 1 its third powe
 
 
 def _by_products(z: Tensor, variance: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    mean, centred, gram = _gram(z.double(), None if variance is None else variance.double())
+    mean, centred, gram, lacking = _gram(z.double(), None if variance is None else variance.double())
     tiny, eye = torch.finfo(gram.dtype).tiny, torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
     trace = gram.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None].clamp_min(tiny)
     unit = gram / trace
@@ -767,32 +767,39 @@ def _by_products(z: Tensor, variance: Tensor | None) -> tuple[Tensor, Tensor, Te
     inverse, root = pair.view(*gram.shape[:-2], 2 * d, d).split(d, -2)
     weight = eye - inverse / scale.sqrt()
     value = (root * scale.sqrt() - eye).square().sum((-1, -2))
-    value, gradient = _value_and_gradient(value, weight, mean, centred)
+    value, gradient = _value_and_gradient(value, weight, mean, centred, lacking)
     return value.to(z.dtype), gradient.to(z.dtype), weight.to(z.dtype)
 
 
-def _gram(z: Tensor, variance: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean, centred points X, and S = X^T X / (n - 1) + diag v, or X X^T / (n - 1) where that is smaller."""
+def _gram(z: Tensor, variance: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Mean, centred points X, S, and what S lacks of the penalty.
+
+    S = X^T X / (n - 1) + diag v, which lacks nothing; or X X^T / (n - 1) where that is smaller. The latter
+    has no eigenvalue for some directions, and always 0 for that of the mean, on which the mean of the others
+    is put: the gradient there meets only zeros.
+    """
     n, d = z.shape[-2:]
     mean = z.mean(-2, keepdim=True)
     centred = z - mean
-    gram = centred.mT @ centred if n >= d or variance is not None else centred @ centred.mT
-    gram.mul_(1 / (n - 1))
-    if variance is not None:
-        gram.diagonal(dim1=-2, dim2=-1).add_(variance)
-    return mean, centred, gram
+    if n > d or variance is not None:
+        gram = (centred.mT @ centred).mul_(1 / (n - 1))
+        if variance is not None:
+            gram.diagonal(dim1=-2, dim2=-1).add_(variance)
+        return mean, centred, gram, None
+    gram = (centred @ centred.mT).mul_(1 / (n - 1))
+    put = gram.diagonal(dim1=-2, dim2=-1).mean(-1) * (n / (n - 1))
+    return mean, centred, gram.add_(put[..., None, None] / n), d - n + 1 - (put.sqrt() - 1).square()
 
 
 def _value_and_gradient(
-    bures: Tensor, weight: Tensor, mean: Tensor, centred: Tensor
+    bures: Tensor, weight: Tensor, mean: Tensor, centred: Tensor, lacking: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """The penalty and its gradient in the points, from :func:`_gram`'s sum of (s - 1)^2 and I - S^{-1/2}."""
-    n, d = centred.shape[-2:]
-    columns = weight.shape[-1] == d
+    """The penalty and its gradient in the points, from the sum of (s - 1)^2, I - S^{-1/2} and _gram's."""
+    n = centred.shape[-2]
     value = bures + _squared_norm(mean.squeeze(-2))
-    if not columns:
-        value += d - n  # the eigenvalues that the smaller Gram matrix lacks are 0
-    left, right = (centred, weight) if columns else (weight, centred)
+    left, right = centred, weight
+    if lacking is not None:
+        value, left, right = value + lacking, weight, centred
     if centred.ndim == 2:
         return value, torch.addmm(mean, left, right, beta=2 / n, alpha=2 / (n - 1))
     return value, (left @ right).mul_(2 / (n - 1)).add_(mean, alpha=2 / n)

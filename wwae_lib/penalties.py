@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from . import gaussian, processes
@@ -66,24 +67,33 @@ def w2_penalty(
     """
     if estimator not in ESTIMATORS:
         raise ValueError(f"there is no estimator {estimator!r}; known: {', '.join(ESTIMATORS)}")
-    if estimator == "sampled":
-        if processes.count() == 1:
-            return gaussian.w2_penalty(codes)
-        return w2_squared_to_standard_normal(*moments_across_processes(codes))
-    if estimator == "total" and processes.count() == 1:
+    if processes.count() == 1 and estimator == "sampled":
+        return gaussian.w2_penalty(codes)
+    if processes.count() == 1 and estimator == "total":
         return gaussian.w2_penalty(mean, log_variance.exp().mean(0))
-    centre, covariance = moments_across_processes(mean)
-    variance = processes.gather(log_variance.exp().mean(0, keepdim=True)).mean(0)
     if estimator == "diagonal":
-        return w2_squared_diagonal(centre, covariance.diagonal() + variance)
-    covariance = covariance + variance.diag_embed()
-    if estimator == "corrected":
-        return bias_corrected(centre, covariance, len(mean) * processes.count())
+        centre, covariance = moments_across_processes(mean)
+        return w2_squared_diagonal(centre, covariance.diagonal() + _mean_variance(log_variance))
+    centre, covariance = moments_across_processes(_wide(codes if estimator == "sampled" else mean))
+    if estimator != "sampled":
+        covariance = covariance + _mean_variance(log_variance).diag_embed()
     if estimator == "accumulated":
         if memory is None:
             raise ValueError("the estimator 'accumulated' needs a memory of past batches")
         centre, covariance = memory(centre, covariance)
-    return w2_squared_to_standard_normal(centre, covariance)
+    if estimator == "corrected":
+        return bias_corrected(centre, covariance, len(mean) * processes.count()).to(mean.dtype)
+    return w2_squared_to_standard_normal(centre, covariance).to(mean.dtype)
+
+
+def _mean_variance(log_variance: Tensor) -> Tensor:
+    """Of the whole batch, ``(latent,)``."""
+    return processes.gather(log_variance.exp().mean(0, keepdim=True)).mean(0)
+
+
+def _wide(points: Tensor) -> Tensor:
+    """In float64, where there is one: a covariance in float32 forgets directions of little variance."""
+    return points if points.device.type == "mps" else points.double()
 
 
 def bias_corrected(mean: Tensor, cov: Tensor, n: int) -> Tensor:
@@ -172,10 +182,12 @@ def mmd_squared(z: Tensor, prior: Tensor, scales: Sequence[float] = SCALES) -> T
     if z.shape != prior.shape or z.ndim != 2 or z.shape[0] < 2:
         raise ValueError(f"mmd_squared needs two (n >= 2, d), got {tuple(z.shape)} and {tuple(prior.shape)}")
     n, d = z.shape
-    own = functional.pdist(z), functional.pdist(prior)
-    within = sum(_multiquadratic(distances, d, scales).sum() for distances in own)
-    across = _multiquadratic(torch.cdist(z, prior), d, scales).sum()
-    return 2 * within / (n * (n - 1)) - 2 * across / n**2
+    constants = torch.cat([z.new_full((1,), 2 * d * s) for s in scales])  # filled in there: nothing waits
+    distances = functional.pdist(z), functional.pdist(prior), torch.cdist(z, prior).flatten()
+    with torch.autocast(z.device.type, enabled=False):
+        kernels = _Multiquadratics.apply(torch.cat(distances), constants)
+    pairs = n * (n - 1)
+    return 2 * kernels[:pairs].sum() / pairs - 2 * kernels[pairs:].sum() / n**2
 
 
 @functools.cache
@@ -268,6 +280,19 @@ def cramer_wold_squared(z: Tensor) -> Tensor:
     return (pairs / n**2 + (1 + gamma) ** -0.5 - 2 * cross) / (2 * math.sqrt(math.pi))
 
 
-def _multiquadratic(distance: Tensor, d: int, scales: Sequence[float]) -> Tensor:
-    square = distance.square()
-    return sum(2 * d * s / (2 * d * s + square) for s in scales)
+class _Multiquadratics(torch.autograd.Function):
+    """Sum over `C` of C / (C + distance^2), all at once; its slope is finished in forward."""
+
+    @staticmethod
+    def forward(ctx, distance: Tensor, constants: Tensor) -> Tensor:
+        constants = constants.unsqueeze(1)
+        kernels = constants / torch.addcmul(constants, distance, distance)
+        total = kernels.sum(0)
+        ctx.save_for_backward(distance * ((-2 / constants).mT @ kernels.square_()).squeeze(0))
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor):
+        (slope,) = ctx.saved_tensors
+        return grad * slope, None
