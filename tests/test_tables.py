@@ -163,6 +163,10 @@ def test_distances_say_of_how_many_images_they_are():
     how = {"images": 2500, "reference_images": 5000}
     one.record["evaluation"] = {"prior": how}
     assert tables.distances([one]).startswith("- MNIST: 2,500 images against 5,000.")
+    (other,) = seeds("vae", fid=[37.0])
+    other.record["evaluation"] = {"prior": {"images": 10_000, "reference_images": 10_000}}
+    words = "2,500 images against 5,000 and 10,000 images against 10,000, which do not compare"
+    assert words in tables.distances([one, other])
     assert tables.distances(seeds("wwae", fid=[37.0])) == ""
 
 

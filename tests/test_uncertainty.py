@@ -17,6 +17,7 @@ from wwae_lib.book.uncertainty import (
     numbers,
     over_seeds,
     paired,
+    protocols,
     ratio,
 )
 
@@ -137,6 +138,18 @@ def test_measurements_of_the_same_runs_are_paired():
     assert single.half == pytest.approx(stats.norm.ppf(0.975) * 0.7, rel=1e-9)
     assert (single.basis, single.sure) == ("1 seed, at most", False)
     assert paired(runs, "fid", "kid") is None
+
+
+def test_measurements_by_two_protocols_are_not_paired():
+    one = made_up.run("wwae", fid=20.0, fid_mixture=18.0, squared_error=9.0)
+    how = {"reference_sha256": "a"}
+    one.record["evaluation"] = {"prior": how | {"protocol": "full"}, "mixture": how | {"protocol": "brief"}}
+    assert paired([one], "fid", "fid_mixture") is None
+    one.record["evaluation"]["mixture"]["protocol"] = "full"
+    assert paired([one], "fid", "fid_mixture").value == pytest.approx(-2 * -1)
+    assert protocols([one], "fid") == protocols([one], "fid_mixture") == {("full", "a")}
+    assert protocols([one], "squared_error") == set()
+    assert protocols([one], "kid") == set(), "it has none"
 
 
 def test_fewer_than_three_runs_have_no_interval_of_their_own():

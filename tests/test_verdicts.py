@@ -139,6 +139,16 @@ def test_data_sets_are_judged_apart():
     assert found("fid-vaes", runs).verdict == words
 
 
+def test_distances_by_different_protocols_do_not_compare():
+    ours, theirs = seeds("wwae", fid=LOW), seeds("vae_learned", fid=HIGH)
+    for run in (*ours, *theirs):
+        run.record["evaluation"] = {"prior": {"protocol": "brief", "reference_sha256": "a"}}
+    assert outcome("fid-vaes", ours + theirs) == HOLDS
+    theirs[1].record["evaluation"] = {"prior": {"protocol": "full", "reference_sha256": "b"}}
+    assert outcome("fid-vaes", ours + theirs) == UNTESTED
+    assert "by one protocol" in verdicts.evidence(found("fid-vaes", ours + theirs))
+
+
 def test_runs_of_other_variants_decide_nothing():
     runs = [made_up.run("wwae", seed, variant="lambda_1", fid=1.0 + seed) for seed in range(3)]
     assert found("fid-vaes", runs + seeds("vae_learned", fid=HIGH)).verdict == UNTESTED

@@ -161,7 +161,7 @@ def effective_dimension(codes: Tensor) -> float:
 def mixture_nats(codes: Tensor, test_codes: Tensor, seed: int) -> tuple[float, float]:
     r"""Nats per code that a mixture of 10 Gaussians gains over one Gaussian on held-out codes; its error.
 
-    .. math::  \frac1m \sum_{j=1}^m \log q(z_j) - \log p(z_j)
+    .. math::  \frac1m \sum_{j=1}^m \bigl(\log q(z_j) - \log p(z_j)\bigr)
 
     over `m` test codes, with `p` the Gaussian of the moments of the training codes and `q` a mixture of 10,
     of full covariances, fitted to them by expectation maximisation. The mean of the logarithmic score, a
@@ -169,7 +169,8 @@ def mixture_nats(codes: Tensor, test_codes: Tensor, seed: int) -> tuple[float, f
     :math:`\mathrm{KL}(Q \| p) - \mathrm{KL}(Q \| q)` if `Q` is the codes' law: how much of the way from one
     Gaussian to `Q` the mixture covers. Where `Q` is a Gaussian it is a little below 0, for the mixture fits
     what is not there. It does not change where all codes are mapped affinely. The standard error is over the
-    draw of the test codes, the two fits given.
+    draw of the test codes, the two fits given; another start may find another optimum of `q`, so that the
+    number is a lower estimate of what ten Gaussians could gain.
 
     Args:
         codes: training codes, ``(n, d)``.

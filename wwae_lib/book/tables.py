@@ -9,7 +9,17 @@ from typing import Any, NamedTuple
 from ..data import DATASETS
 from ..methods import METHODS
 from ..runs import Run
-from .uncertainty import SEVERAL, Measured, Spread, difference, largest_spread, measured, numbers, paired
+from .uncertainty import (
+    SEVERAL,
+    Measured,
+    Spread,
+    difference,
+    largest_spread,
+    measured,
+    numbers,
+    paired,
+    protocols,
+)
 
 __all__ = [
     "COST",
@@ -343,6 +353,7 @@ def distances(runs: Sequence[Run]) -> str:
         counts = {(how["images"], how["reference_images"]) for how in hows}
         if counts:
             words = enumeration([f"{made:,} images against {real:,}" for made, real in sorted(counts)])
+            words += ", which do not compare with each other" * (len(counts) > 1)
             lines.append(f"- {contest.title}: {words}. {_floor(contest)}")
     return "\n".join(lines)
 
@@ -391,6 +402,13 @@ def _whitened(contest: Contest) -> list[str]:
             continue
         if key not in plain:
             lines.append(f"The {METHODS['ae'].title} without penalty is not measured from {law}.")
+        elif (
+            best and len(protocols(contest.methods["ae"], key) | protocols(contest.methods[best], "fid")) > 1
+        ):
+            lines.append(
+                f"The FID of the {METHODS['ae'].title} without penalty, sampled from {law}, was measured by another "
+                f"protocol than that of {METHODS[best].title}: they do not compare."
+            )
         elif best:
             gap = difference(
                 plain[key], penalised[best], largest_spread([*laws[key].values(), *penalised.values()])

@@ -25,6 +25,7 @@ __all__ = [
     "numbers",
     "over_seeds",
     "paired",
+    "protocols",
     "ratio",
 ]
 
@@ -101,6 +102,22 @@ def numbers(run: Run) -> dict[str, float]:
             images = run.record["data"]["test"]["images"]
             found.setdefault(f"{key}_error", math.sqrt(found[key] * (1 - found[key]) / images))
     return found
+
+
+OF_PRIOR = ("fid", "kid", "precision", "recall", "density", "coverage")
+
+
+def protocols(runs: Iterable[Run], key: str) -> set[tuple[str, str] | None]:
+    """By which protocols, against which images, a metric of made images was measured; ``None``: not said.
+
+    More than one do not compare: a distance depends on how many images it is of, and on the reference.
+    Metrics that compare no sets of images have no protocol: the set is empty.
+    """
+    name = "prior" if key in OF_PRIOR else key.removeprefix("fid_")
+    if name == key:
+        return set()
+    hows = [run.record.get("evaluation", {}).get(name) for run in runs if key in run.metrics]
+    return {(how["protocol"], how["reference_sha256"]) if how else None for how in hows}
 
 
 class Spread(NamedTuple):
@@ -197,13 +214,14 @@ def ratio(first: Measured, second: Measured) -> tuple[float, float, float] | Non
 
 
 def paired(runs: Sequence[Run], first: str, second: str) -> Difference | None:
-    """A metric minus another of the same runs; ``None`` where no run has both.
+    """A metric minus another of the same runs; ``None`` where no run has both, by one protocol.
 
     Two measurements of one run share its weights, and often the images they are held against. Over
     ``SEVERAL`` seeds the differences of each run speak for themselves. With fewer, the sum of the two
     standard errors stands for that of the difference, which it is at most, however they depend on each other.
     """
-    both = [one for one in map(numbers, runs) if {first, second} <= one.keys()]
+    alike = [run for run in runs if len(protocols([run], first) | protocols([run], second)) < 2]
+    both = [one for one in map(numbers, alike) if {first, second} <= one.keys()]
     if not both:
         return None
     if len(both) >= SEVERAL:

@@ -26,6 +26,7 @@ from .uncertainty import (
     holm,
     over_seeds,
     paired,
+    protocols,
     ratio,
 )
 
@@ -285,9 +286,9 @@ def _beside(family: str, *keys: str) -> Tests:
 
 
 def _compared(contest: Contest, key: str, name: str) -> tuple[Finding, Difference] | None:
-    """The WWAE's metric and another method's, where both are recorded, with the difference."""
+    """The WWAE's metric and another method's, with the difference, where both have it by one protocol."""
     found, metric = contest.measured(key), METRICS[key]
-    if not {"wwae", name} <= found.keys():
+    if not ({"wwae", name} <= found.keys() and _alike(contest, key, name)):
         return None
     ours, theirs = found["wwae"], found[name]
     gap, quotient = difference(ours, theirs, contest.spread(key)), ratio(ours, theirs)
@@ -302,6 +303,11 @@ def _compared(contest: Contest, key: str, name: str) -> tuple[Finding, Differenc
         gap.basis,
     )
     return finding, gap
+
+
+def _alike(contest: Contest, key: str, name: str) -> bool:
+    """Whether all runs of the WWAE and of another method have a metric by one protocol."""
+    return len(protocols([*contest.methods["wwae"], *contest.methods[name]], key)) < 2
 
 
 def _share_of(rival: float) -> float:
@@ -361,7 +367,7 @@ def _steadier(*rivals: str) -> Tests:
         for contest in contests(runs):
             found = contest.measured("fid")
             for name in rivals:
-                if {"wwae", name} <= found.keys():
+                if {"wwae", name} <= found.keys() and _alike(contest, "fid", name):
                     yield _spread_ratio(contest.title, found["wwae"], name, found[name])
 
     return tests
@@ -757,7 +763,10 @@ def evidence(one: Verdict) -> str:
             "alone; neither decides anything."
         )
     if untested := [place for place, outcome in one.outcomes.items() if outcome == UNTESTED]:
-        parts.append(f"Not tested on {enumeration(untested)}: no record has the measure of both sides.")
+        parts.append(
+            f"Not tested on {enumeration(untested)}: no record has the measure of both sides, by one "
+            "protocol."
+        )
     parts.append(f"Verdict: **{one.verdict}**. [All numbers of this kind](#comparison-{claim.link}).")
     if one.secondary:
         parts.append("Secondary evidence, without a vote and without correction:")
