@@ -406,8 +406,8 @@ def _whitened(contest: Contest) -> list[str]:
             best and len(protocols(contest.methods["ae"], key) | protocols(contest.methods[best], "fid")) > 1
         ):
             lines.append(
-                f"The FID of the {METHODS['ae'].title} without penalty, sampled from {law}, was measured by another "
-                f"protocol than that of {METHODS[best].title}: they do not compare."
+                f"The FID of the {METHODS['ae'].title} without penalty, sampled from {law}, was measured by "
+                f"another protocol than that of {METHODS[best].title}: they do not compare."
             )
         elif best:
             gap = difference(
