@@ -88,13 +88,13 @@ def test_a_wgan_gp_is_trained_for_longer():
 
 def test_only_selects_by_name():
     quick = PROFILES["quick"]
-    names = {one.name for one in reproduce.select(quick, "vae")}
+    names = {one.name for one in reproduce.select(quick, "*vae*")}
     assert names == {f"mnist/{name}/seed-0" for name in ("vae", "vae_learned", "vae_bernoulli")}
-    assert [one.name for one in reproduce.select(quick, "/wgan*seed")] == ["mnist/wgan_gp/seed-0"]
-    assert [one.method for one in reproduce.select(quick, "/gan", "cwae", "/gan")] == ["cwae", "gan"]
+    assert [one.name for one in reproduce.select(quick, "*/wgan*/seed-?")] == ["mnist/wgan_gp/seed-0"]
+    assert [one.method for one in reproduce.select(quick, "*/gan/*", "*cwae*", "*/gan/*")] == ["cwae", "gan"]
     assert reproduce.select(quick) == quick.experiments
-    with pytest.raises(ValueError, match="no run's name holds 'nothing'"):
-        reproduce.select(quick, "vae", "nothing")
+    with pytest.raises(ValueError, match="no run's name is 'nothing'"):
+        reproduce.select(quick, "*vae*", "nothing")
 
 
 def test_runs_are_made_once_and_one_failure_stops_no_other(tmp_path, capfd):
@@ -180,7 +180,7 @@ COMMAND = [sys.executable, "-m", "wwae_lib", "reproduce", "--profile", "quick", 
 
 
 def start(results, *more: str) -> subprocess.Popen:
-    command = [*COMMAND, "--only", "mnist/[gs]", "--results", str(results), *more]
+    command = [*COMMAND, "--only", "mnist/[gs]*", "--results", str(results), *more]
     return subprocess.Popen(
         command,
         env=subprocess_environment(PYTHONUNBUFFERED="1"),
@@ -244,7 +244,7 @@ def test_exit_code_is_1_where_a_run_failed(tmp_path, capsys, monkeypatch):
     ("words", "said"),
     [
         (["--jobs", "0"], "--jobs is 0; it must be at least 1"),
-        (["--only", "nothing"], "no run's name holds 'nothing'"),
+        (["--only", "nothing"], "no run's name is 'nothing'"),
     ],
 )
 def test_words_that_cannot_be_followed(words, said, capsys):
@@ -320,28 +320,29 @@ def test_other_data_than_a_finished_run_was_trained_on(tmp_path, monkeypatch):
 
 def test_a_notebook_reads_the_records_or_the_same_experiments_trained_again(tmp_path, monkeypatch, finished):
     recorded = runs.results_root()
-    shutil.copytree(finished.path, recorded / "mnist" / "wwae" / "seed-0")
-    shutil.copytree(finished.path, recorded / "mnist" / "wwae-other" / "seed-0")
-    reproduce.records("quick", "mnist/wwae/seed-*")
-    assert runs.results_root() == recorded
+    for name in ("wwae", "wwae-other"):
+        shutil.copytree(finished.path, recorded / "mnist" / name / "seed-0")
+    (found,) = reproduce.records("quick", "mnist/wwae/seed-*")
+    assert found.path == recorded / "mnist/wwae/seed-0"
 
     made = []
 
     def train(profile, experiments, results):
         made.extend(experiments)
         assert profile.sets == () and profile.protocol == "full"  # as was recorded of these runs
-        return {"mnist/wwae/seed-0": "no data"} if len(made) > 1 else {}
+        if len(made) > 1:
+            return {"mnist/wwae/seed-0": "no data"}
+        shutil.copytree(finished.path, results / "mnist/wwae/seed-0")
+        return {}
 
     monkeypatch.setattr(reproduce, "reproduce", train)
-    reproduce.records("full", "mnist/wwae/seed-*")
-    assert made == [finished.experiment]
-    assert runs.results_root() == data.data_root() / "full"
+    (again,) = reproduce.records("full", "mnist/wwae/seed-*")
+    assert made == [finished.experiment] and again.path == data.data_root() / "full/mnist/wwae/seed-0"
+    assert runs.results_root() == recorded  # nothing else is read from elsewhere
 
-    monkeypatch.setenv("WWAE_RESULTS", str(recorded))
     with pytest.raises(runs.RunError, match="mnist/wwae/seed-0: no data"):
         reproduce.records("full", "mnist/*/seed-0")
-    assert runs.results_root() == recorded
     with pytest.raises(ValueError, match="no profile 'fast'"):
         reproduce.records("fast", "mnist/wwae/seed-0")
     with pytest.raises(ValueError, match="no recorded run's name is 'mnist/nosuch"):
-        reproduce.records("quick", "mnist/nosuch/*")
+        reproduce.records("quick", "mnist/wwae/*", "mnist/nosuch/*")

@@ -183,7 +183,7 @@ def parser() -> argparse.ArgumentParser:
         "%(default)s)",
     )
     matrix.add_argument(
-        "--only", nargs="+", default=[], metavar="PATTERN", help="runs whose name holds one, such as vae"
+        "--only", nargs="+", default=[], metavar="PATTERN", help="runs of these names, such as '*/vae/*'"
     )
     matrix.add_argument("--dry-run", action="store_true", help="list the runs and how far each is")
     matrix.add_argument(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import fnmatch
 import itertools
 import math
 import multiprocessing
@@ -159,24 +158,15 @@ def results_of(profile: str) -> Path:
 
 
 def select(profile: Profile, *patterns: str) -> tuple[Experiment, ...]:
-    """The experiments whose name, such as ``mnist/wwae/seed-0``, holds one of the patterns; of none, all.
-
-    Args:
-        profile: its experiments keep their order.
-        patterns: parts of names (``*``, ``?``, ``[]``).
+    """The experiments of these names (:func:`wwae_lib.runs.fits`), in the profile's order; of none, all.
 
     Raises:
-        ValueError: a pattern that no name holds.
+        ValueError: no experiment's name is one of the patterns.
     """
-    held = {
-        pattern: [one for one in profile.experiments if fnmatch.fnmatch(one.name, f"*{pattern}*")]
-        for pattern in patterns or ("",)
-    }
-    for pattern, some in held.items():
-        if not some:
-            raise ValueError(f"no run's name holds {pattern!r}; --dry-run without --only lists them")
-    chosen = set(itertools.chain(*held.values()))
-    return tuple(one for one in profile.experiments if one in chosen)
+    for pattern in patterns:
+        if not any(runs.fits(one.name, [pattern]) for one in profile.experiments):
+            raise ValueError(f"no run's name is {pattern!r}; --dry-run without --only lists them")
+    return tuple(one for one in profile.experiments if runs.fits(one.name, patterns or ("*",)))
 
 
 def state(chosen: Experiment, results: Path, profile: Profile) -> State:
@@ -425,14 +415,16 @@ def end_with_parent() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def records(profile: str, *patterns: str) -> None:
-    """Decide which runs a notebook reads: the book's records, or the same experiments trained again.
+def records(profile: str, *patterns: str) -> list[runs.Run]:
+    """The runs that a notebook reads: the book's records, or the same experiments trained again.
 
     Args:
         profile: ``quick`` reads what is recorded; ``full`` trains it again from the real data, into the
-            folder ``full`` of the data folder, and makes :func:`wwae_lib.runs.load` read from there. What
-            that folder already holds is not trained twice.
-        patterns: names of the runs (``*``, ``?``, ``[]``), such as ``mnist/wwae/seed-*``.
+            folder ``full`` of the data folder. What that folder already holds is not trained twice.
+        patterns: names of the runs (:func:`wwae_lib.runs.fits`), such as ``mnist/wwae/seed-*``.
+
+    Returns:
+        The runs by name, as :func:`wwae_lib.runs.recorded`.
 
     Raises:
         ValueError: there is no such profile, or no run has such a name.
@@ -440,21 +432,18 @@ def records(profile: str, *patterns: str) -> None:
     """
     if profile not in ("quick", "full"):
         raise ValueError(f"there is no profile {profile!r}; known: quick, full")
-    root = runs.results_root()
-    found = sorted(path.parent.relative_to(root).as_posix() for path in root.glob("*/*/*/run.json"))
+    known = runs.recorded(*patterns)
     for pattern in patterns:
-        if not fnmatch.filter(found, pattern):
-            raise ValueError(f"no recorded run's name is {pattern!r}; there are {', '.join(found)}")
+        if not any(runs.fits(run.experiment.name, [pattern]) for run in known):
+            raise ValueError(f"no recorded run's name is {pattern!r} (in {runs.results_root()})")
     if profile == "quick":
-        return
-    names = [name for name in found if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
-    chosen = [runs.load(root / name) for name in names]
-    entries = [run.record.get("evaluation", {}) for run in chosen]
+        return known
+    entries = [run.record.get("evaluation", {}) for run in known]
     sets = tuple(name for name in evaluation.SETS if any(name in entry for entry in entries))
     protocols = {entry[name]["protocol"] for entry in entries for name in sets if name in entry}
-    experiments = tuple(run.experiment for run in chosen)
+    experiments = tuple(run.experiment for run in known)
     whole = Profile(experiments, sets=sets, protocol=min(protocols, default="full"))
     results = data.data_root() / "full"
     if failures := reproduce(whole, whole.experiments, results):
         raise runs.RunError("\n".join(f"{name}: {why}" for name, why in failures.items()))
-    os.environ["WWAE_RESULTS"] = str(results)
+    return [runs.load(results / experiment.name) for experiment in experiments]

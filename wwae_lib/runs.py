@@ -18,11 +18,12 @@ renaming whole folders, so that a killed process leaves the old run or the new o
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ __all__ = [
     "RunError",
     "checkout",
     "files_of",
+    "fits",
     "load",
     "recorded",
     "results_root",
@@ -232,13 +234,26 @@ def load(path: Path | str) -> Run:
     return Run(folder, record)
 
 
-def recorded(pattern: str = "*/*/*") -> list[Run]:
-    """Every finished run of the results folder whose name fits a pattern, such as ``mnist/*/*``, by name.
+def fits(name: str, patterns: Iterable[str]) -> bool:
+    """Whether a run's name, such as ``mnist/wwae/seed-0``, is one of these patterns: ``*``, ``?``, ``[]``."""
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def recorded(*patterns: str, results: Path | None = None) -> list[Run]:
+    """Finished runs, by name: those of these patterns (:func:`fits`), without a pattern all.
+
+    Args:
+        patterns: such as ``mnist/*/seed-0``.
+        results: the results folder; default :func:`results_root`.
 
     Raises:
         RunError: one is damaged (:func:`load`).
     """
-    return [load(record.parent) for record in sorted(results_root().glob(f"{pattern}/run.json"))]
+    root = results or results_root()
+    found = {
+        record.parent: record.parent.relative_to(root).as_posix() for record in root.glob("*/*/*/run.json")
+    }
+    return [load(path) for path in sorted(found) if fits(found[path], patterns or ("*",))]
 
 
 @dataclass(frozen=True)
