@@ -120,14 +120,6 @@ def test_planes_are_orthonormal_and_hold_the_variance_they_claim():
     assert abs(principal["basis"][0][0]) > 0.99
 
 
-def test_the_transport_matrix_carries_one_covariance_to_the_other():
-    generator = torch.Generator().manual_seed(1)
-    first, second = (x @ x.mT for x in torch.randn(2, 3, 3, dtype=torch.float64, generator=generator))
-    matrix = explorers.transport_matrix(first, second)
-    torch.testing.assert_close(matrix @ first @ matrix, second, rtol=1e-9, atol=1e-9)
-    assert (torch.linalg.eigvalsh(matrix) > 0).all()
-
-
 def test_the_still_gaussians_show_their_distance():
     text = explorers.gaussian_still()
     total, mean, bures = map(float, re.findall(r"<b>([\d.]+)</b>", text))

@@ -51,7 +51,7 @@ def test_fid_is_pytorch_fids_and_the_librarys_distance(n, d):
         expected = calculate_frechet_distance(
             one.mean(0), np.cov(one, rowvar=False), other.mean(0), np.cov(other, rowvar=False)
         )
-    found = fidelity.fid(made, real).value
+    found = fidelity.frechet_distance(made, real).value
     assert found == pytest.approx(expected, rel=1e-6)
     assert found == pytest.approx(
         w2_squared(*moments(made.double()), *moments(real.double())).item(), rel=1e-9
@@ -61,8 +61,8 @@ def test_fid_is_pytorch_fids_and_the_librarys_distance(n, d):
 def test_fid_where_the_samples_fill_no_volume():
     made, real = samples(20, 30, 25)
     expected = w2_squared(*moments(made.double()), *moments(real.double())).item()
-    assert fidelity.fid(made, real).value == pytest.approx(expected, rel=1e-6)
-    assert fidelity.fid(made, made).value == pytest.approx(0, abs=1e-5)
+    assert fidelity.frechet_distance(made, real).value == pytest.approx(expected, rel=1e-6)
+    assert fidelity.frechet_distance(made, made).value == pytest.approx(0, abs=1e-5)
 
 
 @pytest.mark.parametrize("shared", ["none", "pairs"])
@@ -74,10 +74,13 @@ def test_the_error_of_the_fid_is_its_spread_over_draws_of_what_the_samples_share
         real = rng.normal(size=(250, 3)) * (1, 2, 3)
         source = real if shared == "pairs" else rng.normal(size=(250, 3)) * (1, 2, 3)
         made = 0.6 * source[:200] + 0.1 * rng.normal(size=(200, 3))
-        found.append(fidelity.fid(torch.tensor(made), torch.tensor(real), shared))
+        found.append(fidelity.frechet_distance(torch.tensor(made), torch.tensor(real), shared))
     values, errors = np.array(found).T
     assert errors.mean() == pytest.approx(values.std(ddof=1), rel=0.15)
-    last = {how: fidelity.fid(torch.tensor(made), torch.tensor(real), how).error for how in fidelity.SHARED}
+    last = {
+        how: fidelity.frechet_distance(torch.tensor(made), torch.tensor(real), how).error
+        for how in fidelity.SHARED
+    }
     assert last["unknown"] >= max(last.values())
     if shared == "pairs":
         assert abs(last["none"] / errors[-1] - 1) > 0.2
@@ -86,18 +89,18 @@ def test_the_error_of_the_fid_is_its_spread_over_draws_of_what_the_samples_share
 def test_fid_refuses_what_cannot_be_shared():
     made, real = samples()
     with pytest.raises(ValueError, match="one from each"):
-        fidelity.fid(real, made, "pairs")
+        fidelity.frechet_distance(real, made, "pairs")
     with pytest.raises(ValueError, match="none, pairs or unknown"):
-        fidelity.fid(made, real, "some")
+        fidelity.frechet_distance(made, real, "some")
 
 
 def test_fid_refuses():
     made, real = samples()
     with pytest.raises(ValueError, match="moments needs points"):
-        fidelity.fid(made[:1], real)
+        fidelity.frechet_distance(made[:1], real)
     made[3, 2] = math.inf
     with pytest.raises(ValueError, match="not all finite"):
-        fidelity.fid(made, real)
+        fidelity.frechet_distance(made, real)
 
 
 def test_fids_error_is_the_derivative_by_each_points_weight():
@@ -123,7 +126,7 @@ def test_fids_error_is_the_derivative_by_each_points_weight():
             slopes.append((ends[0] - ends[1]) / (2 * step))
         variance += np.var(slopes, ddof=1) / n
     # the derivative of the covariance has n / (n - 1), the library's has not
-    assert fidelity.fid(made, real).error == pytest.approx(math.sqrt(variance), rel=0.08)
+    assert fidelity.frechet_distance(made, real).error == pytest.approx(math.sqrt(variance), rel=0.08)
 
 
 def repeats(measure, n: int, times: int, d: int = 3) -> list[fidelity.Estimate]:
@@ -133,7 +136,7 @@ def repeats(measure, n: int, times: int, d: int = 3) -> list[fidelity.Estimate]:
     return [measure(made * scale + 0.4, real) for made, real in draw]
 
 
-@pytest.mark.parametrize("measure", [fidelity.fid, fidelity.kid])
+@pytest.mark.parametrize("measure", [fidelity.frechet_distance, fidelity.kid])
 def test_errors_are_the_spread_of_repeats(measure):
     found = repeats(measure, n=200, times=300)
     spread = np.std([one.value for one in found], ddof=1)  # itself known to 4 %

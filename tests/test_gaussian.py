@@ -645,24 +645,6 @@ def test_total_moments_are_the_mixtures():
         g.total_moments(mean, variance[:10])
 
 
-def test_streaming_moments_do_not_cancel():
-    z = np.random.default_rng(0).standard_normal((1001, 3)) + 1e7
-    whole, other = g.StreamingMoments(), g.StreamingMoments()
-    whole.update(z[:0])
-    for piece in np.array_split(z[:600], 7):
-        whole.update(piece)
-    other.update(z[600:])
-    whole.merge(other)
-    whole.merge(g.StreamingMoments())
-    mean, cov = whole.moments()
-    assert whole.count == 1001
-    assert np.allclose(mean, z.mean(0), rtol=1e-14) and np.allclose(cov, np.cov(z.T), atol=1e-7)
-    with pytest.raises(ValueError, match="dimensions"):
-        whole.update(z[:, :2])
-    with pytest.raises(ValueError, match="two points"):
-        g.StreamingMoments().moments()
-
-
 def test_two_processes_find_the_loss_and_gradient_of_one(tmp_path):
     generator = torch.Generator().manual_seed(0)
     whole = torch.randn(20, 4, generator=generator, dtype=torch.float64)

@@ -47,7 +47,7 @@ def test_sliced_w2_of_a_line_is_that_of_its_quantiles():
     quantiles = stats.norm.ppf((np.arange(60) + 0.5) / 60)
     mirrored = [np.mean((np.sort(sign * codes[:, 0].double().numpy()) - quantiles) ** 2) for sign in (1, -1)]
     assert mirrored[0] == pytest.approx(mirrored[1])  # the quantiles are symmetric
-    assert latents.sliced_w2_squared(codes, 0)[0] == pytest.approx(mirrored[0], rel=1e-6)
+    assert latents.sliced_w2_to_prior(codes, 0)[0] == pytest.approx(mirrored[0], rel=1e-6)
 
 
 def test_sliced_w2_is_near_pots_between_samples():
@@ -56,20 +56,20 @@ def test_sliced_w2_is_near_pots_between_samples():
     codes = normal(1000, 3).double() * 2 + torch.tensor([1.0, 0, 0])
     prior = normal(1000, 3, 1).double()
     theirs = ot.sliced.sliced_wasserstein_distance(codes.numpy(), prior.numpy(), n_projections=500, seed=0)
-    assert latents.sliced_w2_squared(codes, 0)[0] == pytest.approx(theirs**2, rel=0.1)
+    assert latents.sliced_w2_to_prior(codes, 0)[0] == pytest.approx(theirs**2, rel=0.1)
 
 
 def test_sliced_w2_of_a_shift_is_its_square_over_the_dimension():
     shift = torch.tensor([3.0, 4, 0, 0])
-    assert latents.sliced_w2_squared(normal(4000, 4) + shift, 0)[0] == pytest.approx(25 / 4, rel=0.1)
-    assert latents.sliced_w2_squared(normal(4000, 4), 0)[0] < 0.01
+    assert latents.sliced_w2_to_prior(normal(4000, 4) + shift, 0)[0] == pytest.approx(25 / 4, rel=0.1)
+    assert latents.sliced_w2_to_prior(normal(4000, 4), 0)[0] < 0.01
 
 
 @pytest.mark.parametrize("spread", [1.0, 1.5])
 def test_sliced_w2s_error_is_the_spread_of_repeats(spread):
     """The spread of 100 repeats is itself known to 7 %."""
     shift = torch.tensor([0.5, 0, 0])
-    found = [latents.sliced_w2_squared(normal(300, 3, seed) * spread + shift, 0) for seed in range(100)]
+    found = [latents.sliced_w2_to_prior(normal(300, 3, seed) * spread + shift, 0) for seed in range(100)]
     values, errors = np.array(found).T
     assert math.sqrt(np.mean(errors**2)) == pytest.approx(np.std(values, ddof=1), rel=0.2)
 

@@ -20,7 +20,7 @@ from wwae_lib.penalties import (
     bias_corrected,
     expected_root_trace,
     kl_to_standard_normal,
-    w2_penalty,
+    posterior_w2_penalty,
 )
 
 PLAIN = ("total", "sampled", "diagonal")  # a distance of one batch's moments, no more
@@ -69,7 +69,7 @@ def tensors(*arrays, dtype=torch.float64):
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_w2_penalty_is_its_formula(posterior, estimator):
-    found = w2_penalty(*tensors(*posterior), estimator, memory(3))
+    found = posterior_w2_penalty(*tensors(*posterior), estimator, memory(3))
     assert found.shape == ()
     assert found.item() == pytest.approx(penalty_by_hand(*posterior, estimator), rel=1e-12)
 
@@ -79,7 +79,7 @@ def test_w2_penalty_of_two_codes_worked_out_by_hand():
     codes = torch.tensor([[-3.0], [1.0]], dtype=torch.float64)
     nothing = torch.full_like(codes, -torch.inf)  # no variance of its own: the code is the mean
     for estimator in PLAIN:
-        found = w2_penalty(codes, nothing, codes, estimator).item()
+        found = posterior_w2_penalty(codes, nothing, codes, estimator).item()
         assert found == pytest.approx(1 + (math.sqrt(8) - 1) ** 2, rel=1e-12)
 
 
@@ -88,7 +88,7 @@ def test_total_reads_variances_not_standard_deviations():
     mean = torch.zeros(5, 1, dtype=torch.float64)
     log_variance = torch.full_like(mean, math.log(4))
     for estimator in ("total", "diagonal"):
-        assert w2_penalty(mean, log_variance, mean, estimator).item() == pytest.approx(1, rel=1e-12)
+        assert posterior_w2_penalty(mean, log_variance, mean, estimator).item() == pytest.approx(1, rel=1e-12)
 
 
 def test_diagonal_ignores_correlations_and_total_does_not():
@@ -97,7 +97,7 @@ def test_diagonal_ignores_correlations_and_total_does_not():
     cross = torch.tensor([[1.0, 1], [-1, -1], [1, -1], [-1, 1]], dtype=torch.float64)
     small_variance = torch.full_like(line, -9.0)
     of = {
-        (name, estimator): w2_penalty(codes, small_variance, codes, estimator).item()
+        (name, estimator): posterior_w2_penalty(codes, small_variance, codes, estimator).item()
         for name, codes in (("line", line), ("cross", cross))
         for estimator in PLAIN
     }
@@ -112,11 +112,13 @@ def test_total_is_the_expectation_of_sampled():
     n, d = 20_000, 3
     mean = torch.randn(n, d, generator=generator, dtype=torch.float64) * 0.7 + 0.3
     log_variance = torch.randn(n, d, generator=generator, dtype=torch.float64) * 0.5 - 1
-    total = w2_penalty(mean, log_variance, mean, "total").item()
+    total = posterior_w2_penalty(mean, log_variance, mean, "total").item()
     sampled = []
     for _ in range(30):
         noise = torch.randn(n, d, generator=generator, dtype=torch.float64)
-        sampled.append(w2_penalty(mean, log_variance, mean + (log_variance / 2).exp() * noise, "sampled"))
+        sampled.append(
+            posterior_w2_penalty(mean, log_variance, mean + (log_variance / 2).exp() * noise, "sampled")
+        )
     sampled = torch.stack(sampled)
     error = (sampled.std() / 30**0.5).item()  # of the mean of 30 batches
     assert error < 0.01 * total  # tight enough to mean something
@@ -129,12 +131,15 @@ def test_penalty_is_zero_only_at_the_prior_and_its_gradient_is_finite_there(esti
     codes = torch.tensor([[1.0, 1], [1, -1], [-1, 1], [-1, -1]], dtype=torch.float64) * math.sqrt(0.75)
     codes.requires_grad_()
     log_variance = torch.full((4, 2), -80.0, dtype=torch.float64, requires_grad=True)
-    penalty = w2_penalty(codes, log_variance, codes, estimator)
+    penalty = posterior_w2_penalty(codes, log_variance, codes, estimator)
     penalty.backward()
     assert penalty.item() == pytest.approx(0, abs=1e-14)
     assert codes.grad.abs().max() < 1e-7
     assert log_variance.grad is None or log_variance.grad.isfinite().all()
-    assert w2_penalty(codes.detach() + 0.1, log_variance.detach(), codes.detach() + 0.1, estimator) > 0.01
+    assert (
+        posterior_w2_penalty(codes.detach() + 0.1, log_variance.detach(), codes.detach() + 0.1, estimator)
+        > 0.01
+    )
 
 
 def test_what_is_corrected_is_zero_on_average():
@@ -154,17 +159,17 @@ def test_memory_begins_at_the_prior_and_forgets_it():
     codes.requires_grad_()
     remembered, nothing = memory(3), torch.full_like(codes, -torch.inf)
     for step in range(300):
-        value = w2_penalty(codes, nothing, codes, "accumulated", remembered)
+        value = posterior_w2_penalty(codes, nothing, codes, "accumulated", remembered)
         if step == 0:
-            assert value < 0.1 * w2_penalty(codes, nothing, codes)
-    plain = w2_penalty(codes, nothing, codes)
+            assert value < 0.1 * posterior_w2_penalty(codes, nothing, codes)
+    plain = posterior_w2_penalty(codes, nothing, codes)
     torch.testing.assert_close(value, plain)
     torch.testing.assert_close(*(torch.autograd.grad(v, codes)[0] for v in (value, plain)))
     with torch.no_grad():
         remembered.eval()(torch.full((3,), 100.0), torch.eye(3))
     torch.testing.assert_close(remembered.mean, codes.detach().mean(0))  # evaluation leaves no trace
     with pytest.raises(ValueError, match="needs a memory"):
-        w2_penalty(codes, nothing, codes, "accumulated")
+        posterior_w2_penalty(codes, nothing, codes, "accumulated")
 
 
 @pytest.mark.parametrize("estimator", ["total", "sampled", "corrected"])
@@ -189,7 +194,7 @@ def test_a_direction_of_little_variance_is_pulled_as_others_are(estimator, alone
 @pytest.mark.parametrize("estimator", ["Total", "", "full", None])
 def test_unknown_estimator(posterior, estimator):
     with pytest.raises(ValueError, match=r"no estimator .*known: total, sampled, diagonal"):
-        w2_penalty(*tensors(*posterior), estimator)
+        posterior_w2_penalty(*tensors(*posterior), estimator)
 
 
 def test_kl_is_its_formula(posterior):
@@ -216,9 +221,15 @@ def test_kl_worked_out_by_hand_and_by_torch(posterior):
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_autocast_does_not_touch_the_penalty(posterior, estimator):
     arguments = tensors(*posterior, dtype=torch.float32)
-    plain = w2_penalty(*arguments, estimator, AccumulatedMoments(3)), kl_to_standard_normal(*arguments[:2])
+    plain = (
+        posterior_w2_penalty(*arguments, estimator, AccumulatedMoments(3)),
+        kl_to_standard_normal(*arguments[:2]),
+    )
     with torch.autocast("cpu", torch.bfloat16):
-        cast = w2_penalty(*arguments, estimator, AccumulatedMoments(3)), kl_to_standard_normal(*arguments[:2])
+        cast = (
+            posterior_w2_penalty(*arguments, estimator, AccumulatedMoments(3)),
+            kl_to_standard_normal(*arguments[:2]),
+        )
     for a, b in zip(plain, cast, strict=True):
         assert a.dtype == b.dtype == torch.float32 and a.item() == b.item()
 

@@ -110,7 +110,7 @@ def test_grid_has_the_gaussians_moments():
 def test_entropic_cost_lies_above_the_exact_one_and_tends_to_it():
     x, y = PAIRS[1].sample(50, rng())
     exact = ot_checks.exact_w2_squared(x, y)
-    costs = [ot_checks.entropic_w2_squared(x, y, epsilon) for epsilon in (4.0, 1.0, 0.25)]
+    costs = [ot_checks.entropic_w2_of_samples(x, y, epsilon) for epsilon in (4.0, 1.0, 0.25)]
     assert costs[0] > costs[1] > costs[2] > exact
     # KL(P | a b^T) <= log n for every plan.
     assert all(c - exact <= e * np.log(50) for c, e in zip(costs, (4.0, 1.0, 0.25), strict=True))

@@ -273,7 +273,7 @@ def _compare(name: str, made: Tensor, real: Tensor) -> tuple[dict[str, float], d
     """Metrics of a set from features; of prior samples under bare names, and more of them."""
     suffix = "" if name == "prior" else f"_{name}"
     shared = {"reconstruction": "pairs", "interpolation": "unknown"}.get(name, "none")
-    found = {f"fid{suffix}": fidelity.fid(made, real, shared)}
+    found = {f"fid{suffix}": fidelity.frechet_distance(made, real, shared)}
     if name == "prior":
         found |= {"kid": fidelity.kid(made, real), **fidelity.neighbourhoods(made, real)}
     return _with_errors(found), {}
@@ -403,7 +403,7 @@ def measure_codes(method: Method, images: Images, test_images: Images, seed: int
     found = {
         **_with_errors(
             {
-                f"sliced_w2_squared{of}": latents.sliced_w2_squared(codes, _seed(seed, "directions"))
+                f"sliced_w2_squared{of}": latents.sliced_w2_to_prior(codes, _seed(seed, "directions"))
                 for of, codes in sliced.items()
             }
         ),
@@ -557,7 +557,7 @@ def _write_grid(path: Path, pixels: Tensor) -> None:
 def fid(
     images: Tensor, reference: Tensor, device: torch.device | str = "cpu", progress: bool = True
 ) -> float:
-    """Frechet inception distance of images to a reference set (:func:`wwae_lib.fidelity.fid`).
+    """Frechet inception distance of images to a reference set (:func:`wwae_lib.fidelity.frechet_distance`).
 
     The reference's features are cached in the data folder, by the checksums of its pixels and of the network.
 
@@ -573,7 +573,7 @@ def fid(
         _check_enough(len(pixels), name)
     network = inception.network(inception.choose(images, reference, device, progress).precision)
     made = inception.features(images, network, device, progress)
-    return fidelity.fid(made, _features_of_real(reference, network, device, progress)).value
+    return fidelity.frechet_distance(made, _features_of_real(reference, network, device, progress)).value
 
 
 def _features_of_real(reference: Tensor, network: nn.Module, device, progress: bool) -> Tensor:

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from .gaussian import moments
 
-__all__ = ["Estimate", "fid", "kid", "mean_of", "neighbourhoods", "sharpness"]
+__all__ = ["Estimate", "frechet_distance", "kid", "mean_of", "neighbourhoods", "sharpness"]
 
 ROWS = 1000  # rows of a kernel matrix, or images, that are in memory at once
 SHARED = ("none", "pairs", "unknown")  # what made and real images may have in common
@@ -30,7 +30,7 @@ class Estimate(NamedTuple):
     error: float
 
 
-def fid(made: Tensor, real: Tensor, shared: str = "none") -> Estimate:
+def frechet_distance(made: Tensor, real: Tensor, shared: str = "none") -> Estimate:
     r"""Frechet inception distance (Heusel et al. 2017, equation 6), and its standard error.
 
     .. math::  W_2^2\bigl(N(m_1, S_1), N(m_2, S_2)\bigr)

@@ -37,7 +37,6 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 __all__ = [
-    "StreamingMoments",
     "barycentre",
     "bures_squared",
     "entropic_w2_squared",
@@ -136,62 +135,6 @@ def moments_across_processes(z, group=None) -> tuple[Tensor, Tensor]:
         mean = _SumAcrossProcesses.apply(z.sum(-2), group) / count
         centred = z - mean.unsqueeze(-2)
         return mean, _SumAcrossProcesses.apply(centred.mT @ centred, group) / (count - 1)
-
-
-class StreamingMoments:
-    r"""Mean and covariance of points that arrive in pieces, each seen once.
-
-    Pieces are merged by the pairwise update of Chan, Golub & LeVeque (1983),
-
-    .. math::
-
-        M = M_a + M_b + \frac{n_a n_b}{n_a + n_b} (m_b - m_a)(m_b - m_a)^\top,
-
-    with `M` the scatter about the mean: it does not cancel, however far the mean is from 0.
-    Sums are kept in float64, without gradients.
-
-    Example:
-        >>> stream = StreamingMoments()
-        >>> for batch in torch.randn(10, 100, 3):
-        ...     stream.update(batch)
-        >>> mean, cov = stream.moments()
-    """
-
-    def __init__(self):
-        self.count = 0
-        self._mean = self._scatter = None
-
-    def update(self, z) -> None:
-        """Add points ``(n, d)``, any ``n >= 0``; `d` as before, or ``ValueError``."""
-        z = torch.as_tensor(z).detach().to(torch.float64)
-        if z.ndim != 2 or z.shape[-1] < 1:
-            raise ValueError(f"expected points of shape (n, d >= 1), got {tuple(z.shape)}")
-        if len(z):
-            mean = z.mean(0)
-            self._merge(len(z), mean, (z - mean).mT @ (z - mean))
-
-    def merge(self, other: StreamingMoments) -> None:
-        """Add all points that `other` has seen."""
-        if other.count:
-            self._merge(other.count, other._mean, other._scatter)
-
-    def moments(self) -> tuple[Tensor, Tensor]:
-        """Mean ``(d,)`` and covariance ``(d, d)``, divisor ``count - 1``; needs two points."""
-        if self.count < 2:
-            raise ValueError(f"a covariance needs at least two points, got {self.count}")
-        return self._mean.clone(), self._scatter / (self.count - 1)
-
-    def _merge(self, count: int, mean: Tensor, scatter: Tensor) -> None:
-        if self._mean is None:
-            self.count, self._mean, self._scatter = count, mean.clone(), scatter.clone()
-            return
-        if mean.shape != self._mean.shape:
-            raise ValueError(f"points of {len(mean)} dimensions after points of {len(self._mean)}")
-        total = self.count + count
-        shift = mean - self._mean
-        self._mean = self._mean + shift * (count / total)
-        self._scatter = self._scatter + scatter + torch.outer(shift, shift) * (self.count * count / total)
-        self.count = total
 
 
 def w2_squared(mean1, cov1, mean2, cov2) -> Tensor:

@@ -217,7 +217,9 @@ def _try_float16(made: Tensor, real: Tensor, device: torch.device | str, progres
         choice, said = Choice("float32"), "float16 overflows"
     else:
         error = max(map(_off, near, exact))
-        distance, other = (fidelity.fid(*(x.to(device) for x in seen)).value for seen in (exact, near))
+        distance, other = (
+            fidelity.frechet_distance(*(x.to(device) for x in seen)).value for seen in (exact, near)
+        )
         change = abs(other - distance) / max(distance, torch.finfo(torch.float64).tiny)
         suffices = torch.tensor([int(error <= FEATURE_ERROR and change <= FID_CHANGE)], device=device)
         every = bool(processes.gather(suffices).all())  # processes may round differently, and must agree

@@ -22,7 +22,7 @@ __all__ = [
     "henze_zirkler",
     "marginal_normality",
     "mixture_nats",
-    "sliced_w2_squared",
+    "sliced_w2_to_prior",
 ]
 
 NEIGHBOURS = 5
@@ -54,7 +54,7 @@ def accuracies(codes: Tensor, labels: Tensor, test_codes: Tensor, test_labels: T
     }
 
 
-def sliced_w2_squared(codes: Tensor, seed: int) -> tuple[float, float]:
+def sliced_w2_to_prior(codes: Tensor, seed: int) -> tuple[float, float]:
     r"""Squared sliced Wasserstein-2 distance of codes to N(0, I), over 500 random directions; its error.
 
     .. math::

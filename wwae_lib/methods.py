@@ -30,8 +30,8 @@ from .penalties import (
     cramer_wold_squared,
     kl_to_standard_normal,
     mmd_squared,
+    posterior_w2_penalty,
     sliced_w2_squared,
-    w2_penalty,
 )
 
 __all__ = [
@@ -244,7 +244,7 @@ class WWAE(AutoEncoder):
     .. math::  E|x - G(z)|^2 + \lambda W_2^2(N(m, S), N(0, I))
 
     with `m`, `S` the moments of the aggregated posterior, by one of several estimators
-    (:func:`wwae_lib.penalties.w2_penalty`).
+    (:func:`wwae_lib.penalties.posterior_w2_penalty`).
     """
 
     name, title, line = "wwae", "WWAE", ("orange", "-")
@@ -263,7 +263,7 @@ class WWAE(AutoEncoder):
         self.waits = estimator in ("corrected", "accumulated")  # in the eigensolver
 
     def penalty(self, mean: Tensor, log_variance: Tensor, codes: Tensor) -> Tensor:
-        return w2_penalty(mean, log_variance, codes, self.estimator, self.memory)
+        return posterior_w2_penalty(mean, log_variance, codes, self.estimator, self.memory)
 
 
 class VAE(AutoEncoder):

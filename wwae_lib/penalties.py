@@ -22,15 +22,15 @@ __all__ = [
     "expected_root_trace",
     "kl_to_standard_normal",
     "mmd_squared",
+    "posterior_w2_penalty",
     "sliced_w2_squared",
-    "w2_penalty",
 ]
 
 ESTIMATORS = ("total", "sampled", "diagonal", "corrected", "accumulated")
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # of the kernels of the maximum mean discrepancy
 
 
-def w2_penalty(
+def posterior_w2_penalty(
     mean: Tensor,
     log_variance: Tensor,
     codes: Tensor,

@@ -9,9 +9,9 @@ written depends on the recorded runs alone: scripts and still figures byte for b
 from __future__ import annotations
 
 import base64
+import io
 import json
 import math
-import struct
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from .. import runs
 from ..data import DATASETS
 from ..evaluation import GRID, load_method, to_pixels
-from ..gaussian import w2_squared
+from ..gaussian import transport_map, w2_squared
 from ..methods import METHODS
 
-__all__ = ["SHOWN", "explorer_folder", "export", "planes", "record", "recorded", "sheet", "transport_matrix"]
+__all__ = ["SHOWN", "explorer_folder", "export", "planes", "record", "recorded", "sheet"]
 
 SHOWN = ("mnist", "fashion_mnist")  # whose planes of codes the reader walks through
 COMPARED = ("wwae", "vae")
@@ -190,22 +190,11 @@ def _half(values: Tensor) -> str:
 # ---------------------------------------------------------------- still figures
 
 
-def transport_matrix(cov1: Tensor, cov2: Tensor) -> Tensor:
-    r"""Matrix `A` of the optimal map :math:`T(x) = m_2 + A (x - m_1)` between Gaussians.
-
-    Read off the gradient :math:`\partial W_2^2 / \partial S_1 = I - A`.
-    """
-    cov1 = cov1.clone().requires_grad_()
-    zero = torch.zeros(cov1.shape[-1], dtype=cov1.dtype)
-    (gradient,) = torch.autograd.grad(w2_squared(zero, cov1, zero, cov2), cov1)
-    return torch.eye(cov1.shape[-1], dtype=cov1.dtype) - gradient
-
-
 def gaussian_still() -> str:
     """The first state of the Gaussian explorer: the figure of a page without JavaScript."""
     means = [np.array(shape["mean"]) for shape in GAUSSIANS]
     covs = [_covariance(shape["angle"], shape["axes"]) for shape in GAUSSIANS]
-    matrix = transport_matrix(*map(torch.from_numpy, covs)).numpy()
+    matrix = transport_map(means[0], covs[0], means[1], covs[1])[0].numpy()
     step = (1 - TIME) * np.eye(2) + TIME * matrix
     middle = (1 - TIME) * means[0] + TIME * means[1], step @ covs[0] @ step
     bures = w2_squared(np.zeros(2), covs[0], np.zeros(2), covs[1]).item()
@@ -366,10 +355,6 @@ data-rows="{FACES}">
 
 def _bitmap(image: Tensor) -> str:
     """Grey pixels (H, W), ink on paper, as an uncompressed bitmap in base64: the same bytes everywhere."""
-    height, width = image.shape
-    palette = b"".join(bytes([255 - level] * 3 + [0]) for level in range(256))
-    rows = np.pad(image.numpy()[::-1], ((0, 0), (0, -width % 4))).tobytes()
-    start = 14 + 40 + len(palette)
-    head = struct.pack("<2sIHHI", b"BM", start + len(rows), 0, 0, start)
-    info = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 0, len(rows), 2835, 2835, 256, 0)
-    return base64.b64encode(head + info + palette + rows).decode()
+    encoded = io.BytesIO()
+    Image.fromarray(255 - image.numpy()).save(encoded, "BMP")
+    return base64.b64encode(encoded.getvalue()).decode()

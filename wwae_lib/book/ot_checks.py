@@ -43,7 +43,7 @@ __all__ = [
     "Potentials",
     "bootstrap_band",
     "convergence",
-    "entropic_w2_squared",
+    "entropic_w2_of_samples",
     "exact_w2_squared",
     "example_pair",
     "interleaved_medians",
@@ -165,7 +165,7 @@ def exact_w2_squared(x: Array, y: Array) -> float:
     return float(ot.emd2([], [], ot.dist(x, y), numItermax=10_000_000))
 
 
-def entropic_w2_squared(x: Array, y: Array, epsilon: float) -> float:
+def entropic_w2_of_samples(x: Array, y: Array, epsilon: float) -> float:
     r"""Entropic squared W2 between two samples, in the convention of :mod:`wwae_lib.gaussian`.
 
     ``<P, C> + epsilon KL(P | a b^T)`` at the plan `P` of ``ot.sinkhorn`` with uniform weights
