@@ -185,7 +185,7 @@ def test_a_direction_of_little_variance_is_pulled_as_others_are(estimator, alone
         mean = (mean @ torch.linalg.qr(mean[:4]).Q.T * torch.tensor([1, 1, 1, 3e-4])).to(dtype)
         mean.requires_grad_()
         log_variance = torch.full_like(mean, -torch.inf)
-        value = w2_penalty(mean, log_variance, mean, estimator)
+        value = posterior_w2_penalty(mean, log_variance, mean, estimator)
         assert value.dtype == dtype
         gradients.append(torch.autograd.grad(value, mean)[0].double())
     assert ((gradients[0] - gradients[1]).norm(dim=0) < 1e-3 * gradients[1].norm(dim=0)).all()
