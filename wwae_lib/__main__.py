@@ -48,6 +48,7 @@ FIELDS = {
 
 
 def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
     whole = argparse.ArgumentParser(
         prog="wwae" if Path(sys.argv[0]).stem == "wwae" else "python -m wwae_lib",
         description="Train and measure Wasserstein-Wasserstein auto-encoders and their competitors.",
@@ -56,8 +57,16 @@ def parser() -> argparse.ArgumentParser:
     )
     whole.add_argument("--version", action="version", version=f"wwae_lib {__version__}")
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_train(commands)
+    _add_evaluate(commands)
+    _add_reproduce(commands)
+    _add_export(commands)
+    _add_data(commands)
+    return whole
 
-    train = commands.add_parser(
+
+def _add_train(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser(
         "train",
         help="train one experiment and record it as a run",
         description="Train one experiment and record it as a run: weights, history, pictures, cheap metrics. "
@@ -66,49 +75,51 @@ def parser() -> argparse.ArgumentParser:
         "--restart; --variant keeps both. Runs on the embedded digits are kept in the data folder, apart "
         "from the book's.",
     )
-    which = train.add_mutually_exclusive_group(required=True)
+    which = command.add_mutually_exclusive_group(required=True)
     which.add_argument(
         "dataset", nargs="?", choices=tuple(data.DATASETS), help="which images, unless --images names yours"
     )
     which.add_argument(
         "--images", type=Path, metavar="PATH", help="a folder of your own pictures, or an .npy file of them"
     )
-    train.add_argument(
+    command.add_argument(
         "--side",
         type=int,
         choices=(28, 32, 64),
         default=32,
         help="of your own pictures: pixels that they are resized to (default: %(default)s)",
     )
-    train.add_argument("--grey", action="store_true", help="of your own pictures: drop their colours")
-    train.add_argument(
+    command.add_argument("--grey", action="store_true", help="of your own pictures: drop their colours")
+    command.add_argument(
         "--method", choices=tuple(methods.METHODS), default="wwae", help="default: %(default)s"
     )
     for field in dataclasses.fields(experiments.Experiment):
         if field.name in FIELDS:
-            train.add_argument(
+            command.add_argument(
                 f"--{field.name.replace('_', '-')}",
                 type={"int": int, "float": float, "str": str}[field.type],
                 help=f"{FIELDS[field.name]} (default: the book's; for the WWAE on MNIST "
                 f"{getattr(experiments.BOOK[0], field.name)!r})",
             )
-    train.add_argument(
+    command.add_argument(
         "--embedded", action="store_true", help="MNIST only: 5,000 digits that need no download"
     )
-    train.add_argument(
+    command.add_argument(
         "--held-out",
         choices=("test", "valid"),
         default="test",
         help="the images that it is measured on: valid to choose settings by (default: %(default)s)",
     )
-    train.add_argument("--accelerator", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)")
-    train.add_argument(
+    command.add_argument(
+        "--accelerator", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)"
+    )
+    command.add_argument(
         "--precision",
         default="auto",
         choices=("auto", "32-true", "bf16-mixed"),
         help="auto: bfloat16 where the hardware computes in it (default: %(default)s)",
     )
-    again = train.add_mutually_exclusive_group()
+    again = command.add_mutually_exclusive_group()
     again.add_argument(
         "--resume", action="store_true", help="go on from the last checkpoint, if there is one"
     )
@@ -117,12 +128,14 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="throw away the checkpoint of an interrupted run; replace a finished run of other settings",
     )
-    train.add_argument(
+    command.add_argument(
         "--results", type=Path, help="results folder (default: the book's; for embedded digits the data's)"
     )
-    train.set_defaults(run=run_train)
+    command.set_defaults(run=run_train)
 
-    evaluate = commands.add_parser(
+
+def _add_evaluate(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser(
         "evaluate",
         help="measure recorded runs: FID and more",
         description="Measure recorded runs from their stored weights: reconstruction, structure of codes, "
@@ -130,10 +143,10 @@ def parser() -> argparse.ArgumentParser:
         "samples also KID, precision, recall, density and coverage. Metrics are added to a run's record, set "
         "by set; what the record holds by the same protocol is not measured again.",
     )
-    evaluate.add_argument(
+    command.add_argument(
         "paths", nargs="+", metavar="RUN", help="a run's folder, or its name, such as mnist/wwae/seed-0"
     )
-    evaluate.add_argument(
+    command.add_argument(
         "--protocol",
         choices=("full", "brief", "selection"),
         default="full",
@@ -141,36 +154,38 @@ def parser() -> argparse.ArgumentParser:
         "of the time, for numbers to compare with each other alone; selection: 2,500 against all, for "
         "settings (default: %(default)s)",
     )
-    evaluate.add_argument(
+    command.add_argument(
         "--sets",
         default="prior",
         metavar="NAMES",
         help="made images to compare, separated by commas: prior, reconstruction, interpolation, gaussian, "
         "mixture; training for training images, the floor; all; or none (default: %(default)s)",
     )
-    evaluate.add_argument(
+    command.add_argument(
         "--dump",
         type=Path,
         metavar="FOLDER",
         help="of one run: measure nothing, but write the made images of these sets and the real ones as PNGs "
         "into FOLDER, for another tool to compare",
     )
-    evaluate.add_argument(
+    command.add_argument(
         "--images", type=Path, metavar="PATH", help="of a run on your own pictures: where they are"
     )
-    evaluate.add_argument("--redo", action="store_true", help="measure again what the record holds")
-    evaluate.add_argument(
+    command.add_argument("--redo", action="store_true", help="measure again what the record holds")
+    command.add_argument(
         "--accelerator", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)"
     )
-    evaluate.set_defaults(run=run_evaluate)
+    command.set_defaults(run=run_evaluate)
 
-    matrix = commands.add_parser(
+
+def _add_reproduce(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser(
         "reproduce",
         help="train and measure the whole comparison",
         description="Make all runs of a profile, each in a process of its own. What is finished is skipped, "
         "what was interrupted is resumed; failures are listed at the end and stop nothing else.",
     )
-    matrix.add_argument(
+    command.add_argument(
         "--profile",
         choices=("quick", "cpu", "long", "selection", "convergence", "ablations", "full"),
         default="quick",
@@ -182,44 +197,49 @@ def parser() -> argparse.ArgumentParser:
         "full: all data sets, reference networks, several seeds, and the ablations, on a GPU (default: "
         "%(default)s)",
     )
-    matrix.add_argument(
+    command.add_argument(
         "--only", nargs="+", default=[], metavar="PATTERN", help="runs of these names, such as '*/vae/*'"
     )
-    matrix.add_argument("--dry-run", action="store_true", help="list the runs and how far each is")
-    matrix.add_argument(
+    command.add_argument("--dry-run", action="store_true", help="list the runs and how far each is")
+    command.add_argument(
         "--jobs", type=int, help="runs at a time (default: 1; for quick one a processor, 4 at most)"
     )
-    matrix.add_argument(
+    command.add_argument(
         "--minutes",
         type=float,
         default=math.inf,
         help="stop after as many; the same command goes on from there",
     )
-    matrix.add_argument("--accelerator", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)")
-    matrix.add_argument(
+    command.add_argument(
+        "--accelerator", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)"
+    )
+    command.add_argument(
         "--results", type=Path, help="results folder (default: the book's; for quick one in the data folder)"
     )
-    matrix.set_defaults(run=run_reproduce)
+    command.set_defaults(run=run_reproduce)
 
-    export = commands.add_parser(
+
+def _add_export(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser(
         "export",
         help="write what the book's explorers show of the recorded runs",
         description="Write the decoders and codes of the recorded runs as scripts that the book's explorers "
         "read, and the explorers' still figures. The same runs give the same bytes.",
     )
-    export.add_argument("--results", type=Path, help="results folder to read (default: the book's)")
-    export.add_argument("--folder", type=Path, help="folder to write to (default: the book's)")
-    export.set_defaults(run=run_export)
+    command.add_argument("--results", type=Path, help="results folder to read (default: the book's)")
+    command.add_argument("--folder", type=Path, help="folder to write to (default: the book's)")
+    command.set_defaults(run=run_export)
 
-    fetch = commands.add_parser(
+
+def _add_data(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser(
         "data",
         help="fetch, check and prepare data sets",
         description="Make data sets ready in the data folder: download what is missing where the network "
         "allows, check every file, and cut CelebA's faces into their cache.",
     )
-    fetch.add_argument("datasets", nargs="*", metavar="DATASET", help=f"any of {', '.join(data.DATASETS)}")
-    fetch.set_defaults(run=run_data)
-    return whole
+    command.add_argument("datasets", nargs="*", metavar="DATASET", help=f"any of {', '.join(data.DATASETS)}")
+    command.set_defaults(run=run_data)
 
 
 def run_train(arguments: argparse.Namespace) -> None:
