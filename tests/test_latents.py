@@ -38,6 +38,16 @@ def test_a_ring_about_a_point_is_for_neighbours_alone():
     assert found["knn_accuracy"] == 1 and found["linear_accuracy"] < 0.8
 
 
+def test_five_neighbours_vote():
+    """Each test code lies on a training code of the wrong class, and four of the right class are next."""
+    places = torch.arange(10.0)[:, None] * 100
+    wrong, right = torch.arange(10) % 2, (torch.arange(10) + 1) % 2
+    around = [places + shift for shift in (1.0, -1.0, 2.0, -2.0)]
+    codes, labels = torch.cat([places, *around]), torch.cat([wrong, *[right] * 4])
+    found = latents.accuracies(codes.expand(-1, 2), labels, places.expand(-1, 2), right)
+    assert found["knn_accuracy"] == 1
+
+
 # ---------------------------------------------------------------- distance to the prior
 
 
@@ -63,6 +73,15 @@ def test_sliced_w2_of_a_shift_is_its_square_over_the_dimension():
     shift = torch.tensor([3.0, 4, 0, 0])
     assert latents.sliced_w2_to_prior(normal(4000, 4) + shift, 0)[0] == pytest.approx(25 / 4, rel=0.1)
     assert latents.sliced_w2_to_prior(normal(4000, 4), 0)[0] < 0.01
+
+
+def test_sliced_w2_is_over_directions_enough_to_repeat():
+    """Of 500 directions the mean varies by 1 / sqrt(500) of what one direction does."""
+    shift, codes = torch.tensor([10.0, 0, 0, 0]), normal(200, 4)
+    found = [latents.sliced_w2_to_prior(codes + shift, seed)[0] for seed in range(60)]
+    spread = np.std(found, ddof=1) / np.mean(found)
+    # for theta uniform on the sphere in d = 4, theta_1^2 is Beta(1/2, 3/2): variance over squared mean is 1
+    assert spread == pytest.approx(1 / math.sqrt(500), rel=0.3)
 
 
 @pytest.mark.parametrize("spread", [1.0, 1.5])

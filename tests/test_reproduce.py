@@ -16,7 +16,7 @@ from conftest import small, subprocess_environment
 
 from wwae_lib import data, reproduce, runs, training
 from wwae_lib.__main__ import main
-from wwae_lib.experiments import ABLATIONS
+from wwae_lib.experiments import ABLATIONS, experiment
 from wwae_lib.methods import METHODS
 from wwae_lib.penalties import ESTIMATORS
 from wwae_lib.reproduce import PROFILES, Profile
@@ -346,3 +346,24 @@ def test_a_notebook_reads_the_records_or_the_same_experiments_trained_again(tmp_
         reproduce.records("fast", "mnist/wwae/seed-0")
     with pytest.raises(ValueError, match="no recorded run's name is 'mnist/nosuch"):
         reproduce.records("quick", "mnist/wwae/*", "mnist/nosuch/*")
+
+
+def test_the_bar_weighs_runs_by_pixels_and_counts_what_is_done(tmp_path):
+    """Costs are in passes over 60,000 images of MNIST, by hand: channels, sides, images, epochs."""
+    grey = experiment("mnist", "wwae", epochs=6)
+    faces = experiment("celeba", "wwae", epochs=2)
+    profile = Profile((grey, faces), sets=("prior", "gaussian"))
+    view = reproduce._View(profile, profile.experiments, tmp_path, 1, False)
+    passes = {grey: 6 * 55_000 / 60_000, faces: 2 * 162_770 * 3 * 64 * 64 / (60_000 * 784)}
+    sets = 2 * reproduce.FID_PASSES
+    assert view.bar.total == pytest.approx(sum(passes.values()) + 2 * sets)
+    assert view.bar.n == 0
+
+    draft = runs.Draft(tmp_path / faces.name)
+    draft.write_history([{"epoch": 1}])
+    view.show([faces])
+    assert view.bar.n == pytest.approx(passes[faces] / 2)
+    view.ended(faces, failed=True)
+    view.show([])
+    assert view.bar.n == pytest.approx(passes[faces] + sets)
+    assert "1 of 2 runs, 2 failed" in view.bar.postfix
