@@ -306,6 +306,9 @@ def test_without_a_record_of_whole_steps_pairs_beside_the_ae_are_judged(share, i
     assert outcome("sampling", [], timings) == OPEN
     timings |= timed(wwae=SLOW, ae=QUICK)
     assert outcome("efficiency", [], timings) == CONTRADICTED, "whole steps go before"
+    timings |= timed("celeba", wwae=QUICK, ae=QUICK)
+    assert outcome("efficiency", [], timings) == expected, "and leave to others what they leave out"
+    assert outcome("efficiency", [], timings, "CelebA") == HOLDS
 
 
 def test_times_are_not_asked_of_images_of_the_same_size_twice():

@@ -405,17 +405,17 @@ Steps = dict[str, dict[str, list[float]]]
 def _steps(timings: Mapping[str, Any]) -> Steps:
     """Seconds of a step of training by data set and method: one number for each visit of a round.
 
-    The record of whole steps is that of tools/benchmark_penalty.py. Without it, medians of tools/benchmark.py
-    stand in, a single number each, which nothing can be tested by.
+    The record of whole steps is that of tools/benchmark_penalty.py. For a data set that it leaves out,
+    medians of tools/benchmark.py stand in, a single number each, which nothing can be tested by.
     """
-    found: Steps = {}
+    visited, medians = {}, {}
     for one in timings.get("penalty_benchmark", {}).get("steps", ()):
-        found.setdefault(DATASETS[one["dataset"]].title, {})[one["method"]] = one["seconds"]
-    for one in () if found else timings.get("performance", {}).get("steps", ()):
+        visited.setdefault(DATASETS[one["dataset"]].title, {})[one["method"]] = one["seconds"]
+    for one in timings.get("performance", {}).get("steps", ()):
         if one["network"] == "compact":
             seconds = [one["step_seconds"]["median"]]
-            found.setdefault(DATASETS[one["dataset"]].title, {})[one["method"]] = seconds
-    return found
+            medians.setdefault(DATASETS[one["dataset"]].title, {})[one["method"]] = seconds
+    return medians | visited
 
 
 def _step(
@@ -503,13 +503,12 @@ def penalties_timed(record: Mapping[str, Any]) -> dict[str, str]:
 
 def _no_slower(runs: Sequence[Run], timings: Mapping[str, Any]) -> Iterator[Finding]:
     """A whole step with the penalty against one without."""
+    found = {one.setting: one for one in _recorded_pairs(timings.get("performance", {}))}
     for setting, seconds in _steps(timings).items():
-        if {"wwae", "ae"} <= seconds.keys():
+        if {"wwae", "ae"} <= seconds.keys() and len(seconds["wwae"]) > 1:
             finding, gap = _step(setting, seconds["wwae"], "ae", seconds["ae"])
-            if len(seconds["wwae"]) > 1:
-                yield _no_longer(finding, gap) if gap.over_seeds else finding
-    if not timings.get("penalty_benchmark", {}).get("steps"):
-        yield from _recorded_pairs(timings.get("performance", {}))
+            found[setting] = _no_longer(finding, gap) if gap.over_seeds else finding
+    yield from found.values()
 
 
 def _no_longer(finding: Finding, gap: Difference) -> Finding:
