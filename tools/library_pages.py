@@ -174,12 +174,18 @@ class Library(Directive):
         return []
 
 
+def _read_again_when_a_module_changes(directive: Directive) -> None:
+    for path in modules().values():
+        directive.state.document.settings.env.note_dependency(str(path))
+
+
 class Names(Directive):
     """The names that the package itself offers, each with the first sentence of its docstring."""
 
     def run(self) -> list[nodes.Node]:
         import wwae_lib
 
+        _read_again_when_a_module_changes(self)
         lines = [".. list-table::", "   :widths: 25 75", "   :class: wrapped", ""]
         for name in wwae_lib.__all__:
             thing = getattr(wwae_lib, name)
@@ -194,6 +200,7 @@ class Overview(Directive):
     """Every module, the floor it stands on, and the question that it answers."""
 
     def run(self) -> list[nodes.Node]:
+        _read_again_when_a_module_changes(self)
         level = floors()
         lines = [".. list-table::", "   :header-rows: 1", "   :widths: 10 22 68", "   :class: wrapped", ""]
         lines += ["   * - floor", "     - module", "     - question"]
