@@ -113,8 +113,8 @@ def seconds(function, codes, prior) -> float:
     return clock() - start
 
 
-def measure(n: int, d: int, device: str, repeats: int, limit: float) -> dict[str, float]:
-    """Median seconds by competitor."""
+def measure(n: int, d: int, device: str, repeats: int, limit: float) -> dict[str, list[float]]:
+    """Seconds of every repeat by competitor."""
     generator = torch.Generator().manual_seed(0)
     codes, prior = (torch.randn(n, d, generator=generator).to(device) for _ in range(2))
     codes = 1.1 * codes + 0.1
@@ -128,7 +128,7 @@ def measure(n: int, d: int, device: str, repeats: int, limit: float) -> dict[str
         for _ in range(max(5, repeats // 20) if group is SLOW else repeats):
             for name in order.sample(list(running), len(running)):
                 times[name].append(seconds(running[name], codes, prior))
-    return {name: statistics.median(t) for name, t in times.items()}
+    return times
 
 
 def steps(options: argparse.Namespace) -> list[dict]:
@@ -157,16 +157,21 @@ def steps(options: argparse.Namespace) -> list[dict]:
 
 
 def penalties_alone(options: argparse.Namespace) -> list[dict]:
-    """Median seconds of every competitor on every shape."""
+    """Median seconds of every competitor on every shape, and how its speed to PythonOT varies by repeat."""
     rows = []
     for n, d in SHAPES:
         repeats = options.repeats if d < 256 else max(10, options.repeats // 10)
-        medians = measure(n, d, options.device, repeats, options.limit)
+        times = measure(n, d, options.device, repeats, options.limit)
         print(f"n = {n}, d = {d}")
-        for name, value in medians.items():
-            ratio = medians[REFERENCE] / value
+        for name, taken in times.items():
+            value = statistics.median(taken)
+            ratio = statistics.median(times[REFERENCE]) / value
+            # of the repeats that both made: a slow competitor makes fewer
+            pairs = [theirs / ours for theirs, ours in zip(times[REFERENCE], taken, strict=False)]
+            low, _, high = statistics.quantiles(pairs, n=4)
             print(f"  {name:<30} {1e3 * value:9.3f} ms   {ratio:6.2f} times as fast as {REFERENCE}")
-            rows.append({"n": n, "d": d, "method": name, "seconds": value, "speed_to_pythonot": ratio})
+            row = {"n": n, "d": d, "method": name, "seconds": value, "speed_to_pythonot": ratio}
+            rows.append(row | {"speed_quartiles": [low, high]})
     return rows
 
 
