@@ -27,7 +27,7 @@ import threadpoolctl
 import torch
 from tqdm import tqdm
 
-from . import data, evaluation, runs, selection, training
+from . import data, evaluation, processes, runs, selection, training
 from .experiments import Experiment, ablations, experiment
 from .methods import METHODS
 
@@ -267,7 +267,8 @@ def _reproduce(
             waiting.append(chosen)
     view = _View(profile, waiting, results, len(failures), progress)
     running: dict[Experiment, _Worker] = {}
-    threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else 0
+    cores = (os.cpu_count() or 1) if jobs > 1 else processes.free_cores()
+    threads = 0 if jobs == 1 and "OMP_NUM_THREADS" in os.environ else max(1, cores // jobs)
     if all(one.network == "tiny" for one in experiments):
         threads = 1  # which is as fast for so little work, and far faster beside other work
     end = time.monotonic() + 60 * minutes
