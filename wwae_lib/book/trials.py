@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
+from matplotlib.ticker import LogLocator
 
 from .. import selection
 from ..data import DATASETS
@@ -71,11 +72,15 @@ def told(dataset: str) -> str:
     }
     missing = [METHODS[name].title for name in tried if name not in best]
     ends = [METHODS[name].title for name, run in best.items() if run in (tried[name][0], tried[name][-1])]
-    lines = [
-        f"On {title} the trials are complete for {_and([METHODS[name].title for name in best])}."
-    ] * bool(best)
-    lines += [f"Trials are still to be made for {_and(missing)}."] * bool(missing)
-    lines += [f"For {_and(ends)} the lowest distance lies at an end of the values tried."] * bool(ends)
+    lines = []
+    if best:
+        lines.append(
+            f"On {title} the trials are complete for {_and([METHODS[name].title for name in best])}."
+        )
+    if missing:
+        lines.append(f"On {title} trials are still to be made for {_and(missing)}.")
+    if ends:
+        lines.append(f"For {_and(ends)} the lowest distance lies at an end of the values tried.")
     return " ".join(lines)
 
 
@@ -105,9 +110,9 @@ def figure(dataset: str) -> Figure:
         axis.plot(places[lowest], heights[lowest], "o", color=COLOURS[colour], ms=4)
     axis.set(xscale="log", yscale="log", xlabel="multiple of the centre", ylabel="FID to validation images")
     axis.set_xticks(selection.FACTORS, [f"{factor:g}" for factor in selection.FACTORS])
-    axis.yaxis.set_major_formatter("{x:g}")
-    axis.yaxis.set_minor_formatter("{x:g}")
     axis.minorticks_off()
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7)))
+    axis.yaxis.set_major_formatter("{x:g}")
     drawn.legend(loc="outside lower center", ncols=3)
     return drawn
 
