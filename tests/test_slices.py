@@ -198,6 +198,8 @@ def test_a_slice_that_is_killed_goes_on_and_comes_home_as_if_it_had_not_been(tmp
     (folder := slices.folder_of(there)).mkdir(parents=True)
     (folder / "plan.json").write_text(json.dumps(vars(whole)))
     slices.start(there, 5, "--finishers=0")
+    with pytest.raises(runs.RunError, match="has begun already"):
+        slices.start(there, 5)
     while not reproduce.epochs_done(draft):
         time.sleep(0.01)
     os.killpg(int((folder / "pid").read_text()), signal.SIGKILL)

@@ -418,9 +418,11 @@ def start(results: Path, minutes: float, *options: str) -> None:
     """Leave :func:`work` behind, in a session of its own, and return once it is at work.
 
     Raises:
-        RunError: it ended at once; the message holds what it said.
+        RunError: another is at work there, or it ended at once; the message holds what it said.
     """
     read(results)
+    if at_work(results):  # whose process number is to stay known
+        raise runs.RunError(f"the work in {results} has begun already; see wait")
     path = folder_of(results) / "log"
     command = [sys.executable, __file__, "work", "--results", results, "--minutes", str(minutes), *options]
     with open(path, "a") as log:
