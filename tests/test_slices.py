@@ -186,6 +186,23 @@ def test_what_is_collected_is_received_whole_in_pieces(few, tmp_path, monkeypatc
     assert "fid" in home.metrics and not (home.path / runs.WEIGHTS).exists()
 
 
+def test_a_damaged_piece_is_told_and_costs_no_other(few, tmp_path):
+    with pytest.raises(runs.RunError, match="no piece"):
+        slices.receive(tmp_path, tmp_path / "home")
+    one, whole = few[0], plan("mnist/wwae/seed-0", profile="quick")
+    there, over = tmp_path / "there", multiprocessing.Event()
+    whole.write(there)
+    over.set()
+    slices.train(whole, there, math.inf, 1)
+    slices.finish(whole, there, time.time() + 1, 0, 1, over)
+    slices.collect(there, tmp_path / "out", [])
+    (piece,) = (tmp_path / "out").glob("*.tar")
+    (tmp_path / "out" / "runs-0.tar").write_bytes(piece.read_bytes()[: piece.stat().st_size // 2])
+    with pytest.raises(runs.RunError, match=r"runs-0\.tar is damaged"):
+        slices.receive(tmp_path / "out", tmp_path / "home")
+    assert runs.load(tmp_path / "home" / one.name).experiment == one
+
+
 @pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnraisableExceptionWarning"
 )  # what start leaves is to go on

@@ -510,13 +510,20 @@ def receive(folder: Path, results: Path) -> None:
     """Collected pieces, wherever they are in a folder, as runs of a results folder, each read and checked.
 
     Raises:
-        RunError: a run is damaged.
+        RunError: there is no piece, or a piece or a run is damaged; all others have been received.
     """
-    names = set()
-    for path in sorted(folder.rglob("runs-*.tar"), key=lambda path: path.name):  # as collected
-        with tarfile.open(path) as tar:
-            tar.extractall(results, filter="data")
-            names |= {name.rpartition("/")[0] for name in tar.getnames()}
+    names, wrong = set(), []
+    if not (pieces := sorted(folder.rglob("runs-*.tar"), key=lambda path: path.name)):  # as collected
+        raise runs.RunError(f"no piece that was collected is in {folder}")
+    for path in pieces:
+        try:
+            with tarfile.open(path) as tar:
+                inside = tar.getnames()  # read to the end before anything is written
+                tar.extractall(results, filter="data")
+        except tarfile.TarError as error:
+            wrong.append(f"{path} is damaged: {error}")
+        else:
+            names |= {name.rpartition("/")[0] for name in inside}
     for name in sorted(names):
         parts = sorted((results / name).glob(f"{runs.WEIGHTS}.*of*"))
         if parts and len(parts) == int(parts[0].name[-2:]):
@@ -524,7 +531,12 @@ def receive(folder: Path, results: Path) -> None:
                 whole.write_bytes(b"".join(part.read_bytes() for part in parts))
             for part in parts:
                 part.unlink()
-        print(f"{runs.load(results / name).path}")
+        try:
+            print(f"{runs.load(results / name).path}")
+        except runs.RunError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise runs.RunError("\n".join(wrong))
 
 
 def main() -> int:
