@@ -78,6 +78,13 @@ def test_a_rehearsal_has_as_many_runs_and_none_by_the_name_of_a_real_one():
     assert {one.network for one in rehearsed} == {"tiny"}
 
 
+def test_a_rehearsal_measures_one_distance(monkeypatch):
+    """With all sets that the full profile wants, a processor would measure for three times as long."""
+    monkeypatch.setattr(slices.evaluation, "PROTOCOLS", dict(slices.evaluation.PROTOCOLS))
+    whole = plan("mnist", rehearsal=True).whole()
+    assert whole.sets == ("prior",) and slices.evaluation.PROTOCOLS[whole.protocol].images == 2048
+
+
 def test_a_word_that_is_no_part_is_an_error(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["slices.py", "smoke", "cifar:0", "--results", str(tmp_path)])
     assert slices.main() == 1

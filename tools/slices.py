@@ -97,13 +97,13 @@ class Plan:
         return [[_rehearsed(one) for one in some] for some in groups] if self.rehearsal else groups
 
     def whole(self) -> reproduce.Profile:
-        """The profile; where all is rehearsed, with as few images as a distance may be measured on."""
+        """The profile; where all is rehearsed, with one distance, of as few images as it may be of."""
         profile = reproduce.PROFILES[self.profile]
         if not self.rehearsal:
             return profile
         few = evaluation.Protocol(evaluation.MINIMUM_FID_IMAGES, 4)
         evaluation.PROTOCOLS["rehearsal"] = few
-        return dataclasses.replace(profile, protocol="rehearsal")
+        return dataclasses.replace(profile, protocol="rehearsal", sets=("prior",))
 
     def experiments(self) -> list[Experiment]:
         """Those that can be trained, in order."""
