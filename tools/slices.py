@@ -298,6 +298,7 @@ def work(results: Path, until: float, at_once: int, finishers: int) -> None:
 
     with reproduce.alone(results):
         (folder_of(results) / "failures.jsonl").unlink(missing_ok=True)  # what failed is tried again
+        (folder_of(results) / "begun").touch()
         say(f"{len(plan.experiments())} runs, {at_once} at once")
         working = {number: begin(number) for number in range(1 + finishers)}
         while any(process.is_alive() for process in working.values()) and time.time() < until:
@@ -423,13 +424,14 @@ def start(results: Path, minutes: float, *options: str) -> None:
     read(results)
     if at_work(results):  # whose process number is to stay known
         raise runs.RunError(f"the work in {results} has begun already; see wait")
-    path = folder_of(results) / "log"
+    path, begun = folder_of(results) / "log", folder_of(results) / "begun"
+    begun.unlink(missing_ok=True)
     command = [sys.executable, __file__, "work", "--results", results, "--minutes", str(minutes), *options]
     with open(path, "a") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
     # of the whole group: kill -- -PID ends it
     (folder_of(results) / "pid").write_text(str(process.pid))
-    while not at_work(results):
+    while not begun.exists():  # to try the lock would take it from the work for a moment
         if process.poll() is not None:
             raise runs.RunError(f"the work ended at once:\n{path.read_text()[-2000:]}")
         time.sleep(0.1)
