@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import small
+from scipy import stats
 from torch import nn
 
 from wwae_lib import experiments
@@ -53,7 +54,18 @@ def penalty_by_hand(mean, log_variance, codes, estimator: str) -> float:
         return unbiased + np.trace(covariance) + d - 2 * root_trace
     if estimator == "accumulated":  # a tenth of the way from the prior
         return w2_by_hand(0.1 * mean.mean(0), 0.9 * np.eye(mean.shape[1]) + 0.1 * covariance)
+    if estimator == "sliced":
+        return w2_by_hand(mean.mean(0), covariance) + codes.shape[1] * sliced_by_hand(codes)
     return w2_by_hand(mean.mean(0), covariance if estimator == "total" else np.diag(np.diag(covariance)))
+
+
+def sliced_by_hand(codes: np.ndarray) -> float:
+    """On 50 lines, which torch's generator draws next: from each point to its part of N(0, 1), in SciPy."""
+    lines = torch.randn(50, codes.shape[1], dtype=torch.float64).numpy()
+    ranked = np.sort(codes @ (lines / np.linalg.norm(lines, axis=1, keepdims=True)).T, axis=0)
+    ends = stats.norm.ppf(np.arange(len(codes) + 1) / len(codes))
+    means, variances = stats.truncnorm.stats(ends[:-1], ends[1:], moments="mv")
+    return ((ranked - means[:, None]) ** 2 + variances[:, None]).mean()
 
 
 def memory(latent: int) -> AccumulatedMoments:
@@ -69,7 +81,9 @@ def tensors(*arrays, dtype=torch.float64):
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_w2_penalty_is_its_formula(posterior, estimator):
+    torch.manual_seed(4)
     found = posterior_w2_penalty(*tensors(*posterior), estimator, memory(3))
+    torch.manual_seed(4)
     assert found.shape == ()
     assert found.item() == pytest.approx(penalty_by_hand(*posterior, estimator), rel=1e-12)
 
@@ -81,6 +95,20 @@ def test_w2_penalty_of_two_codes_worked_out_by_hand():
     for estimator in PLAIN:
         found = posterior_w2_penalty(codes, nothing, codes, estimator).item()
         assert found == pytest.approx(1 + (math.sqrt(8) - 1) ** 2, rel=1e-12)
+
+
+def test_sliced_sees_what_two_moments_cannot_and_little_in_draws_of_the_prior():
+    """Codes on a circle have the prior's mean and covariance; every line sees the arcsine law in N(0, 1)."""
+    torch.manual_seed(0)
+    angles = torch.arange(500) * (2 * math.pi / 500)
+    circle = math.sqrt(2) * torch.stack([angles.cos(), angles.sin()], 1)
+    certain = torch.full_like(circle, -torch.inf)
+    seen = {name: posterior_w2_penalty(circle, certain, circle, name).item() for name in ("total", "sliced")}
+    shares = (np.arange(10**5) + 0.5) / 10**5
+    gap = math.sqrt(2) * np.sin(np.pi * (shares - 0.5)) - stats.norm.ppf(shares)  # between quantiles
+    assert seen["total"] < 1e-5 and seen["sliced"] == pytest.approx(2 * (gap**2).mean(), rel=1e-2)
+    drawn = torch.randn(500, 2)
+    assert posterior_w2_penalty(drawn, certain, drawn, "sliced").item() < 0.05
 
 
 def test_total_reads_variances_not_standard_deviations():
@@ -221,10 +249,12 @@ def test_kl_worked_out_by_hand_and_by_torch(posterior):
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_autocast_does_not_touch_the_penalty(posterior, estimator):
     arguments = tensors(*posterior, dtype=torch.float32)
+    torch.manual_seed(4)
     plain = (
         posterior_w2_penalty(*arguments, estimator, AccumulatedMoments(3)),
         kl_to_standard_normal(*arguments[:2]),
     )
+    torch.manual_seed(4)
     with torch.autocast("cpu", torch.bfloat16):
         cast = (
             posterior_w2_penalty(*arguments, estimator, AccumulatedMoments(3)),

@@ -61,7 +61,7 @@ def test_profiles_hold_every_method_and_no_name_twice():
     ablations = set(PROFILES["ablations"].experiments)
     assert ablations == {one for answers in ABLATIONS.values() for one in answers}
     assert len({one.name for one in ablations}) == len(ablations)
-    assert {one.estimator for one in ablations} == set(ESTIMATORS)
+    assert {one.estimator for one in ablations} == set(ESTIMATORS) - {"sliced"}
     assert not ablations & set(PROFILES["cpu"].experiments)
 
 

@@ -31,6 +31,7 @@ from .penalties import (
     kl_to_standard_normal,
     mmd_squared,
     posterior_w2_penalty,
+    random_directions,
     sliced_w2_squared,
 )
 
@@ -431,8 +432,7 @@ class SWAE(AutoEncoder):
 
     def penalty(self, mean: Tensor, log_variance: Tensor, codes: Tensor) -> Tensor:
         whole = processes.gather(codes)
-        directions = torch.randn(self.directions, self.latent, dtype=whole.dtype, device=whole.device)
-        directions = functional.normalize(directions, dim=1).mT
+        directions = random_directions(self.latent, self.directions, whole)
         return sliced_w2_squared(whole, torch.randn_like(whole), directions)
 
 
