@@ -58,6 +58,8 @@ def tried(tmp_path, monkeypatch, digits, test_digits):
     }
     monkeypatch.setattr(data, "load", lambda dataset, split, fall_back: splits[split])
     monkeypatch.setenv("WWAE_RESULTS", str(tmp_path))
+    monkeypatch.setattr(selection, "BELOW", ())
+    monkeypatch.setattr(selection, "ABOVE", ())
     stand_in(monkeypatch)
     monkeypatch.setitem(evaluation.PROTOCOLS, "selection", evaluation.Protocol(31, 1))
     made = small("wwae", epochs=1)
@@ -77,17 +79,64 @@ def test_the_lowest_distance_to_validation_images_is_taken(tried):
     found = selection.settings("mnist", "wwae")
     assert [run.experiment.penalty_weight for run in found] == [1.0, 3.0, 10.0, 30.0, 100.0]
     assert {run.record["evaluation"]["prior"]["reference"] for run in found} == {"valid"}
-    best = selection.chosen(found)
+    best = selection.chosen("mnist", "wwae")
     assert best.metrics["fid"] == min(run.metrics["fid"] for run in found)
-    with pytest.raises(ValueError, match="4 of 5 trials"):
-        selection.chosen(found[1:])
+    with pytest.raises(ValueError, match=r"0 of 5 trials like .*/wwae-sliced_times_1/seed-0"):
+        selection.chosen("mnist", "wwae", "sliced")
     file = found[2].path / "run.json"
     record = json.loads(file.read_text())
     record["data"]["test"]["split"] = "test"
     file.write_text(json.dumps(record))
     with pytest.raises(ValueError, match="validation images alone"):
-        selection.chosen(selection.settings("mnist", "wwae"))
+        selection.chosen("mnist", "wwae")
     assert not runs.recorded()  # trials are none of the book's runs
+
+
+@pytest.fixture
+def fids(monkeypatch, made):
+    """Recorded distances of the WWAE's trials by factor, as a test fills them in."""
+    filled = {}
+
+    def recorded(experiment):
+        by_name = {selection.trial("mnist", "wwae", factor).name: fid for factor, fid in filled.items()}
+        return made(fid=by_name[experiment.name]) if experiment.name in by_name else None
+
+    monkeypatch.setattr(selection, "_recorded", recorded)
+    return filled
+
+
+def test_trials_go_on_past_an_end_until_the_lowest_is_inside(fids):
+    assert selection.factors("mnist", "wwae") == selection.FACTORS
+    fids |= dict(zip(selection.FACTORS, (28.0, 29.0, 30.0, 34.0, 40.0), strict=True))
+    assert selection.factors("mnist", "wwae") == (0.03, *selection.FACTORS)
+    assert not selection.complete("mnist", "wwae")
+    wanted = reproduce.select(PROFILES["selection"], "mnist/wwae-times_0_03/seed-0")
+    assert [one.penalty_weight for one in wanted] == [0.3]
+    fids[0.03] = 28.5  # the lowest lies inside now
+    assert selection.factors("mnist", "wwae") == (0.03, *selection.FACTORS)
+    assert selection.complete("mnist", "wwae")
+    fids[0.03] = 27.0
+    assert selection.factors("mnist", "wwae") == (0.01, 0.03, *selection.FACTORS)
+    fids[0.01] = 26.0  # two past the end is where it stops
+    assert selection.factors("mnist", "wwae") == (0.01, 0.03, *selection.FACTORS)
+    assert selection.complete("mnist", "wwae")
+
+
+def test_trials_go_on_past_the_upper_end_too(fids):
+    fids |= dict(zip(selection.FACTORS, (40.0, 34.0, 30.0, 29.0, 28.0), strict=True))
+    assert selection.factors("mnist", "wwae") == (*selection.FACTORS, 30.0)
+
+
+def test_each_remedy_is_tried_as_the_method_is():
+    tried = PROFILES["remedies"].experiments
+    for dataset in data.DATASETS:
+        for remedy in selection.REMEDIES:
+            some = [one for one in tried if (one.dataset, one.estimator) == (dataset, remedy)]
+            plain = [selection.trial(dataset, "wwae", factor).as_dict() for factor in selection.FACTORS]
+            as_plain = [{**one.as_dict(), "estimator": "total"} for one in some]
+            for one in as_plain:
+                one["variant"] = one["variant"].removeprefix(f"{remedy}_")
+            assert sorted(as_plain, key=str) == sorted(plain, key=str)
 
 
 def test_training_has_converged_where_twice_the_epochs_change_little(made):

@@ -81,7 +81,7 @@ class Plan:
         Raises:
             ValueError: a word is no part, or holds no run.
         """
-        left, groups = dict.fromkeys(reproduce.PROFILES[self.profile].experiments), []
+        left, groups = dict.fromkeys(reproduce.select(reproduce.PROFILES[self.profile])), []
         for word in self.words:
             part, _, seed = word.partition(":")
             if part not in PARTS and "/" not in part:

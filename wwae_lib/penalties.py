@@ -293,7 +293,7 @@ def sliced_w2_squared_to_standard_normal(z: Tensor, directions: Tensor) -> Tenso
 
 
 def _means_between_quantiles(n: int, like: Tensor) -> Tensor:
-    """Means of N(0, 1) on `n` intervals of equal mass, ascending, ``(n,)``; made on the device of ``like``."""
+    """Means of N(0, 1) on `n` intervals of equal mass, ascending, ``(n,)``; made where ``like`` is."""
     shares = torch.arange(n + 1, dtype=like.dtype, device=like.device) / n
     heights = (-torch.erfinv(2 * shares - 1).square()).exp() / math.sqrt(2 * math.pi)  # at the quantiles
     return n * (heights[:-1] - heights[1:])

@@ -49,6 +49,7 @@ class Profile:
         protocol: by which protocol (:data:`wwae_lib.evaluation.PROTOCOLS`).
         held_out: on which split: ``test``, or ``valid`` where settings are chosen.
         folder: where its runs are recorded, below the results folder.
+        search: whether the recorded trials ask for more of them (:func:`wwae_lib.selection.further`).
     """
 
     experiments: tuple[Experiment, ...]
@@ -57,6 +58,7 @@ class Profile:
     protocol: str = "full"
     held_out: str = "test"
     folder: str = ""
+    search: bool = False
 
 
 # A WGAN-GP's generator moves at every fifth batch, so that it gets so many times as many epochs.
@@ -123,6 +125,14 @@ PROFILES = {
         protocol="selection",
         held_out="valid",
         folder=selection.FOLDER,
+        search=True,
+    ),
+    "remedies": Profile(
+        tuple(itertools.chain(*map(selection.remedies, data.DATASETS))),
+        protocol="selection",
+        held_out="valid",
+        folder=selection.FOLDER,
+        search=True,
     ),
     "convergence": Profile(
         tuple(itertools.chain(*map(selection.lengths, data.DATASETS))),
@@ -163,10 +173,13 @@ def select(profile: Profile, *patterns: str) -> tuple[Experiment, ...]:
     Raises:
         ValueError: no experiment's name is one of the patterns.
     """
+    experiments = profile.experiments
+    if profile.search:
+        experiments = (*experiments, *selection.further(experiments))
     for pattern in patterns:
-        if not any(runs.fits(one.name, [pattern]) for one in profile.experiments):
+        if not any(runs.fits(one.name, [pattern]) for one in experiments):
             raise ValueError(f"no run's name is {pattern!r}; --dry-run without --only lists them")
-    return tuple(one for one in profile.experiments if runs.fits(one.name, patterns or ("*",)))
+    return tuple(one for one in experiments if runs.fits(one.name, patterns or ("*",)))
 
 
 def state(chosen: Experiment, results: Path, profile: Profile) -> State:

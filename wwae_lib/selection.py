@@ -3,8 +3,11 @@
 One setting of each method cannot be known without trying: the weight of its penalty or, where it has none,
 the learning rate. Each is tried at the same five multiples of a centre, with the book's other settings and
 one seed. The setting of the lowest Frechet inception distance of prior samples to validation images is
-taken. No test image is looked at. Choices that all methods share, such as the learning rate of auto-encoders,
-are tried on two of them (:func:`alike`).
+taken. Where that is the first or the last of a method's values, up to two more are tried beyond it
+(:func:`factors`), by the same rule for all. No test image is looked at. Choices that all methods share, such
+as the learning rate of auto-encoders, are tried on two of them (:func:`alike`).
+
+What may close the gap between prior and codes is tried in the same way, on the WWAE (:func:`remedies`).
 
 How long to train is tried too: the main methods at a doubling number of epochs, each on a schedule of its
 own. Training has converged where the last doubling changed little (:func:`converged`).
@@ -15,9 +18,9 @@ Trials are runs like any other, in a results folder of their own; of them the bo
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from . import runs
 from .experiments import Experiment, experiment
@@ -27,15 +30,20 @@ __all__ = [
     "CENTRES",
     "FACTORS",
     "LENGTHS",
+    "REMEDIES",
     "SHARED",
     "Setting",
     "alike",
     "chosen",
+    "complete",
     "converged",
+    "factors",
     "folder",
+    "further",
     "judge",
     "lengths",
     "lengths_tried",
+    "remedies",
     "setting",
     "settings",
     "trial",
@@ -45,6 +53,8 @@ __all__ = [
 FOLDER = "selection"  # below the results folder
 EPOCHS = 25
 FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0)
+BELOW, ABOVE = (0.03, 0.01), (30.0, 100.0)  # tried where the lowest distance lies at that end of FACTORS
+REMEDIES = ("sliced", "corrected", "accumulated")  # estimators, of wwae_lib.penalties.ESTIMATORS
 LENGTHS = (6, 12, 25, 50, 100)  # epochs
 SHARED = {  # beside the settings of every method's trials, which are the baseline
     "normalised": {"network": "normalised"},
@@ -89,22 +99,63 @@ def setting(dataset: str, method: str) -> Setting:
     return Setting("penalty_weight", experiment(dataset, method).penalty_weight)
 
 
-def trial(dataset: str, method: str, factor: float) -> Experiment:
-    """The method with its setting at a multiple of the centre."""
+def trial(dataset: str, method: str, factor: float, remedy: str = "") -> Experiment:
+    """The method with its setting at a multiple of the centre; the WWAE perhaps with another estimator."""
     field, centre = setting(dataset, method)
-    variant = f"times_{factor:g}".replace(".", "_")
+    times = f"times_{factor:g}".replace(".", "_")
     # five significant digits: 0.3 times 0.1 is 0.03, without what binary fractions add to it
-    changes = {field: float(f"{factor * centre:.5g}"), "variant": variant}
+    changes: dict[str, Any] = {field: float(f"{factor * centre:.5g}"), "variant": times}
+    if remedy:
+        changes |= {"estimator": remedy, "variant": f"{remedy}_{times}"}
     epochs = EPOCHS * (3 if method == "wgan_gp" else 1)  # whose generator moves at every fifth batch
     return experiment(dataset, method, epochs=epochs, **changes)
 
 
 def trials(dataset: str) -> Iterator[Experiment]:
-    """Every trial on a data set, the centres of all methods first."""
+    """Every method's trials at the five multiples on a data set, the centres of all methods first."""
     for factor in sorted(FACTORS, key=lambda factor: abs(factor - 1)):
         for method in METHODS:
             if setting(dataset, method).centre and (dataset, method) != ("celeba", "vae_bernoulli"):
                 yield trial(dataset, method, factor)
+
+
+def further(experiments: Iterable[Experiment]) -> Iterator[Experiment]:
+    """The trials beyond the five that the recorded ones of these ask for (:func:`factors`)."""
+    kinds = dict.fromkeys((one.dataset, one.method, _remedy(one)) for one in experiments)
+    for dataset, method, remedy in kinds:
+        for factor in factors(dataset, method, remedy):
+            if factor not in FACTORS:
+                yield trial(dataset, method, factor, remedy)
+
+
+def remedies(dataset: str) -> Iterator[Experiment]:
+    """The WWAE's trials with each estimator that may bring its codes nearer to the prior."""
+    for factor in sorted(FACTORS, key=lambda factor: abs(factor - 1)):
+        for remedy in REMEDIES:
+            yield trial(dataset, "wwae", factor, remedy)
+
+
+def factors(dataset: str, method: str, remedy: str = "") -> tuple[float, ...]:
+    """The multiples of the centre that belong to a method's trials, ascending.
+
+    The five, and one more beyond the first or the last of them as often as all are recorded and the lowest
+    distance lies there, until two more were tried on that side.
+    """
+    known = {
+        factor: run.metrics["fid"]
+        for factor in (*BELOW, *FACTORS, *ABOVE)
+        if (run := _recorded(trial(dataset, method, factor, remedy))) and "fid" in run.metrics
+    }
+    below, above, tried = list(BELOW), list(ABOVE), list(FACTORS)
+    while all(factor in known for factor in tried):
+        lowest = min(tried, key=known.__getitem__)
+        if lowest == tried[0] and below:
+            tried.insert(0, below.pop(0))
+        elif lowest == tried[-1] and above:
+            tried.append(above.pop(0))
+        else:
+            break
+    return tuple(tried)
 
 
 def alike(dataset: str) -> Iterator[Experiment]:
@@ -126,29 +177,44 @@ def folder() -> Path:
     return runs.results_root() / FOLDER
 
 
-def settings(dataset: str, method: str) -> list[runs.Run]:
+def settings(dataset: str, method: str, remedy: str = "") -> list[runs.Run]:
     """The recorded trials of a method on a data set, the smallest value first."""
-    return _recorded(trial(dataset, method, factor) for factor in FACTORS)
+    made = (_recorded(trial(dataset, method, factor, remedy)) for factor in factors(dataset, method, remedy))
+    return [run for run in made if run]
+
+
+def complete(dataset: str, method: str, remedy: str = "") -> bool:
+    """Whether every trial of a method on a data set is recorded, so that its setting can be chosen."""
+    return len(settings(dataset, method, remedy)) == len(factors(dataset, method, remedy))
 
 
 def lengths_tried(dataset: str, method: str) -> list[runs.Run]:
     """The recorded trials of a method's length of training, the shortest first."""
-    return _recorded(one for one in lengths(dataset) if one.method == method)
+    made = (_recorded(length) for length in lengths(dataset) if length.method == method)
+    return [run for run in made if run]
 
 
-def _recorded(experiments: Iterable[Experiment]) -> list[runs.Run]:
-    made = (folder() / one.name for one in experiments)
-    return [runs.load(path) for path in made if (path / "run.json").exists()]
+def _remedy(experiment: Experiment) -> str:
+    return experiment.estimator if experiment.estimator in REMEDIES else ""
 
 
-def chosen(tried: Sequence[runs.Run]) -> runs.Run:
+def _recorded(experiment: Experiment) -> runs.Run | None:
+    path = folder() / experiment.name
+    return runs.load(path) if (path / "run.json").exists() else None
+
+
+def chosen(dataset: str, method: str, remedy: str = "") -> runs.Run:
     """The trial of the lowest Frechet inception distance.
 
     Raises:
         ValueError: a trial was not made, or not measured, or saw test images.
     """
-    if len(tried) < len(FACTORS) or not all("fid" in run.metrics for run in tried):
-        raise ValueError(f"{len(tried)} of {len(FACTORS)} trials are recorded: reproduce --profile selection")
+    tried, wanted = settings(dataset, method, remedy), factors(dataset, method, remedy)
+    if len(tried) < len(wanted) or not all("fid" in run.metrics for run in tried):
+        name = trial(dataset, method, 1.0, remedy).name
+        raise ValueError(
+            f"{len(tried)} of {len(wanted)} trials like {name} are recorded: reproduce --profile selection"
+        )
     if any(run.record["data"]["test"]["split"] != "valid" for run in tried):
         raise ValueError("a setting is chosen on validation images alone")
     return min(tried, key=lambda run: run.metrics["fid"])

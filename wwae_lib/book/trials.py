@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -19,18 +20,32 @@ from .uncertainty import measured
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["convergence", "datasets", "figure", "lengths", "table", "told"]
+__all__ = ["convergence", "datasets", "figure", "lengths", "outcome", "remedies", "table"]
+
+Kind = tuple[str, str]  # a method, and the estimator of the WWAE that is tried as a remedy, or ""
+REMEDIES: tuple[Kind, ...] = (("wwae", ""), *(("wwae", name) for name in selection.REMEDIES))
 
 
-def datasets() -> list[str]:
-    """The data sets on which trials of a setting are recorded."""
-    return [dataset for dataset in DATASETS if _tried(dataset)]
+def methods() -> list[Kind]:
+    """Every method that has a setting to choose."""
+    return [(name, "") for name in selection.CENTRES if "/" not in name]
 
 
-def _tried(dataset: str) -> dict[str, list[Run]]:
-    """The recorded trials of each method on a data set."""
-    methods = dict.fromkeys(name for name in selection.CENTRES if "/" not in name)
-    return {name: some for name in methods if (some := selection.settings(dataset, name))}
+def datasets(kinds: Sequence[Kind] | None = None) -> list[str]:
+    """The data sets on which trials of each of some kinds are recorded; by default of any method."""
+    if kinds is None:
+        return [dataset for dataset in DATASETS if _tried(dataset, methods())]
+    return [dataset for dataset in DATASETS if len(_tried(dataset, kinds)) == len(kinds)]
+
+
+def _tried(dataset: str, kinds: Sequence[Kind]) -> dict[Kind, list[Run]]:
+    """The recorded trials of each kind on a data set."""
+    return {kind: trials for kind in kinds if (trials := selection.settings(dataset, *kind))}
+
+
+def _title(kind: Kind) -> str:
+    method, remedy = kind
+    return f"{METHODS[method].title}{f', {remedy}' if remedy else ''}"
 
 
 def _value(run: Run) -> float:
@@ -39,48 +54,51 @@ def _value(run: Run) -> float:
 
 
 def _distance(run: Run, key: str = "fid") -> str:
-    one = measured([run], key)
-    return cell(one, METRICS["fid"]) if one else "-"
+    measurement = measured([run], key)
+    return cell(measurement, METRICS["fid"]) if measurement else "-"
 
 
-def table(dataset: str) -> str:
+def table(dataset: str, kinds: Sequence[Kind] | None = None) -> str:
     """Every trial of a setting, a method per row: the value, and the FID to validation images that it gave.
 
-    The lowest of a row is bold where all five values are recorded.
+    The lowest of a row is bold where all its trials are recorded. A place stays empty where the method needs
+    no trial, and has a dash where one is still to be made.
     """
+    tried = _tried(dataset, kinds or methods())
+    wanted = {kind: selection.factors(dataset, *kind) for kind in tried}
+    columns = sorted({factor for factors in wanted.values() for factor in factors})
     rows = []
-    for name, some in _tried(dataset).items():
-        field, _ = selection.setting(dataset, name)
-        whole = len(some) == len(selection.FACTORS)
-        best = selection.chosen(some) if whole else None
-        by_value = {_value(run): run for run in some}
+    for kind, trials in tried.items():
+        best = selection.chosen(dataset, *kind) if selection.complete(dataset, *kind) else None
+        by_value = {_value(run): run for run in trials}
+        field, _ = selection.setting(dataset, kind[0])
         cells = []
-        for factor in selection.FACTORS:
-            value = getattr(selection.trial(dataset, name, factor), field)
-            told = _distance(by_value[value]) if value in by_value else "-"
-            cells.append(f"{value:g}: {f'**{told}**' if by_value.get(value) is best and whole else told}")
-        rows.append([METHODS[name].title, field.replace("_", " "), *cells])
-    heads = [f"{factor:g} times the centre" for factor in selection.FACTORS]
+        for factor in columns:
+            value = getattr(selection.trial(dataset, kind[0], factor), field)
+            run = by_value.get(value)
+            distance = _distance(run) if run else "-"
+            bold = "**" if best and value == _value(best) else ""
+            cells.append(f"{value:g}: {bold}{distance}{bold}" if factor in wanted[kind] else "")
+        rows.append([_title(kind), field.replace("_", " "), *cells])
+    heads = [f"{factor:g} times the centre" for factor in columns]
     return markdown(["method", "setting", *heads], rows, words=2)
 
 
-def told(dataset: str) -> str:
+def outcome(dataset: str) -> str:
     """For which methods a value could be chosen, and for which the lowest is at an end of what was tried."""
-    tried, title = _tried(dataset), DATASETS[dataset].title
-    best = {
-        name: selection.chosen(some) for name, some in tried.items() if len(some) == len(selection.FACTORS)
-    }
-    missing = [METHODS[name].title for name in tried if name not in best]
-    ends = [METHODS[name].title for name, run in best.items() if run in (tried[name][0], tried[name][-1])]
+    tried, title = _tried(dataset, methods()), DATASETS[dataset].title
+    best = {kind: selection.chosen(dataset, *kind) for kind in tried if selection.complete(dataset, *kind)}
+    missing = [_title(kind) for kind in tried if kind not in best]
+    ends = [
+        _title(kind) for kind, run in best.items() if _value(run) in {_value(tried[kind][k]) for k in (0, -1)}
+    ]
     lines = []
     if best:
-        lines.append(
-            f"On {title} the trials are complete for {_and([METHODS[name].title for name in best])}."
-        )
+        lines.append(f"On {title} the trials are complete for {_and([_title(kind) for kind in best])}.")
     if missing:
         lines.append(f"On {title} trials are still to be made for {_and(missing)}.")
     if ends:
-        lines.append(f"For {_and(ends)} the lowest distance lies at an end of the values tried.")
+        lines.append(f"For {_and(ends)} the lowest distance lies at an end of all that was tried.")
     return " ".join(lines)
 
 
@@ -89,27 +107,57 @@ def _and(names: Sequence[str]) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
-def figure(dataset: str) -> Figure:
+def remedies(dataset: str) -> str:
+    """How each remedy's best trial compares with the WWAE's best, in a sentence each.
+
+    A difference counts where it is more than twice its standard error, which is of the images drawn and of
+    one seed.
+    """
+    without = selection.chosen(dataset, "wwae")
+    lines = []
+    for kind in REMEDIES[1:]:
+        if not selection.complete(dataset, *kind):
+            lines.append(f"The trials of {_title(kind)} are not complete.")
+            continue
+        best = selection.chosen(dataset, *kind)
+        gain = without.metrics["fid"] - best.metrics["fid"]
+        error = math.hypot(without.metrics["fid_error"], best.metrics["fid_error"])
+        verb = "lowers" if gain > 2 * error else "raises" if gain < -2 * error else "does not clearly change"
+        lines.append(
+            f"{_title(kind)} {verb} the distance: {best.metrics['fid']:.1f} at its best weight, "
+            f"{_value(best):g}, against {without.metrics['fid']:.1f}, a difference of {-gain:+.1f} with a "
+            f"standard error of {error:.1f}."
+        )
+    return " ".join(lines)
+
+
+def figure(dataset: str, kinds: Sequence[Kind] | None = None) -> Figure:
     """FID to validation images against the multiple of the centre, a line per method, the lowest filled."""
     drawn, axis = plt.subplots(figsize=(WIDTH, 3.4))
-    for name, some in _tried(dataset).items():
-        _, centre = selection.setting(dataset, name)
-        colour, dash = METHODS[name].line
-        places, heights = [_value(run) / centre for run in some], [run.metrics["fid"] for run in some]
+    dashes = dict(zip(selection.REMEDIES, (":", "--", "-."), strict=True))
+    factors = {*selection.FACTORS}
+    for kind, trials in _tried(dataset, kinds or methods()).items():
+        _, centre = selection.setting(dataset, kind[0])
+        colour, dash = METHODS[kind[0]].line
+        multiples, distances = (
+            [_value(run) / centre for run in trials],
+            [run.metrics["fid"] for run in trials],
+        )
+        factors |= {*selection.factors(dataset, *kind)}
         axis.plot(
-            places,
-            heights,
-            dash,
+            multiples,
+            distances,
+            dashes.get(kind[1], dash),
             color=COLOURS[colour],
             marker="o",
             mfc="white",
             ms=4,
-            label=METHODS[name].title,
+            label=_title(kind),
         )
-        lowest = heights.index(min(heights))
-        axis.plot(places[lowest], heights[lowest], "o", color=COLOURS[colour], ms=4)
+        lowest = distances.index(min(distances))
+        axis.plot(multiples[lowest], distances[lowest], "o", color=COLOURS[colour], ms=4)
     axis.set(xscale="log", yscale="log", xlabel="multiple of the centre", ylabel="FID to validation images")
-    axis.set_xticks(selection.FACTORS, [f"{factor:g}" for factor in selection.FACTORS])
+    axis.set_xticks(sorted(factors), [f"{factor:g}" for factor in sorted(factors)])
     axis.minorticks_off()
     axis.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7)))
     axis.yaxis.set_major_formatter("{x:g}")
