@@ -4,7 +4,7 @@ One setting of each method cannot be known without trying: the weight of its pen
 the learning rate. Each is tried at the same five multiples of a centre, with the book's other settings and
 one seed. The setting of the lowest Frechet inception distance of prior samples to validation images is
 taken. No test image is looked at. Choices that all methods share, such as the learning rate of auto-encoders,
-are tried on two of them (:func:`alike`).
+are tried on two of them (:func:`shared_choice_trials`).
 
 How long to train is tried too: the main methods at a doubling number of epochs, each on a schedule of its
 own. Training has converged where the last doubling changed little (:func:`converged`).
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from . import runs
-from .experiments import Experiment, experiment
+from .experiments import Experiment, compared_methods, experiment
 from .methods import METHODS
 
 __all__ = [
@@ -29,15 +29,15 @@ __all__ = [
     "LENGTHS",
     "SHARED",
     "Setting",
-    "alike",
-    "chosen",
+    "best_trial",
     "converged",
     "folder",
-    "judge",
-    "lengths",
-    "lengths_tried",
+    "judging_metric",
+    "length_trials",
+    "recorded_length_trials",
+    "recorded_trials",
     "setting",
-    "settings",
+    "shared_choice_trials",
     "trial",
     "trials",
 ]
@@ -95,26 +95,25 @@ def trial(dataset: str, method: str, factor: float) -> Experiment:
     variant = f"times_{factor:g}".replace(".", "_")
     # five significant digits: 0.3 times 0.1 is 0.03, without what binary fractions add to it
     changes = {field: float(f"{factor * centre:.5g}"), "variant": variant}
-    epochs = EPOCHS * (3 if method == "wgan_gp" else 1)  # whose generator moves at every fifth batch
-    return experiment(dataset, method, epochs=epochs, **changes)
+    return experiment(dataset, method, epochs=EPOCHS * METHODS[method].times_epochs, **changes)
 
 
 def trials(dataset: str) -> Iterator[Experiment]:
     """Every trial on a data set, the centres of all methods first."""
     for factor in sorted(FACTORS, key=lambda factor: abs(factor - 1)):
-        for method in METHODS:
-            if setting(dataset, method).centre and (dataset, method) != ("celeba", "vae_bernoulli"):
+        for method in compared_methods(dataset):
+            if setting(dataset, method).centre:
                 yield trial(dataset, method, factor)
 
 
-def alike(dataset: str) -> Iterator[Experiment]:
+def shared_choice_trials(dataset: str) -> Iterator[Experiment]:
     """Choices that all methods share, changed one at a time, on two methods with unlike penalties."""
     for variant, changes in SHARED.items():
         for method in ("wwae", "vae_learned"):
             yield experiment(dataset, method, epochs=EPOCHS, variant=variant, **changes)
 
 
-def lengths(dataset: str) -> Iterator[Experiment]:
+def length_trials(dataset: str) -> Iterator[Experiment]:
     """The main methods, trained for a doubling number of epochs; the short ones of all methods first."""
     for epochs in LENGTHS:
         for method in MAIN:
@@ -126,14 +125,14 @@ def folder() -> Path:
     return runs.results_root() / FOLDER
 
 
-def settings(dataset: str, method: str) -> list[runs.Run]:
+def recorded_trials(dataset: str, method: str) -> list[runs.Run]:
     """The recorded trials of a method on a data set, the smallest value first."""
     return _recorded(trial(dataset, method, factor) for factor in FACTORS)
 
 
-def lengths_tried(dataset: str, method: str) -> list[runs.Run]:
+def recorded_length_trials(dataset: str, method: str) -> list[runs.Run]:
     """The recorded trials of a method's length of training, the shortest first."""
-    return _recorded(one for one in lengths(dataset) if one.method == method)
+    return _recorded(one for one in length_trials(dataset) if one.method == method)
 
 
 def _recorded(experiments: Iterable[Experiment]) -> list[runs.Run]:
@@ -141,7 +140,7 @@ def _recorded(experiments: Iterable[Experiment]) -> list[runs.Run]:
     return [runs.load(path) for path in made if (path / "run.json").exists()]
 
 
-def chosen(tried: Sequence[runs.Run]) -> runs.Run:
+def best_trial(tried: Sequence[runs.Run]) -> runs.Run:
     """The trial of the lowest Frechet inception distance.
 
     Raises:
@@ -154,7 +153,7 @@ def chosen(tried: Sequence[runs.Run]) -> runs.Run:
     return min(tried, key=lambda run: run.metrics["fid"])
 
 
-def judge(method: str) -> str:
+def judging_metric(method: str) -> str:
     """The metric by which a method's length of training is judged.
 
     A plain auto-encoder has no prior to draw from, so it is a Gaussian fitted to its codes.
@@ -166,9 +165,9 @@ def converged(shorter: runs.Run, longer: runs.Run) -> bool:
     """Whether twice the epochs changed little, so that training for the shorter time is enough.
 
     The squared error of validation images moved by less than 2 %, and the Frechet inception distance by less
-    than the standard error of the difference (:func:`judge` says of which images).
+    than the standard error of the difference (:func:`judging_metric` says of which images).
     """
-    fid = judge(longer.experiment.method)
+    fid = judging_metric(longer.experiment.method)
     before, after = shorter.metrics, longer.metrics
     error = math.hypot(before[f"{fid}_error"], after[f"{fid}_error"])
     still = abs(after[fid] - before[fid]) < error

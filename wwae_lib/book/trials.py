@@ -19,7 +19,7 @@ from .uncertainty import measured
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["convergence", "datasets", "figure", "lengths", "table", "told"]
+__all__ = ["convergence", "datasets", "figure", "lengths", "summary", "table"]
 
 
 def datasets() -> list[str]:
@@ -30,7 +30,7 @@ def datasets() -> list[str]:
 def _tried(dataset: str) -> dict[str, list[Run]]:
     """The recorded trials of each method on a data set."""
     methods = dict.fromkeys(name for name in selection.CENTRES if "/" not in name)
-    return {name: some for name in methods if (some := selection.settings(dataset, name))}
+    return {name: some for name in methods if (some := selection.recorded_trials(dataset, name))}
 
 
 def _value(run: Run) -> float:
@@ -52,7 +52,7 @@ def table(dataset: str) -> str:
     for name, some in _tried(dataset).items():
         field, _ = selection.setting(dataset, name)
         whole = len(some) == len(selection.FACTORS)
-        best = selection.chosen(some) if whole else None
+        best = selection.best_trial(some) if whole else None
         by_value = {_value(run): run for run in some}
         cells = []
         for factor in selection.FACTORS:
@@ -64,12 +64,11 @@ def table(dataset: str) -> str:
     return markdown(["method", "setting", *heads], rows, words=2)
 
 
-def told(dataset: str) -> str:
+def summary(dataset: str) -> str:
     """For which methods a value could be chosen, and for which the lowest is at an end of what was tried."""
     tried, title = _tried(dataset), DATASETS[dataset].title
-    best = {
-        name: selection.chosen(some) for name, some in tried.items() if len(some) == len(selection.FACTORS)
-    }
+    whole = {name: trials for name, trials in tried.items() if len(trials) == len(selection.FACTORS)}
+    best = {name: selection.best_trial(trials) for name, trials in whole.items()}
     missing = [METHODS[name].title for name in tried if name not in best]
     ends = [METHODS[name].title for name, run in best.items() if run in (tried[name][0], tried[name][-1])]
     lines = []
@@ -119,7 +118,8 @@ def figure(dataset: str) -> Figure:
 
 def lengths(dataset: str) -> str:
     """FID and squared error of the main methods on validation images, a length of training per row."""
-    tried = {name: some for name in selection.MAIN if (some := selection.lengths_tried(dataset, name))}
+    recorded = {name: selection.recorded_length_trials(dataset, name) for name in selection.MAIN}
+    tried = {name: trials for name, trials in recorded.items() if trials}
     rows = []
     for epochs in selection.LENGTHS:
         cells = []
@@ -132,7 +132,7 @@ def lengths(dataset: str) -> str:
 
 def _ends(run: Run) -> str:
     """The FID by which a run is judged, and its squared error where it has one."""
-    fid = _distance(run, selection.judge(run.experiment.method))
+    fid = _distance(run, selection.judging_metric(run.experiment.method))
     error = run.metrics.get("squared_error")
     return fid if error is None else f"{fid}; {METRICS['squared_error'].form.format(error)}"
 
@@ -141,7 +141,7 @@ def convergence(dataset: str) -> Sequence[str]:
     """For each main method, a sentence on whether its longest training has converged, by the book's rule."""
     lines = []
     for name in selection.MAIN:
-        some = selection.lengths_tried(dataset, name)
+        some = selection.recorded_length_trials(dataset, name)
         if len(some) > 1:
             shorter, longer = some[-2:]
             few, many = shorter.experiment.epochs, longer.experiment.epochs
