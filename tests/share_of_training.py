@@ -61,7 +61,7 @@ def losses_and_gradients(case: str, fabric) -> dict[str, torch.Tensor]:
     method = build(case)
     players = method.players
     optimizers = [torch.optim.SGD(method.weights(player), lr=0.0) for player in players]
-    method = processes.normalise_whole_batch(method, fabric.device)
+    processes.normalise_whole_batch(method)
     method, *_ = fabric.setup(method, *optimizers)
     generator = torch.Generator().manual_seed(2)
     images = torch.rand(N, 1, 2, 2, dtype=torch.float64, generator=generator)

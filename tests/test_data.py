@@ -72,8 +72,8 @@ def test_checksum_tells_one_pixel(test_digits):
     pixels = test_digits.pixels.clone()
     pixels[7, 0, 3, 3] ^= 1
     other = data.Images(pixels, test_digits.labels, "mnist", "test", "")
-    assert other.sha256() != test_digits.sha256()
-    assert test_digits.sha256() == hashlib.sha256(test_digits.pixels.numpy().tobytes()).hexdigest()
+    assert other.sha256 != test_digits.sha256
+    assert test_digits.sha256 == hashlib.sha256(test_digits.pixels.numpy().tobytes()).hexdigest()
 
 
 # ---------------------------------------------------------------- embedded digits
@@ -99,9 +99,9 @@ def test_embedded_digits_are_mnist():
 
 
 def test_embedded_digits_cannot_be_changed_through_what_was_returned():
-    before = data.embedded_digits("test").sha256()
+    before = data.embedded_digits("test").sha256
     data.embedded_digits("test").pixels.zero_()
-    assert data.embedded_digits("test").sha256() == before
+    assert data.embedded_digits("test").sha256 == before
 
 
 @pytest.mark.parametrize("damage", ["cut", "one digit", "not gzip", "missing"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def test_measure_is_its_definition(method, test_digits):
         error = ((images - rebuilt).double() ** 2).sum((1, 2, 3)).mean().item()
     covariance = np.cov(mean, rowvar=False) + np.diag(np.exp(log_variance).mean(0))
     roots = np.sqrt(np.linalg.eigvalsh(covariance))
-    found = evaluation.measure(method, test_digits)
+    found = evaluation.quick_metrics(method, test_digits)
     assert found["squared_error"] == pytest.approx(error, rel=1e-6)
     expected = (mean.mean(0) ** 2).sum() + ((roots - 1) ** 2).sum()
     assert found["posterior_w2_squared"] == pytest.approx(expected, rel=1e-6)
@@ -54,9 +55,9 @@ def test_measure_is_its_definition(method, test_digits):
 
 
 def test_measure_does_not_depend_on_the_chunks(method, test_digits, monkeypatch):
-    whole = evaluation.measure(method, test_digits)
+    whole = evaluation.quick_metrics(method, test_digits)
     monkeypatch.setattr(evaluation, "CHUNK", 7)
-    assert evaluation.measure(method, test_digits) == pytest.approx(whole, rel=1e-5)
+    assert evaluation.quick_metrics(method, test_digits) == pytest.approx(whole, rel=1e-5)
 
 
 def test_to_pixels_rounds_to_the_nearest():
@@ -149,7 +150,7 @@ def test_sets_are_what_they_say(finished, digits, test_digits):
     method, seed, real = evaluation.load_method(finished), 5, test_digits.pixels
 
     def made(name: str, n: int = 40) -> torch.Tensor:
-        return evaluation.made_images(method, name, n, seed, digits, real)
+        return evaluation._Encoded(method, digits, test_digits).made_images(name, n, seed)
 
     def decoded(codes: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
@@ -160,19 +161,22 @@ def test_sets_are_what_they_say(finished, digits, test_digits):
     torch.testing.assert_close(made("reconstruction"), decoded(means[:40]), rtol=0, atol=1)
     assert len(made("reconstruction", 1000)) == len(real)  # no more than there are
     middles = (means[:20, None] + means[None, :20])[~torch.eye(20, dtype=torch.bool)] / 2
-    between = evaluation.made_images(method, "interpolation", 40, seed, digits, real[:20])
+    some = dataclasses.replace(test_digits, pixels=real[:20])
+    between = evaluation._Encoded(method, digits, some).made_images("interpolation", 40, seed)
     distances = torch.cdist(between.flatten(1).float(), decoded(middles).flatten(1).float())
     assert distances.min(1).values.max() < 0.2 * distances.median()
     train = evaluation.encode(method, digits.pixels)[0]
     for name, draw in (("gaussian", latents.draw_gaussian), ("mixture", latents.draw_mixture)):
         expected = decoded(draw(train, 40, evaluation._seed(seed, name)))
         torch.testing.assert_close(made(name), expected, rtol=0, atol=1)
-        assert not torch.equal(made(name), evaluation.made_images(method, name, 40, 6, digits, real))
+        assert not torch.equal(
+            made(name), evaluation._Encoded(method, digits, test_digits).made_images(name, 40, 6)
+        )
 
 
 def test_training_images_are_the_same_for_every_run(method, digits, test_digits):
     def made(n: int, seed: int) -> torch.Tensor:
-        return evaluation.made_images(method, "training", n, seed, digits, test_digits.pixels)
+        return evaluation._Encoded(method, digits, test_digits).made_images("training", n, seed)
 
     assert torch.equal(made(40, 1), made(40, 2)) and torch.equal(made(40, 1), made(60, 1)[:40])
     rows = {image.numpy().tobytes() for image in digits.pixels}
@@ -186,15 +190,16 @@ def test_seeds_of_purposes_differ():
 
 def test_an_image_is_not_interpolated_with_itself(method, digits, test_digits, monkeypatch):
     """Of two images, all interpolations are the one midpoint."""
-    found = evaluation.made_images(method, "interpolation", 50, 0, digits, test_digits.pixels[[3, 60]])
-    assert (found.float() - found[0].float()).abs().max() <= 1
+    two = dataclasses.replace(test_digits, pixels=test_digits.pixels[[3, 60]])
+    between = evaluation._Encoded(method, digits, two).made_images("interpolation", 50, 0)
+    assert (between.float() - between[0].float()).abs().max() <= 1
 
 
 # ---------------------------------------------------------------- codes
 
 
 def test_codes_are_measured_by_what_each_measure_asks_for(method, digits, test_digits):
-    found = evaluation.measure_codes(method, digits, test_digits, seed=1)
+    found = evaluation.code_metrics(method, digits, test_digits, seed=1)
     mean, variance = evaluation.encode(method, test_digits.pixels)
     assert found["effective_dimension"] == latents.effective_dimension(mean)
     assert found["active_dimensions"] == sum(np.var(mean.double().numpy(), axis=0, ddof=1) > 0.01)
@@ -206,8 +211,8 @@ def test_codes_are_measured_by_what_each_measure_asks_for(method, digits, test_d
     law = mean.double().var(0) + variance.double().mean(0)
     assert found["sliced_w2_squared"] == pytest.approx(((law.sqrt() - 1) ** 2).mean().item(), abs=0.05)
     assert 0 < found["sliced_w2_squared_floor"] < 0.1
-    assert found == evaluation.measure_codes(method, digits, test_digits, seed=1)
-    assert found["henze_zirkler"] != evaluation.measure_codes(method, digits, test_digits, 2)["henze_zirkler"]
+    assert found == evaluation.code_metrics(method, digits, test_digits, seed=1)
+    assert found["henze_zirkler"] != evaluation.code_metrics(method, digits, test_digits, 2)["henze_zirkler"]
 
 
 def test_codes_that_fill_no_volume_have_no_henze_zirkler(method, digits, test_digits, monkeypatch):
@@ -217,7 +222,7 @@ def test_codes_that_fill_no_volume_have_no_henze_zirkler(method, digits, test_di
         return mean, torch.zeros_like(mean)
 
     monkeypatch.setattr(evaluation, "encode", flat)
-    found = evaluation.measure_codes(method, digits, test_digits, seed=1)
+    found = evaluation.code_metrics(method, digits, test_digits, seed=1)
     assert "henze_zirkler" not in found and found["active_dimensions"] == 1
     assert found["effective_dimension"] == pytest.approx(1)
 
@@ -236,7 +241,7 @@ def test_what_a_mixture_gains_is_measured_on_drawn_codes_of_held_out_images(
 
     for means, expected in ((torch.zeros(1, 3), 0), (20 * torch.eye(10)[:, :3] + 3, None)):
         monkeypatch.setattr(evaluation, "encode", fake(means))
-        found = evaluation.measure_codes(method, digits, test_digits, seed=1)
+        found = evaluation.code_metrics(method, digits, test_digits, seed=1)
         assert found["mixture_nats_floor"] < 0.05, "a mixture gains nothing on exact draws"
         if expected is None:
             assert found["mixture_nats"] > 3
@@ -260,7 +265,7 @@ def test_distances_to_the_nearest_training_image_tell_who_memorised(digits, test
 
 def test_faces_have_no_classes(method, digits, test_digits):
     faces = data.Images(digits.pixels, digits.labels, "celeba", "train", "made up")
-    assert "knn_accuracy" not in evaluation.measure_codes(method, faces, test_digits, seed=1)
+    assert "knn_accuracy" not in evaluation.code_metrics(method, faces, test_digits, seed=1)
 
 
 # ---------------------------------------------------------------- evaluation of a run
@@ -315,7 +320,7 @@ def test_a_run_is_measured_whole(run, evaluate, stand_in, digits, test_digits):
     assert runs.load(run.path).record == done.record
     method, seed, real = evaluation.load_method(run), run.experiment.seed, test_digits.pixels
     for name in evaluation.SETS:
-        made = evaluation.made_images(method, name, 61, seed, digits, real)
+        made = evaluation._Encoded(method, digits, test_digits).made_images(name, 61, seed)
         expected = w2_squared(*moments(quarters(made)), *moments(quarters(real))).item()
         suffix = "" if name == "prior" else f"_{name}"
         assert done.metrics[f"fid{suffix}"] == pytest.approx(expected, rel=1e-4, abs=1e-7), name
@@ -323,7 +328,7 @@ def test_a_run_is_measured_whole(run, evaluate, stand_in, digits, test_digits):
         assert how.pop("seconds") >= 0
         assert how == {
             "protocol": "full", "images": 61, "reference": "test", "reference_images": 100,
-            "reference_sha256": test_digits.sha256(), "features": "float32", "inception_sha256": "stand-in",
+            "reference_sha256": test_digits.sha256, "features": "float32", "inception_sha256": "stand-in",
         }  # fmt: skip
     made = evaluation.prior_samples(method, 61, seed)
     kid = fidelity.kid(quarters(made), quarters(real))
@@ -360,9 +365,9 @@ def test_an_interrupted_evaluation_goes_on(run, evaluate, stand_in, tmp_path):
         evaluate(run, sets=evaluation.SETS)
     half = runs.load(run.path)
     assert half.record["evaluation"].keys() == {"codes", "prior"} and "fid_reconstruction" not in half.metrics
-    assert evaluation.missing(half, sets=evaluation.SETS) == list(evaluation.SETS[1:])
+    assert evaluation.missing_sets(half, sets=evaluation.SETS) == list(evaluation.SETS[1:])
     cheap = []
-    stand_in.setattr(evaluation, "_measure_cheaply", lambda *arguments: cheap.append(arguments))
+    stand_in.setattr(evaluation, "_measure_without_inception", lambda *arguments: cheap.append(arguments))
     done = evaluate(half, sets=evaluation.SETS)
     assert seen == [61] * 6 and not cheap  # two before, four after; the reference's features are in the cache
     assert without_seconds(done.record) == without_seconds(whole.record)
@@ -538,9 +543,9 @@ def test_a_committed_runs_pictures_are_those_of_its_weights(path):
 def test_a_committed_runs_numbers_are_those_of_its_weights_on_the_official_test_images(path):
     run = runs.load(path)
     images = data.load(run.experiment.dataset, "test", real_data(run.experiment.dataset))
-    assert images.sha256() == run.record["data"]["test"]["sha256"]
+    assert images.sha256 == run.record["data"]["test"]["sha256"]
     if run.experiment.has_encoder:
         check_codes(run, evaluation.load_method(run), images.pixels)
-    found = evaluation.measure(evaluation.load_method(run), images)
+    found = evaluation.quick_metrics(evaluation.load_method(run), images)
     for name, value in found.items():
         assert run.metrics[name] == pytest.approx(value, rel=1e-3), name

@@ -118,27 +118,33 @@ def test_a_converted_weight_leaves_the_objective_where_it_was(source, method, da
     ours = sum((a - b) ** 2 for a, b in zip(pixels, made, strict=True))
     one, penalty = entry(source, method), 0.37
     objective = theirs + one["weight"][dataset] * penalty
-    converted = ours + published.weight(one, dataset) * penalty
+    converted = ours + published.penalty_weight(one, dataset) * penalty
     assert converted * theirs == pytest.approx(objective * ours), "the two are not proportional"
 
 
 def test_weights_read_in_the_authors_code():
-    assert published.weight(entry("tolstikhin2018", "wae_mmd"), "mnist") == 200
-    assert published.weight(entry("tolstikhin2018", "wae_mmd"), "celeba") == 500
-    assert [published.weight(entry("cwae_code", "cwae"), dataset) for dataset in DATASETS] == [1, 10, 5]
-    assert published.weight(entry("dai2019", "vae_learned"), "mnist") == 1
-    assert published.weight(entry("dai2019", "wae_mmd"), "mnist") is None
-    assert isinstance(published.weight(entry("kolouri_code", "swae"), "mnist"), str)
+    assert published.penalty_weight(entry("tolstikhin2018", "wae_mmd"), "mnist") == 200
+    assert published.penalty_weight(entry("tolstikhin2018", "wae_mmd"), "celeba") == 500
+    assert [published.penalty_weight(entry("cwae_code", "cwae"), dataset) for dataset in DATASETS] == [
+        1,
+        10,
+        5,
+    ]
+    assert published.penalty_weight(entry("dai2019", "vae_learned"), "mnist") == 1
+    assert published.penalty_weight(entry("dai2019", "wae_mmd"), "mnist") is None
+    assert isinstance(published.penalty_weight(entry("kolouri_code", "swae"), "mnist"), str)
 
 
 def test_a_methods_own_setting_comes_before_its_sources():
     source = FOUND["sources"]["ghosh2020"]
-    assert published.given(entry("ghosh2020", "vae"), source, "learning_rate") == {
+    assert published.stated_values(entry("ghosh2020", "vae"), source, "learning_rate") == {
         "mnist": 1e-4,
         "celeba": 1e-4,
     }
-    assert published.given(entry("ghosh2020", "ae"), source, "learning_rate") == source["learning_rate"]
-    assert published.given(entry("ghosh2020", "ae"), source, "weight") == {}
+    assert (
+        published.stated_values(entry("ghosh2020", "ae"), source, "learning_rate") == source["learning_rate"]
+    )
+    assert published.stated_values(entry("ghosh2020", "ae"), source, "weight") == {}
 
 
 # ---------------------------------------------------------------- tables
@@ -155,7 +161,7 @@ def runs() -> list[Run]:
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_published_numbers_stand_beside_ours(runs, dataset, key):
     told = [one for one in FOUND["results"] if one["dataset"] == dataset and key in one]
-    table = published.beside(runs, dataset, key)
+    table = published.ours_and_published(runs, dataset, key)
     assert bool(table) == bool(told)
     found = {row["method"]: row for row in rows(table)} if table else {}
     for one in told:
@@ -172,7 +178,7 @@ def test_published_numbers_stand_beside_ours(runs, dataset, key):
 
 def test_the_reference_network_has_a_column_of_its_own(runs):
     runs += [made_up.run("vae", variant="reference", fid=12.0)]
-    assert "this book, reference network" in published.beside(runs, "mnist")
+    assert "this book, reference network" in published.ours_and_published(runs, "mnist")
 
 
 def test_every_source_of_results_has_a_protocol():
@@ -186,7 +192,7 @@ def test_every_source_of_results_has_a_protocol():
 def settings() -> dict[tuple[str, str], dict[str, str]]:
     """Rows of the table by method and setting; a method's name stands in its first row."""
     found, method = {}, ""
-    for row in rows(published.settings(Anything())):
+    for row in rows(published.method_settings(Anything())):
         method = row["method"] or method
         found[method, row["setting"]] = row
     return found
@@ -218,12 +224,12 @@ def test_ours_are_the_defaults(monkeypatch):
 def test_a_difference_wants_a_reason():
     fields = {name: "so" for name in published.FIELDS if name != "epochs"}
     with pytest.raises(ValueError, match=r"vae/epochs is not what its first source has \(MNIST, "):
-        published.settings(fields)
+        published.method_settings(fields)
 
 
 def test_what_is_ours_for_all_stands_beside_what_each_source_has():
     words = dict.fromkeys(published.SHARED, "ours")
-    found = {row["setting"]: row for row in rows(published.shared(words, words))}
+    found = {row["setting"]: row for row in rows(published.shared_settings(words, words))}
     assert found.keys() == set(published.SHARED.values())
     text = found["batch normalisation"]["published (source)"]
     assert "yes: Ghosh et al. 2020, Dai & Wipf 2019, Tolstikhin et al. 2018, pythae<br>" in text

@@ -69,12 +69,14 @@ def test_they_are_fetched_trained_measured_shown_and_tried(toy, tmp_path, monkey
 
     (contest,) = tables.contests(found)
     assert contest.title.startswith("Stripes")
-    for text in (tables.table(found), tables.comparisons(found), tables.across(found, "fid")):
+    for text in (tables.table(found), tables.comparisons(found), tables.metric_across_datasets(found, "fid")):
         assert "Norm-AE" in text and "WWAE" in text
-    assert "Stripes" in tables.across(found, "fid") and "Stripes" in tables.compute(found)
-    assert tables.places(found, "fid", "norm") and tables.chosen(found, "latent", "norm")
+    assert "Stripes" in tables.metric_across_datasets(found, "fid") and "Stripes" in tables.training_hours(
+        found
+    )
+    assert tables.rankings(found, "fid", "norm") and tables.configured(found, "latent", "norm")
     figures.use_style()
-    drawn = [figures.standing(found, "fid"), figures.training_curves(found), figures.samples(found)]
+    drawn = [figures.ranking(found, "fid"), figures.training_curves(found), figures.samples(found)]
     drawn += [figures.posterior(found, data.DATASETS["stripes"].classes)]
     drawn += [figures.overview(ours)]
     assert "Norm-AE" in [label.get_text() for label in drawn[0].axes[0].get_yticklabels()]
@@ -89,7 +91,7 @@ def test_the_whole_matrix_takes_them(toy, tmp_path):
     profile = reproduce.Profile(tuple(chosen), sets=())
     reproduce._train_and_measure(chosen[0], profile, tmp_path, "cpu")
     assert reproduce.state(chosen[0], tmp_path, profile).name == "finished"
-    view = reproduce._View(profile, chosen, tmp_path, 0, False)
+    view = reproduce._ProgressBar(profile, chosen, tmp_path, 0, False)
     assert view.bar.total == view.bar.n == pytest.approx(300 / 60_000)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from wwae_lib import runs
+from wwae_lib import runs, selection
 from wwae_lib.book import tables, verdicts
 from wwae_lib.book.tables import GLUE, METRICS
 from wwae_lib.data import DATASETS
@@ -279,27 +279,36 @@ def test_every_outcome_of_the_verdict_follows_from_the_records(records):
     assert int(said) == len(tested)
 
 
-def test_every_run_of_the_contests_is_made_and_measured_by_a_profile(records):
-    made = {
-        one.name: profile for profile in (PROFILES["full"], PROFILES["cpu"]) for one in profile.experiments
-    }
-    for record in records:
-        if record["config"]["variant"] in ("", "reference"):
-            name = experiment(**record["config"]).name
-            assert record["evaluation"]["prior"]["protocol"] == made[name].protocol, name
+@pytest.mark.parametrize(
+    ("folder", "profiles"),
+    [("", ("full", "long", "cpu", "ablations")), (selection.FOLDER, ("selection", "convergence"))],
+)
+def test_every_recorded_run_has_the_configuration_and_protocol_of_a_profile(folder, profiles):
+    """The whole configuration, of which a run's name tells a part."""
+    for path in (RESULTS / folder).glob("*/*/seed-*/run.json"):
+        record = json.loads(path.read_text())
+        trained = experiment(**record["config"])
+        makers = [PROFILES[name] for name in profiles if trained in PROFILES[name].experiments]
+        assert makers, f"no profile trains {record['config']}"
+        assert str(path.parent.relative_to(RESULTS / folder)) == trained.name
+        entries = record.get("evaluation", {})
+        assert any(
+            all(entries.get(name, {}).get("protocol") == profile.protocol for name in profile.sets[:1])
+            for profile in makers
+        ), f"{trained.name} is not measured as its profile says"
 
 
 def test_the_pages_are_what_the_library_makes_of_the_records(monkeypatch):
     # nbval tests this by executing the notebooks; here it takes no kernel and covers the summaries too.
     monkeypatch.setenv("WWAE_RESULTS", str(RESULTS))
     found = runs.recorded()
-    judged = verdicts.verdicts(found, verdicts.benchmarks())
-    assert tables.across(found, "fid").replace(GLUE, " ") in outputs("comparison")
+    judged = verdicts.verdicts(found, verdicts.read_benchmarks())
+    assert tables.metric_across_datasets(found, "fid").replace(GLUE, " ") in outputs("comparison")
     assert verdicts.table(judged).replace(GLUE, " ") in outputs("verdict")
     assert verdicts.summary(judged).replace(GLUE, " ") in outputs("verdict")
-    assert verdicts.rivals(found).replace(GLUE, " ") in outputs("verdict")
-    assert tables.after_the_fact(found).replace(GLUE, " ") in outputs("comparison")
-    assert tables.compute(found) in outputs("deviations")
+    assert verdicts.why_these_rivals(found).replace(GLUE, " ") in outputs("verdict")
+    assert tables.ex_post_sampling(found).replace(GLUE, " ") in outputs("comparison")
+    assert tables.training_hours(found) in outputs("deviations")
     for one in judged.values():
         assert verdicts.evidence(one).replace(GLUE, " ") in outputs("verdict")
 

@@ -66,11 +66,16 @@ def test_profiles_hold_every_method_and_no_name_twice():
 
 
 def test_quick_runs_are_none_of_the_books():
-    assert runs.results_root() not in (reproduce.results_of("quick"), *reproduce.results_of("quick").parents)
-    assert reproduce.results_of("cpu") == reproduce.results_of("full") == runs.results_root()
+    assert runs.results_root() not in (
+        reproduce.results_folder("quick"),
+        *reproduce.results_folder("quick").parents,
+    )
+    assert reproduce.results_folder("cpu") == reproduce.results_folder("full") == runs.results_root()
     # what is still to take its place is not yet among the book's runs
     assert (
-        reproduce.results_of("long").parent == reproduce.results_of("selection").parent == runs.results_root()
+        reproduce.results_folder("long").parent
+        == reproduce.results_folder("selection").parent
+        == runs.results_root()
     )
 
 
@@ -147,12 +152,12 @@ def test_a_slice_of_time_ends_and_the_next_goes_on(tmp_path, monkeypatch):
 
 def test_two_in_one_folder(tmp_path):
     with (
-        reproduce.alone(tmp_path),
+        reproduce.locked(tmp_path),
         pytest.raises(runs.RunError, match="another reproduce is at work"),
-        reproduce.alone(tmp_path),
+        reproduce.locked(tmp_path),
     ):
         pass
-    with reproduce.alone(tmp_path):  # once it has ended
+    with reproduce.locked(tmp_path):  # once it has ended
         pass
 
 
@@ -353,7 +358,7 @@ def test_the_bar_weighs_runs_by_pixels_and_counts_what_is_done(tmp_path):
     grey = experiment("mnist", "wwae", epochs=6)
     faces = experiment("celeba", "wwae", epochs=2)
     profile = Profile((grey, faces), sets=("prior", "gaussian"))
-    view = reproduce._View(profile, profile.experiments, tmp_path, 1, False)
+    view = reproduce._ProgressBar(profile, profile.experiments, tmp_path, 1, False)
     passes = {grey: 6 * 55_000 / 60_000, faces: 2 * 162_770 * 3 * 64 * 64 / (60_000 * 784)}
     sets = 2 * reproduce.FID_PASSES
     assert view.bar.total == pytest.approx(sum(passes.values()) + 2 * sets)

@@ -39,8 +39,8 @@ def test_a_run_holds_what_it_promises(run, digits, test_digits):
     record = run.record
     assert record["format"] == runs.FORMAT
     assert record["config"] == run.experiment.as_dict()
-    assert record["data"]["train"] == {"split": "train", "images": 400, "sha256": digits.sha256()}
-    assert record["data"]["test"] == {"split": "test", "images": 100, "sha256": test_digits.sha256()}
+    assert record["data"]["train"] == {"split": "train", "images": 400, "sha256": digits.sha256}
+    assert record["data"]["test"] == {"split": "test", "images": 100, "sha256": test_digits.sha256}
     assert record["data"]["source"].startswith("embedded: 5,000 MNIST digits")
     for key in ("python", "torch", "device", "precision", "git_commit", "train_seconds", "threads"):
         assert record["environment"][key] not in ("", None)
@@ -214,11 +214,11 @@ def test_read_tensors_of_a_file_that_holds_none(tmp_path, content):
 
 def test_write_aside_leaves_the_old_file_and_no_other_when_it_fails(tmp_path):
     path = tmp_path / "deep" / "file.txt"
-    with runs.write_aside(path) as part:
+    with runs.write_atomically(path) as part:
         part.write_text("old")
         written = part.stat().st_ino
     assert path.stat().st_ino == written  # renamed, not copied: no moment at which it is half there
-    with pytest.raises(KeyboardInterrupt), runs.write_aside(path) as part:
+    with pytest.raises(KeyboardInterrupt), runs.write_atomically(path) as part:
         part.write_text("half of the n")
         raise KeyboardInterrupt
     assert path.read_text() == "old" and list(path.parent.iterdir()) == [path]
@@ -229,7 +229,7 @@ def test_a_full_disk_is_a_clear_error_and_the_old_file_stays(tmp_path):
     path = tmp_path / "file.txt"
     path.write_text("old")
     said = r"file.txt cannot be written .*No space left.*is kept"
-    with pytest.raises(RunError, match=said), runs.write_aside(path) as part:
+    with pytest.raises(RunError, match=said), runs.write_atomically(path) as part:
         part.write_text("half of the n")
         raise OSError(28, "No space left on device")
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]

@@ -36,7 +36,7 @@ def test_every_method_is_tried_equally_often_and_equally_long():
 
 
 def test_a_shared_choice_changes_one_thing_of_the_baseline():
-    for one in selection.alike("mnist"):
+    for one in selection.shared_choice_trials("mnist"):
         baseline = selection.trial("mnist", one.method, 1.0).as_dict()
         changed = {key for key, value in one.as_dict().items() if value != baseline[key]}
         assert changed == {"variant", *selection.SHARED[one.variant]}
@@ -76,19 +76,19 @@ def tried(tmp_path, monkeypatch, digits, test_digits):
 
 
 def test_the_lowest_distance_to_validation_images_is_taken(tried):
-    found = selection.settings("mnist", "wwae")
+    found = selection.recorded_trials("mnist", "wwae")
     assert [run.experiment.penalty_weight for run in found] == [1.0, 3.0, 10.0, 30.0, 100.0]
     assert {run.record["evaluation"]["prior"]["reference"] for run in found} == {"valid"}
-    best = selection.chosen("mnist", "wwae")
+    best = selection.best_trial("mnist", "wwae")
     assert best.metrics["fid"] == min(run.metrics["fid"] for run in found)
     with pytest.raises(ValueError, match=r"0 of 5 trials like .*/wwae-sliced_times_1/seed-0"):
-        selection.chosen("mnist", "wwae", "sliced")
+        selection.best_trial("mnist", "wwae", "sliced")
     file = found[2].path / "run.json"
     record = json.loads(file.read_text())
     record["data"]["test"]["split"] = "test"
     file.write_text(json.dumps(record))
     with pytest.raises(ValueError, match="validation images alone"):
-        selection.chosen("mnist", "wwae")
+        selection.best_trial("mnist", "wwae")
     assert not runs.recorded()  # trials are none of the book's runs
 
 

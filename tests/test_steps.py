@@ -11,7 +11,7 @@ from replaying import Recorded, Tape
 
 from wwae_lib import experiments, gaussian, methods, steps, training
 from wwae_lib.methods import METHODS
-from wwae_lib.steps import Lane, Steps, in_turns
+from wwae_lib.steps import Lane, Steps, round_robin
 
 EVERY = [small(method, epochs=2, batch_size=32) for method in METHODS]
 EVERY += [small(estimator=name, epochs=2, batch_size=32, variant=name) for name in ("sampled", "diagonal")]
@@ -206,12 +206,12 @@ def test_a_lane_has_random_numbers_of_its_own():
     torch.manual_seed(3)
     lane = Lane(torch.device("cpu"))
     before = torch.get_rng_state()
-    with lane.taken():
+    with lane.active():
         torch.manual_seed(5)
         first = torch.rand(2)
     assert torch.equal(torch.get_rng_state(), before)
     torch.rand(7)
-    with lane.taken():
+    with lane.active():
         second = torch.rand(2)
     torch.manual_seed(5)
     assert torch.equal(torch.cat([first, second]), torch.cat([torch.rand(2), torch.rand(2)]))
@@ -226,5 +226,5 @@ def test_in_turns_yields_each_as_it_ends():
         return n
 
     works = ((name, work(n)) for name, n in (("a", 3), ("b", 1), ("c", 2)))
-    (b, error), *others = in_turns(works, [Lane(torch.device("cpu")) for _ in range(2)])
+    (b, error), *others = round_robin(works, [Lane(torch.device("cpu")) for _ in range(2)])
     assert b == "b" and isinstance(error, KeyError) and others == [("a", 3), ("c", 2)]

@@ -49,7 +49,7 @@ def runs() -> list[Run]:
 
 def test_readings_are_the_values_in_words():
     some = [made_up.run("wwae", fid=31.44, squared_error=12.0), made_up.run("wwae", squared_error=9.5)]
-    words = tables.readings(some, ["0.1", "10"], ["squared_error", "fid"])
+    words = tables.values_in_words(some, ["0.1", "10"], ["squared_error", "fid"])
     assert words == "squared error an image: 12.00 at 0.1, 9.50 at 10. FID of prior samples: 31.4 at 0.1."
 
 
@@ -136,7 +136,7 @@ def control(**ae: list[float]) -> list[Run]:
 def test_the_penalty_is_held_against_whitening_after_the_fact():
     ae = [32.0, 32.4, 31.9]
     runs = control(fid=[250.0, 251.0, 252.0], fid_gaussian=ae, fid_training=[3.9, 3.9, 3.9])
-    text = plain(tables.after_the_fact(runs))
+    text = plain(tables.ex_post_sampling(runs))
     assert "DCGAN" not in text, "a GAN has no codes"
     assert "The floor, the FID of training images, is 3.9." in text
     assert "sampled from the prior, SWAE has the lowest FID, 36.0 ± 0.4 (3 seeds)" in text
@@ -150,24 +150,24 @@ def test_the_penalty_is_held_against_whitening_after_the_fact():
 
 
 def test_what_the_records_do_not_show_of_the_control_is_not_said():
-    text = plain(tables.after_the_fact(control(fid_gaussian=[32.0])))
+    text = plain(tables.ex_post_sampling(control(fid_gaussian=[32.0])))
     assert "The floor, the FID of training images, is not measured." in text
     assert "one of the two has fewer than 3 seeds, which decide nothing" in text
-    text = plain(tables.after_the_fact(seeds("wwae", fid=[37.0])))
+    text = plain(tables.ex_post_sampling(seeds("wwae", fid=[37.0])))
     assert "There is no run of an auto-encoder without penalty." in text
-    assert tables.after_the_fact(seeds("gan", fid=[9.0])) == ""
+    assert tables.ex_post_sampling(seeds("gan", fid=[9.0])) == ""
 
 
 def test_distances_say_of_how_many_images_they_are():
     (one,) = seeds("wwae", fid=[37.0])
     how = {"images": 2500, "reference_images": 5000}
     one.record["evaluation"] = {"prior": how}
-    assert tables.distances([one]).startswith("- MNIST: 2,500 images against 5,000.")
+    assert tables.fid_sample_sizes([one]).startswith("- MNIST: 2,500 images against 5,000.")
     (other,) = seeds("vae", fid=[37.0])
     other.record["evaluation"] = {"prior": {"images": 10_000, "reference_images": 10_000}}
     words = "2,500 images against 5,000 and 10,000 images against 10,000, which do not compare"
-    assert words in tables.distances([one, other])
-    assert tables.distances(seeds("wwae", fid=[37.0])) == ""
+    assert words in tables.fid_sample_sizes([one, other])
+    assert tables.fid_sample_sizes(seeds("wwae", fid=[37.0])) == ""
 
 
 def test_enumerations():
@@ -182,8 +182,8 @@ def test_small_spreads_get_the_decimals_they_need():
 
 
 def test_variants_take_no_part(runs):
-    assert "1.0" not in column(tables.across(runs, "fid"), "MNIST")
-    assert column(tables.across(runs, "fid"), "seeds") == ["3", "1", "1"]
+    assert "1.0" not in column(tables.metric_across_datasets(runs, "fid"), "MNIST")
+    assert column(tables.metric_across_datasets(runs, "fid"), "seeds") == ["3", "1", "1"]
 
 
 def test_the_reference_network_is_a_contest_of_its_own(runs):
@@ -219,33 +219,37 @@ def test_the_best_is_marked_only_where_it_is_surely_best():
 
 
 def test_places(runs):
-    assert [plain(line) for line in tables.places(runs, "fid")] == [
+    assert [plain(line) for line in tables.rankings(runs, "fid")] == [
         "MNIST, FID of prior samples: WWAE 24.4 ± 2.0, place 2 of 3; lowest is DCGAN, 17.5 (0.2), 1 seed.",
         "Fashion-MNIST, FID of prior samples: WWAE 52.1, place 2 of 2; lowest is DCGAN, 40.5, 2 seeds.",
     ]
-    (one,) = tables.places([made_up.run("wwae", recall=0.1), made_up.run("gan", recall=0.2)], "recall")
+    (one,) = tables.rankings([made_up.run("wwae", recall=0.1), made_up.run("gan", recall=0.2)], "recall")
     assert "highest is DCGAN" in one
 
 
 def test_places_within_the_uncertainty():
     ours = seeds("wwae", fid=[20.0, 21.0, 19.0])
     others = [made_up.run(name, fid=fid) for name, fid in (("vae", 19.5), ("ae", 21.0), ("gan", 90.0))]
-    (line,) = tables.places([*ours, *others], "fid")
+    (line,) = tables.rankings([*ours, *others], "fid")
     assert "place 2 of 4 (1 to 3 at 95%); lowest is VAE" in line
-    (line,) = tables.places([*ours, others[2]], "fid")
+    (line,) = tables.rankings([*ours, others[2]], "fid")
     assert line.endswith("place 1 of 2."), "a place that is sure is said alone"
 
 
 def test_nothing_recorded_makes_empty_tables():
     assert tables.comparisons([]) == ""
-    assert tables.places([], "fid") == []
-    assert rows(tables.across([], "fid")) == []
+    assert tables.rankings([], "fid") == []
+    assert rows(tables.metric_across_datasets([], "fid")) == []
 
 
 def all_tables(runs: list[Run]) -> str:
     keys = list(METRICS)
-    parts = [tables.comparisons(runs, keys), tables.across(runs, "fid"), tables.table(runs, keys)]
-    parts += [tables.settings(runs), tables.compute(runs), *tables.places(runs, "fid")]
+    parts = [
+        tables.comparisons(runs, keys),
+        tables.metric_across_datasets(runs, "fid"),
+        tables.table(runs, keys),
+    ]
+    parts += [tables.settings(runs), tables.training_hours(runs), *tables.rankings(runs, "fid")]
     return "\n\n".join(parts)
 
 
@@ -264,14 +268,14 @@ def test_a_record_that_changes_changes_the_tables(runs):
 
 
 def test_choices_are_read_from_the_runs(runs):
-    assert tables.chosen(runs, "penalty_weight") == "10"
-    assert tables.chosen([*runs, made_up.run("wwae", dataset="celeba")], "latent") == (
+    assert tables.configured(runs, "penalty_weight") == "10"
+    assert tables.configured([*runs, made_up.run("wwae", dataset="celeba")], "latent") == (
         "8 (MNIST, Fashion-MNIST); 64 (CelebA)"
     )
 
 
 def test_hours_of_training(runs):
-    found = rows(tables.compute(runs))
+    found = rows(tables.training_hours(runs))
     assert [(row["data set"], row["runs"]) for row in found] == [
         ("MNIST", "6"),
         ("Fashion-MNIST", "3"),
@@ -296,7 +300,7 @@ def test_times_of_the_penalty():
 
 
 def test_the_figure_of_standings_draws_the_numbers_of_the_table(runs):
-    figure = figures.standing(runs, "fid")
+    figure = figures.ranking(runs, "fid")
     mnist, fashion = figure.axes
     assert [label.get_text() for label in mnist.get_yticklabels()] == ["VAE", "WWAE", "DCGAN"], "best on top"
     assert [bar.lines[0].get_xdata()[0] for bar in mnist.containers] == pytest.approx([31.44, 24.42, 17.5])

@@ -41,10 +41,10 @@ def some(monkeypatch):
 
     monkeypatch.setattr(selection, "_recorded", of)
     monkeypatch.setattr(
-        selection, "lengths_tried",
+        selection, "recorded_length_trials",
         lambda dataset, method: [
             recorded(one, fid=60.0 - one.epochs / 10, fid_error=0.4, squared_error=10.0)
-            for one in selection.lengths(dataset)
+            for one in selection.length_trials(dataset)
             if one.method == method == "wwae" and one.epochs < 100
         ],
     )  # fmt: skip
@@ -63,7 +63,7 @@ def test_every_trial_is_in_its_place_and_the_lowest_is_bold_once_all_are_there(s
 
 
 def test_what_is_missing_and_what_lies_at_an_end_is_said(some):
-    said = trials.outcome("mnist")
+    said = trials.summary("mnist")
     first = "On MNIST the trials are complete for WWAE. On MNIST trials are still to be made for VAE."
     assert said.startswith(first)
     assert "For WWAE the lowest distance lies at an end" in said
@@ -71,8 +71,8 @@ def test_what_is_missing_and_what_lies_at_an_end_is_said(some):
 
 def test_where_no_trials_are_complete_nothing_is_said_of_such(some):
     some[:] = [run for run in some if run.experiment.method == "vae"]
-    assert trials.outcome("mnist") == "On MNIST trials are still to be made for VAE."
-    assert trials.outcome("celeba") == ""
+    assert trials.summary("mnist") == "On MNIST trials are still to be made for VAE."
+    assert trials.summary("celeba") == ""
 
 
 def test_the_figure_has_a_line_per_method(some):

@@ -40,7 +40,7 @@ def test_without_records_nothing_is_tested():
     for one in every.values():
         assert "no record has the measure of both sides" in verdicts.evidence(one)
     assert verdicts.table(every).count("no record") == len(CLAIMS)
-    assert "counts 0 primary tests." in verdicts.family(every)
+    assert "counts 0 primary tests." in verdicts.test_counts(every)
 
 
 # ---------------------------------------------------------------- the rule
@@ -109,7 +109,7 @@ def test_a_single_seed_decides_nothing_and_the_page_says_so():
         assert verdict.outcomes["MNIST"] == OPEN
         assert math.isnan(verdict.findings[0].p)
         assert "there are too few seeds" in verdicts.evidence(verdict)
-        family = verdicts.family(verdicts.verdicts(ours + wide, {}))
+        family = verdicts.test_counts(verdicts.verdicts(ours + wide, {}))
         assert "counts 0 primary tests." in family and "2 more cannot decide" in family  # and stability
     two = seeds("wwae", fid=LOW) + seeds("gan", fid=[90.0, 90.1])
     assert outcome("fid-gans", two) == OPEN
@@ -128,8 +128,8 @@ def test_holms_correction_counts_every_primary_test():
     one = found("fid-vaes", runs).findings[0]
     assert (one.p, one.corrected) == pytest.approx((p, 3 * p), rel=1e-9)
     every = verdicts.verdicts(runs, {})
-    assert "counts 3 primary tests." in verdicts.family(every)
-    assert "by 1 of them taken alone, and by 0 after" in verdicts.family(every)
+    assert "counts 3 primary tests." in verdicts.test_counts(every)
+    assert "by 1 of them taken alone, and by 0 after" in verdicts.test_counts(every)
 
 
 def test_data_sets_are_judged_apart():
@@ -318,9 +318,9 @@ def test_times_are_not_asked_of_images_of_the_same_size_twice():
 
 def test_benchmarks_are_read_where_they_are(tmp_path, monkeypatch):
     monkeypatch.setenv("WWAE_RESULTS", str(tmp_path))
-    assert verdicts.benchmarks() == {}
+    assert verdicts.read_benchmarks() == {}
     (tmp_path / "performance.json").write_text('{"format": 1}')
-    assert verdicts.benchmarks() == {"performance": {"format": 1}}
+    assert verdicts.read_benchmarks() == {"performance": {"format": 1}}
 
 
 # ---------------------------------------------------------------- stability
@@ -367,6 +367,6 @@ def test_the_page_says_what_was_found():
 
 def test_the_page_says_why_the_rival_is_the_fair_one():
     runs = seeds("vae", squared_error=[1.0]) + seeds("vae_learned", squared_error=[784 * 0.015])
-    words = verdicts.rivals(runs)
+    words = verdicts.why_these_rivals(runs)
     assert "takes a variance of 0.5 for each pixel" in words
     assert "miss it by 0.015 on average" in words

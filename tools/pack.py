@@ -222,7 +222,7 @@ def unpack(folder: Path) -> list[str]:
 
 
 def _write(path: Path, content: bytes) -> None:
-    with runs.write_aside(path) as part:
+    with runs.write_atomically(path) as part:
         part.write_bytes(content)
     print(f"unpacked {path}", flush=True)
 

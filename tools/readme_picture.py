@@ -33,7 +33,7 @@ def draw() -> None:
     picture = Image.open(drawn).convert("RGB").quantize(128)  # a third of the bytes, and looks the same
     note = PngImagePlugin.PngInfo()
     note.add_text("Source", origin(run))
-    with runs.write_aside(PICTURE) as part:
+    with runs.write_atomically(PICTURE) as part:
         picture.save(part, "PNG", optimize=True, pnginfo=note)
 
 

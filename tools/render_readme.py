@@ -24,7 +24,7 @@ def rendered(text: str, found: list[runs.Run]) -> str:
         raise ValueError(f"{README.name} needs {START!r} once and then {END!r} once")
     results = "\n\nNothing is measured yet.\n\n"
     if any("fid" in run.metrics for run in found):
-        results = f"\n\n{tables.across(found, 'fid')}\n\n{tables.LEGEND}\n\n"
+        results = f"\n\n{tables.metric_across_datasets(found, 'fid')}\n\n{tables.LEGEND}\n\n"
     return text[: text.index(START)] + START + results + text[text.index(END) :]
 
 

@@ -152,7 +152,7 @@ def _rehearsed(one: Experiment) -> Experiment:
 
 def kind(one: Experiment) -> str:
     """What decides how a step is computed and how long it takes."""
-    shape = "x".join(map(str, data.about(one.dataset).shape))
+    shape = "x".join(map(str, data.get_dataset(one.dataset).shape))
     codes = f"{one.latent} {'' if one.initial_std else 'deterministic '}codes"
     return f"{one.method} ({one.estimator}), {one.network} {shape}, {codes}, batch {one.batch_size}"
 
@@ -296,7 +296,7 @@ def work(results: Path, until: float, at_once: int, finishers: int) -> None:
         process.start()
         return process
 
-    with reproduce.alone(results):
+    with reproduce.locked(results):
         (folder_of(results) / "failures.jsonl").unlink(missing_ok=True)  # what failed is tried again
         (folder_of(results) / "begun").touch()
         say(f"{len(plan.experiments())} runs, {at_once} at once")
@@ -382,7 +382,7 @@ def stage(plan: Plan, results: Path, one: Experiment) -> str:
     record = results / one.name / "run.json"
     if record.exists():
         run = runs.Run(record.parent, json.loads(record.read_text()))
-        return "to measure" if reproduce.unmeasured(run, plan.whole()) else "finished"
+        return "to measure" if reproduce.missing_sets(run, plan.whole()) else "finished"
     done = reproduce.epochs_done(runs.Draft(record.parent))
     return "to publish" if done == one.epochs else "to train"
 
@@ -439,7 +439,7 @@ def start(results: Path, minutes: float, *options: str) -> None:
 
 def at_work(results: Path) -> bool:
     try:
-        with reproduce.alone(results):
+        with reproduce.locked(results):
             return False
     except runs.RunError:
         return True
@@ -529,7 +529,7 @@ def receive(folder: Path, results: Path) -> None:
     for name in sorted(names):
         parts = sorted((results / name).glob(f"{runs.WEIGHTS}.*of*"))
         if parts and len(parts) == int(parts[0].name[-2:]):
-            with runs.write_aside(results / name / runs.WEIGHTS) as whole:
+            with runs.write_atomically(results / name / runs.WEIGHTS) as whole:
                 whole.write_bytes(b"".join(part.read_bytes() for part in parts))
             for part in parts:
                 part.unlink()

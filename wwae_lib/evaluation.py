@@ -1,4 +1,4 @@
-"""How good is a trained method? Its images beside real ones, its codes beside the prior; and its pictures."""
+"""How good is a trained method? Its images are compared with real ones, and its codes with the prior."""
 
 from __future__ import annotations
 
@@ -27,15 +27,14 @@ __all__ = [
     "PROTOCOLS",
     "SETS",
     "Protocol",
+    "code_metrics",
     "dump",
     "evaluate",
     "fid",
     "load_method",
-    "made_images",
-    "measure",
-    "measure_codes",
-    "missing",
+    "missing_sets",
     "prior_samples",
+    "quick_metrics",
     "write_pictures",
 ]
 
@@ -52,11 +51,11 @@ ACTIVE = 0.01  # variance over images of a coordinate's mean above which it is i
 
 @dataclass(frozen=True)
 class Protocol:
-    """How many images a distance is measured on, and how.
+    """How many images a distance is measured on.
 
     Attributes:
         images: made images, and the most images that are reconstructed.
-        step: the reference is every so many-th of the held-out images.
+        step: the reference is every ``step``-th of the held-out images.
     """
 
     images: int
@@ -71,7 +70,7 @@ PROTOCOLS = {
 
 
 def load_method(run: runs.Run | Path | str) -> Method:
-    """The trained method of a run, in evaluation mode, on the CPU; its weights ask for no gradients.
+    """The trained method of a run, in evaluation mode, on the CPU; its weights need no gradients.
 
     Args:
         run: the run, its folder, or its name below the results folder, such as ``mnist/wwae/seed-0``.
@@ -82,11 +81,11 @@ def load_method(run: runs.Run | Path | str) -> Method:
     run = run if isinstance(run, runs.Run) else runs.load(run)
     method = build(run.experiment)
     try:
-        missing = method.state_dict().keys() - method.kept().keys()  # adversaries are not kept
-        found = method.load_state_dict(run.weights(), strict=False)
-        # Of what is missing, batch normalisation makes up its own count of batches without a word.
-        if found.unexpected_keys or not set(found.missing_keys) <= missing:
-            raise RuntimeError(f"unexpected {found.unexpected_keys}, missing {found.missing_keys}")
+        adversaries = method.state_dict().keys() - method.kept().keys()  # which a run does not keep
+        keys = method.load_state_dict(run.weights(), strict=False)
+        # torch does not report counters of batches that are missing: it sets them to 0
+        if keys.unexpected_keys or not set(keys.missing_keys) <= adversaries:
+            raise RuntimeError(f"unexpected {keys.unexpected_keys}, missing {keys.missing_keys}")
     except RuntimeError as error:
         raise runs.RunError(
             f"{run.path}: the weights are not those of its configuration ({' '.join(str(error).split())})"
@@ -108,11 +107,12 @@ def evaluate(
 ) -> runs.Run:
     """Measure a run from its stored weights, and add the metrics to its record.
 
-    The cheap ones always: those of :func:`measure` and :func:`measure_codes`, and sharpness. Then each set of
-    made images is compared with real ones. The record is written after each, so that what was measured
-    before an interruption is kept, and is not measured again by the same protocol. The same run, images
-    and machine give the same numbers. Processes of ``torchrun`` share the work of the Inception network; the
-    first of them does the rest, and writes.
+    Metrics that need no Inception network come first: those of :func:`quick_metrics` and of
+    :func:`code_metrics`, sharpness, and distances to the nearest training images. Then each set of made
+    images is compared with real ones. The record is written after each. What was measured before an
+    interruption is kept, and is not measured again by the same protocol. The same run, images and machine
+    give the same numbers. Processes of ``torchrun`` share the work of the Inception network; the first does
+    the rest.
 
     Args:
         run: the run; its record is replaced.
@@ -120,8 +120,8 @@ def evaluate(
         test_images: the images held out, of the split that the run recorded: ``test``, or ``valid`` where
             settings are chosen.
         protocol: a name in ``PROTOCOLS``.
-        sets: which of ``SETS``; by default ``prior``. Of those that need an encoder, a method without one has
-            none.
+        sets: which of ``SETS``; by default ``prior``. For a method without an encoder, those that need one
+            are left out.
         device: where to compute.
         redo: measure again what the record holds.
         progress: show progress bars.
@@ -134,39 +134,34 @@ def evaluate(
         RunError: these are not the images that the run recorded.
     """
     _check_images(run, images, test_images)
-    todo = missing(run, protocol, sets, redo)  # checks its arguments
+    wanted = missing_sets(run, protocol, sets, redo)  # checks its arguments
     processes.wait()  # every process has read the record before one changes it
-    chosen = PROTOCOLS[protocol]
-    real = test_images.pixels[:: chosen.step]
-    if todo:
+    chosen, reference = PROTOCOLS[protocol], test_images.every(PROTOCOLS[protocol].step)
+    if wanted:
         _check_enough(chosen.images, "images")
-        _check_enough(len(real), "reference images")
-    method = load_method(run).to(device)
+        _check_enough(len(reference), "reference images")
+    encoded = _Encoded(load_method(run).to(device), images, test_images)
+    seed = run.experiment.seed
     if redo or "codes" not in run.record.get("evaluation", {}):
-        counts = {"train_images": len(images), "test_images": len(test_images)}
-        cheap = functools.partial(_measure_cheaply, method, images, test_images, run.experiment.seed)
-        run = _add(run, "codes", cheap, counts)
-    if not todo:
-        return run
-    how = {
-        "protocol": protocol,
-        "reference": test_images.split,
-        "reference_images": len(real),
-        "reference_sha256": _sha256(real),
-        "inception_sha256": inception.sha256(),
-    }
-    for name in todo:
-        begun = time.perf_counter()
-        pixels = made_images(method, name, chosen.images, run.experiment.seed, images, real)
+        entry = {"train_images": len(images), "test_images": len(test_images)}
+        run = _add(run, "codes", entry, lambda: _measure_without_inception(encoded, seed))
+    network = _Network(reference.pixels, reference.sha256, device, progress)
+    for name in wanted:
+        started = time.perf_counter()
+        pixels = encoded.made_images(name, chosen.images, seed, chosen.step)
         _check_enough(len(pixels), f"images of the set {name!r}")
-        choice = inception.choose(pixels, real, device, progress)
-        network = inception.network(choice.precision)
-        see = _features_of_real if name == "training" else inception.features
-        made = see(pixels, network, device, progress).to(device)
-        real_features = _features_of_real(real, network, device, progress).to(device)
-        compare = functools.partial(_compare, name, made, real_features)
-        seconds = round(time.perf_counter() - begun, 1)  # for the images and their features
-        run = _add(run, name, compare, how | choice.record() | {"images": len(pixels), "seconds": seconds})
+        features = network.features(pixels, real=name == "training")
+        entry = {
+            "protocol": protocol,
+            "reference": reference.split,
+            "reference_images": len(reference),
+            "reference_sha256": reference.sha256,
+            "inception_sha256": inception.sha256(),
+            **network.choice.record(),
+            "images": len(pixels),
+            "seconds": round(time.perf_counter() - started, 1),  # for the images and their features
+        }
+        run = _add(run, name, entry, functools.partial(_compare, name, features, network.reference))
     return run
 
 
@@ -193,20 +188,19 @@ def dump(
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty, and what is in it would pass for images of this run")
     _check_images(run, images, test_images)
-    chosen = missing(run, protocol, sets, redo=True)
+    names = missing_sets(run, protocol, sets, redo=True)
     count, step = PROTOCOLS[protocol].images, PROTOCOLS[protocol].step
-    real = test_images.pixels[::step]
-    method = load_method(run).to(device)
-    made = {name: made_images(method, name, count, run.experiment.seed, images, real) for name in chosen}
-    for name, pixels in (made | {"reference": real}).items():
+    encoded = _Encoded(load_method(run).to(device), images, test_images)
+    written = {name: encoded.made_images(name, count, run.experiment.seed, step) for name in names}
+    for name, pixels in (written | {"reference": test_images.every(step).pixels}).items():
         (folder / name).mkdir(parents=True, exist_ok=True)
         for number, image in enumerate(pixels.permute(0, 2, 3, 1).numpy()):
             grey = image.shape[2] == 1
             Image.fromarray(image[..., 0] if grey else image).save(folder / name / f"{number:05}.png")
-    return [folder / name for name in (*chosen, "reference")]
+    return [folder / name for name in (*names, "reference")]
 
 
-def missing(
+def missing_sets(
     run: runs.Run, protocol: str = "full", sets: Sequence[str] | None = None, redo: bool = False
 ) -> list[str]:
     """Which sets a run can make and has not measured by this protocol.
@@ -219,97 +213,161 @@ def missing(
     wanted = SETS[:1] if sets is None else sets
     if unknown := [name for name in wanted if name not in SETS]:
         raise ValueError(f"there is no set of images {unknown[0]!r}; known: {', '.join(SETS)}")
-    possible = SETS if run.experiment.has_encoder else WITHOUT_ENCODER
-    done = run.record.get("evaluation", {})
+    possible = [name for name in SETS if run.experiment.has_encoder or name in WITHOUT_ENCODER]
+    entries = run.record.get("evaluation", {})
     return [
         name
-        for name in SETS
-        if name in wanted and name in possible and (redo or done.get(name, {}).get("protocol") != protocol)
+        for name in possible
+        if name in wanted and (redo or entries.get(name, {}).get("protocol") != protocol)
     ]
 
 
-@torch.inference_mode()
-def made_images(method: Method, name: str, n: int, seed: int, images: Images, real: Tensor) -> Tensor:
-    """A set of made images, uint8 on the CPU.
-
-    * ``prior``: `n` decoded draws of the prior;
-    * ``reconstruction``: the first `n` real images, decoded from their mean codes;
-    * ``interpolation``: `n` decoded midpoints of the mean codes of two real images, drawn at random;
-    * ``gaussian``, ``mixture``: `n` decoded draws of a Gaussian, or a mixture of 10 of them, fitted to the
-      mean codes of the training images;
-    * ``training``: `n` training images, the same for every run: what a generator that has nothing left to
-      learn would make, and so the floor of a distance.
+class _Encoded:
+    """A method with its training and held-out images, which are encoded and reconstructed once at most.
 
     Args:
-        method: an auto-encoder, or any method for ``prior``.
-        name: one of ``SETS``.
-        n: how many; reconstructions and training images are no more than there are.
-        seed: decides the draws.
+        method: on the device where to compute, in evaluation mode.
         images: training images.
-        real: uint8 pixels of held-out images.
+        test_images: held-out images.
     """
-    if name == "prior":
-        return prior_samples(method, n, seed)
-    if name == "training":
-        drawn = torch.randperm(len(images), generator=torch.Generator().manual_seed(_seed(0, name)))
-        return images.pixels[drawn[:n]]
-    drawn = _seed(seed, name)
-    if name == "reconstruction":
-        codes = encode(method, real[:n])[0]
-    elif name == "interpolation":
-        means = encode(method, real)[0]
-        rng = np.random.default_rng(drawn)
-        first = rng.integers(len(means), size=n)
-        second = (first + rng.integers(1, len(means), size=n)) % len(means)  # another one
-        codes = (means[first] + means[second]) / 2
-    else:
-        draw = {"gaussian": latents.draw_gaussian, "mixture": latents.draw_mixture}[name]
-        codes = draw(encode(method, images.pixels)[0], n, drawn)
-    device = next(method.parameters()).device
-    return torch.cat([to_pixels(method.decode(some.to(device))) for some in codes.split(CHUNK)])
+
+    def __init__(self, method: Method, images: Images, test_images: Images):
+        self.method, self.images, self.test_images = method, images, test_images
+
+    @functools.cached_property
+    def train_codes(self) -> tuple[Tensor, Tensor]:
+        """Means and variances of the codes of the training images, ``(n, latent)`` each."""
+        return encode(self.method, self.images.pixels)
+
+    @functools.cached_property
+    def test_codes(self) -> tuple[Tensor, Tensor]:
+        """Means and variances of the codes of the held-out images, ``(n, latent)`` each."""
+        return encode(self.method, self.test_images.pixels)
+
+    @functools.cached_property
+    def reconstructions(self) -> tuple[Tensor, Tensor]:
+        """Held-out images decoded from their mean codes, uint8, and the squared error of each, ``(n,)``."""
+        return _reconstruct(self.method, self.test_images.pixels, self.test_codes[0])
+
+    @torch.inference_mode()
+    def made_images(self, name: str, n: int, seed: int, step: int = 1) -> Tensor:
+        """A set of made images, uint8 on the CPU.
+
+        * ``prior``: `n` decoded draws of the prior;
+        * ``reconstruction``: the first `n` reference images, decoded from their mean codes;
+        * ``interpolation``: `n` decoded midpoints of the mean codes of two reference images, drawn at
+          random;
+        * ``gaussian``, ``mixture``: `n` decoded draws of a Gaussian, or a mixture of 10 of them, fitted to
+          the mean codes of the training images;
+        * ``training``: `n` training images, the same for every run. They are what a generator would make
+          that has nothing left to learn, so that their distance is the floor of the others'.
+
+        Args:
+            name: one of ``SETS``; all but ``prior`` and ``training`` need an auto-encoder.
+            n: how many; reconstructions and training images are no more than there are.
+            seed: decides the draws.
+            step: the reference images are every ``step``-th of the held-out images.
+        """
+        if name == "prior":
+            return prior_samples(self.method, n, seed)
+        if name == "training":
+            order = torch.randperm(len(self.images), generator=torch.Generator().manual_seed(_seed(0, name)))
+            return self.images.pixels[order[:n]]
+        if name == "reconstruction":
+            return self.reconstructions[0][::step][:n]
+        drawn_by = _seed(seed, name)
+        if name == "interpolation":
+            codes = _midpoints(self.test_codes[0][::step], n, drawn_by)
+        else:
+            draw = {"gaussian": latents.draw_gaussian, "mixture": latents.draw_mixture}[name]
+            codes = draw(self.train_codes[0], n, drawn_by)
+        device = _device_of(self.method)
+        return torch.cat([to_pixels(self.method.decode(chunk.to(device))) for chunk in codes.split(CHUNK)])
+
+
+def _midpoints(codes: Tensor, n: int, seed: int) -> Tensor:
+    """`n` midpoints of two different codes, drawn at random."""
+    rng = np.random.default_rng(seed)
+    first = rng.integers(len(codes), size=n)
+    second = (first + rng.integers(1, len(codes), size=n)) % len(codes)
+    return (codes[first] + codes[second]) / 2
+
+
+class _Network:
+    """The Inception network, in the precision that serves, and the features of the reference images.
+
+    Args:
+        reference: uint8 ``(n, C, H, W)``.
+        checksum: their SHA-256.
+        device: where the network runs.
+        progress: show progress bars.
+    """
+
+    def __init__(self, reference: Tensor, checksum: str, device: torch.device | str, progress: bool):
+        self.pixels, self.checksum, self.device, self.progress = reference, checksum, device, progress
+        self.choice: inception.Choice | None = None
+
+    def features(self, pixels: Tensor, real: bool = False) -> Tensor:
+        """Features of images, ``(n, d)``; those of real images are cached on the disk."""
+        if self.choice is None:  # by the images that are made first
+            self.choice = inception.choose(pixels, self.pixels, self.device, self.progress)
+        network = inception.network(self.choice.precision)
+        if real:
+            features = _cached_features(pixels, _sha256(pixels), network, self.device, self.progress)
+        else:
+            features = inception.features(pixels, network, self.device, self.progress)
+        return features.to(self.device)
+
+    @functools.cached_property
+    def reference(self) -> Tensor:
+        """The reference's features, ``(m, d)``."""
+        network = inception.network(self.choice.precision)
+        features = _cached_features(self.pixels, self.checksum, network, self.device, self.progress)
+        return features.to(self.device)
 
 
 def _compare(name: str, made: Tensor, real: Tensor) -> tuple[dict[str, float], dict]:
     """Metrics of a set from features; of prior samples under bare names, and more of them."""
     suffix = "" if name == "prior" else f"_{name}"
     shared = {"reconstruction": "pairs", "interpolation": "unknown"}.get(name, "none")
-    found = {f"fid{suffix}": fidelity.frechet_distance(made, real, shared)}
+    estimates = {f"fid{suffix}": fidelity.frechet_distance(made, real, shared)}
     if name == "prior":
-        found |= {"kid": fidelity.kid(made, real), **fidelity.neighbourhoods(made, real)}
-    return _with_errors(found), {}
+        estimates |= {"kid": fidelity.kid(made, real), **fidelity.neighbourhoods(made, real)}
+    return _with_errors(estimates), {}
 
 
-def _with_errors(found: dict[str, tuple[float, float]]) -> dict[str, float]:
+def _with_errors(estimates: dict[str, tuple[float, float]]) -> dict[str, float]:
     """Each number under its name, its standard error under ``<name>_error``."""
-    values = {name: value for name, (value, _) in found.items()}
-    return values | {f"{name}_error": error for name, (_, error) in found.items()}
+    values = {name: value for name, (value, _) in estimates.items()}
+    return values | {f"{name}_error": error for name, (_, error) in estimates.items()}
 
 
 def _add(
-    run: runs.Run, name: str, measure: Callable[[], tuple[dict[str, float], dict]], how: dict
+    run: runs.Run, name: str, entry: dict, compute: Callable[[], tuple[dict[str, float], dict]]
 ) -> runs.Run:
-    """What is measured, and how, written into the record as it is on the disk then, by the first process.
+    """Compute metrics, and add them to the record as it is on the disk then, in the first process.
 
     Args:
         run: whose record.
-        name: of the entry below ``evaluation``.
-        measure: gives metrics, and other entries of the record.
-        how: the entry.
+        name: of the record's entry below ``evaluation``.
+        entry: how they were measured.
+        compute: gives the metrics, and other entries of the record.
     """
     if processes.rank() == 0:
-        found, more = measure()
-        now = runs.load(run.path)
-        now.add_metrics(found, evaluation=now.record.get("evaluation", {}) | {name: how}, **more)
+        metrics, more = compute()
+        run = runs.load(run.path)
+        entries = run.record.get("evaluation", {}) | {name: entry}
+        run = run.add_metrics(metrics, evaluation=entries, **more)
     processes.wait()
-    return runs.load(run.path)
+    return run if processes.rank() == 0 else runs.load(run.path)
 
 
 def _check_images(run: runs.Run, images: Images, test_images: Images) -> None:
     for given, part in ((images, "train"), (test_images, "test")):
-        if (found := given.sha256()) != (recorded := run.record["data"][part]["sha256"]):
+        if given.sha256 != (recorded := run.record["data"][part]["sha256"]):
             raise runs.RunError(
                 f"{run.path} has the {part} images with SHA-256 {recorded[:16]}..., "
-                f"those at hand have {found[:16]}... ({given.source})"
+                f"those at hand have {given.sha256[:16]}... ({given.source})"
             )
 
 
@@ -321,35 +379,28 @@ def _check_enough(n: int, what: str) -> None:
         )
 
 
-# ---------------------------------------------------------------- cheap metrics
+# ---------------------------------------------------------------- metrics without the Inception network
 
 
-def _measure_cheaply(
-    method: Method, images: Images, test_images: Images, seed: int
-) -> tuple[dict[str, float], dict]:
-    """Everything that needs no Inception network: metrics, and the record's entry ``latent``."""
-    found = measure(method, test_images) | measure_codes(method, images, test_images, seed)
+def _measure_without_inception(encoded: _Encoded, seed: int) -> tuple[dict[str, float], dict]:
+    """Every metric that needs no Inception network, and other entries of the record."""
+    method, test_images = encoded.method, encoded.test_images
     shown = {"": prior_samples(method, len(test_images), seed), "_data": test_images.pixels}
+    metrics, more = _nearest_training(encoded.images.pixels, shown)
     if isinstance(method, AutoEncoder):
-        whole = len(test_images)
-        shown["_reconstruction"] = made_images(
-            method, "reconstruction", whole, seed, images, test_images.pixels
-        )
-    found |= _with_errors({f"sharpness{of}": fidelity.sharpness(pixels) for of, pixels in shown.items()})
-    near, more = _nearest_training(images.pixels, {of: shown[of] for of in ("", "_data")})
-    found |= near
-    if not isinstance(method, AutoEncoder):
-        return found, more
-    mean, variance = encode(method, test_images.pixels)
-    each = {"posterior_variance": variance.mean(0).tolist(), "code_variance": mean.var(0).tolist()}
-    return found, more | {"latent": each}
+        shown["_reconstruction"] = encoded.reconstructions[0]
+        mean, variance = encoded.test_codes
+        each = {"posterior_variance": variance.mean(0).tolist(), "code_variance": mean.var(0).tolist()}
+        metrics |= _quick_metrics(encoded) | _code_metrics(encoded, seed)
+        more["latent"] = each
+    return metrics | _with_errors({f"sharpness{of}": fidelity.sharpness(x) for of, x in shown.items()}), more
 
 
 def _nearest_training(training: Tensor, shown: dict[str, Tensor]) -> tuple[dict[str, float], dict]:
     """How far samples, and held-out images, are from the training image nearest to them.
 
-    A method that memorises makes samples nearer to training images than other real images are; one distance
-    alone says nothing, for it depends on the data.
+    A method that memorises makes samples nearer to training images than other real images are. The distance
+    of samples alone says nothing, for it depends on the data.
 
     Returns:
         Of the first 1,000 images of each kind, root mean square difference of pixels in grey levels of 255:
@@ -357,28 +408,42 @@ def _nearest_training(training: Tensor, shown: dict[str, Tensor]) -> tuple[dict[
         with the suffix ``_data`` of held-out images; and the entry ``neighbours`` of the record, all
         percentiles.
     """
-    found, entry = {}, {"images": min(NEAREST, *map(len, shown.values()))}
+    metrics, entry = {}, {"images": min(NEAREST, *map(len, shown.values()))}
     for of, pixels in shown.items():
-        some = pixels[: entry["images"]]
-        apart = (
-            (some.double() - training[nearest(some, training)].double()).square().flatten(1).mean(1).sqrt()
-        )
-        percentiles = apart.quantile(torch.linspace(0, 1, 101, dtype=torch.float64)).tolist()
-        found |= {f"neighbour_distance{of}": percentiles[50], f"neighbour_distance{of}_5": percentiles[5]}
+        first = pixels[: entry["images"]]
+        errors = (first.double() - training[nearest(first, training)].double()).square().flatten(1)
+        distances = errors.mean(1).sqrt()
+        percentiles = distances.quantile(torch.linspace(0, 1, 101, dtype=torch.float64)).tolist()
+        metrics |= {f"neighbour_distance{of}": percentiles[50], f"neighbour_distance{of}_5": percentiles[5]}
         entry["test" if of else "samples"] = percentiles
-    return found, {"neighbours": entry}
+    return metrics, {"neighbours": entry}
 
 
 @torch.inference_mode()
 def encode(method: AutoEncoder, pixels: Tensor) -> tuple[Tensor, Tensor]:
     """Means and variances of the codes of uint8 images, ``(n, latent)`` each, float32 on the CPU."""
-    device = next(method.parameters()).device
-    parts = [method.encode(to_unit(some.to(device))) for some in pixels.split(CHUNK)]
+    device = _device_of(method)
+    parts = [method.encode(to_unit(chunk.to(device))) for chunk in pixels.split(CHUNK)]
     means, log_variances = zip(*parts, strict=True)
     return torch.cat(means).float().cpu(), torch.cat(log_variances).float().exp().cpu()
 
 
-def measure_codes(method: Method, images: Images, test_images: Images, seed: int) -> dict[str, float]:
+@torch.inference_mode()
+def _reconstruct(method: AutoEncoder, pixels: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
+    """Images decoded from their mean codes, uint8, and the squared error of each, ``(n,)``, on the CPU."""
+    device, rebuilt, errors = _device_of(method), [], []
+    for originals, codes in zip(pixels.split(CHUNK), means.split(CHUNK), strict=True):
+        decoded = method.decode(codes.to(device))
+        errors.append(methods.squared_error(to_unit(originals.to(device)), decoded).cpu())
+        rebuilt.append(to_pixels(decoded))
+    return torch.cat(rebuilt), torch.cat(errors)
+
+
+def _device_of(method: Method) -> torch.device:
+    return next(method.parameters()).device
+
+
+def code_metrics(method: Method, images: Images, test_images: Images, seed: int) -> dict[str, float]:
     """What structure the codes have; nothing for a method without an encoder.
 
     Returns:
@@ -392,60 +457,62 @@ def measure_codes(method: Method, images: Images, test_images: Images, seed: int
     """
     if not isinstance(method, AutoEncoder):
         return {}
-    mean, variance = encode(method, test_images.pixels)
-    train_mean, train_variance = encode(method, images.pixels)
+    return _code_metrics(_Encoded(method, images, test_images), seed)
+
+
+def _code_metrics(encoded: _Encoded, seed: int) -> dict[str, float]:
     generator = torch.Generator().manual_seed(_seed(seed, "codes"))
-    noise, exact = torch.randn(2, *mean.shape, generator=generator)
-    drawn = mean + variance.sqrt() * noise
-    train_noise, train_exact = torch.randn(2, *train_mean.shape, generator=generator)
-    train_drawn = train_mean + train_variance.sqrt() * train_noise
-    sliced = {"": drawn, "_floor": exact}
-    found = {
-        **_with_errors(
-            {
-                f"sliced_w2_squared{of}": latents.sliced_w2_to_prior(codes, _seed(seed, "directions"))
-                for of, codes in sliced.items()
-            }
-        ),
+    (drawn, exact), (train_drawn, train_exact) = (
+        _draw(*codes, generator) for codes in (encoded.test_codes, encoded.train_codes)
+    )
+    mean, directions = encoded.test_codes[0], _seed(seed, "directions")
+    estimates = {
+        "sliced_w2_squared": latents.sliced_w2_to_prior(drawn, directions),
+        "sliced_w2_squared_floor": latents.sliced_w2_to_prior(exact, directions),
+    }
+    metrics: dict[str, float] = {
         "effective_dimension": latents.effective_dimension(mean),
         "active_dimensions": int((mean.double().var(0) > ACTIVE).sum()),
         **latents.marginal_normality(drawn),
     }
     with contextlib.suppress(ValueError):  # codes of no volume, or of too many dimensions for the test
-        found["henze_zirkler"], found["henze_zirkler_p"] = latents.henze_zirkler(drawn)
+        metrics["henze_zirkler"], metrics["henze_zirkler_p"] = latents.henze_zirkler(drawn)
     with contextlib.suppress(ValueError):  # codes of no volume, or too few
         start = _seed(seed, "mixture of codes")
-        gains = {"": latents.mixture_nats(train_drawn, drawn, start)}
-        gains["_floor"] = latents.mixture_nats(train_exact, exact, start)
-        found |= _with_errors({f"mixture_nats{of}": gain for of, gain in gains.items()})
-    if data.about(images.dataset).classes:
-        found |= latents.accuracies(train_mean, images.labels, mean, test_images.labels)
-    return found
+        estimates |= {
+            "mixture_nats": latents.mixture_nats(train_drawn, drawn, start),
+            "mixture_nats_floor": latents.mixture_nats(train_exact, exact, start),
+        }
+    images, test_images = encoded.images, encoded.test_images
+    if data.get_dataset(images.dataset).classes:
+        metrics |= latents.accuracies(encoded.train_codes[0], images.labels, mean, test_images.labels)
+    return metrics | _with_errors(estimates)
+
+
+def _draw(mean: Tensor, variance: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A code of each image, and as many exact draws of the prior, ``(n, latent)`` each."""
+    noise, exact = torch.randn(2, *mean.shape, generator=generator)
+    return mean + variance.sqrt() * noise, exact
 
 
 @inception.full_float32()
-@torch.inference_mode()
-def measure(method: Method, test_images: Images) -> dict[str, float]:
-    """The cheap metrics, all on test images; none for a method without an encoder.
+def quick_metrics(method: Method, test_images: Images) -> dict[str, float]:
+    """Metrics that take one pass over the test images; none for a method without an encoder.
 
     Returns:
-        ``squared_error``: squared error an image of decoding the mean code, summed over pixels in [0, 1];
+        ``squared_error``: squared error per image of decoding the mean code, summed over pixels in [0, 1];
         ``posterior_w2_squared``: squared W2 of the aggregated posterior, by its total moments, to N(0, I);
         ``posterior_variance``: the encoder's variance, averaged over images and dimensions.
     """
     if not isinstance(method, AutoEncoder):
         return {}
-    device = next(method.parameters()).device
-    errors, means, variances = [], [], []
-    for pixels in test_images.pixels.split(CHUNK):
-        batch = to_unit(pixels.to(device))
-        mean, log_variance = method.encode(batch)
-        errors.append(methods.squared_error(batch, method.decode(mean)))
-        means.append(mean)
-        variances.append(log_variance.exp())
-    mean, variance = torch.cat(means).double(), torch.cat(variances).double()
+    return _quick_metrics(_Encoded(method, test_images, test_images))
+
+
+def _quick_metrics(encoded: _Encoded) -> dict[str, float]:
+    mean, variance = (codes.double() for codes in encoded.test_codes)
     return {
-        **_with_errors({"squared_error": fidelity.mean_of(torch.cat(errors).double())}),
+        **_with_errors({"squared_error": fidelity.mean_of(encoded.reconstructions[1].double())}),
         "posterior_w2_squared": w2_squared_to_standard_normal(*total_moments(mean, variance)).item(),
         "posterior_variance": variance.mean().item(),
     }
@@ -495,7 +562,7 @@ def write_pictures(method: Method, images: Images, test_images: Images, folder: 
     A method without an encoder interpolates between draws of the prior, and has neither reconstructions
     nor codes.
     """
-    device = next(method.parameters()).device
+    device = _device_of(method)
     samples = prior_samples(method, GRID * GRID, seed)
     _write_grid(folder / "samples.png", samples)
     shown = samples[:GRID]
@@ -523,7 +590,7 @@ def nearest(images: Tensor, among: Tensor) -> Tensor:
 
 def _write_reconstructions(method: AutoEncoder, test_images: Images, folder: Path) -> None:
     """What of a run's pictures needs an encoder."""
-    device = next(method.parameters()).device
+    device = _device_of(method)
     originals = to_unit(test_images.pixels[: GRID * GRID // 2].to(device))
     rebuilt = method.reconstruct(originals)
     rows = [row for pair in zip(originals.split(GRID), rebuilt.split(GRID), strict=True) for row in pair]
@@ -536,7 +603,7 @@ def _write_reconstructions(method: AutoEncoder, test_images: Images, folder: Pat
         "std": variance.sqrt().half(),
         "label": test_images.labels[kept][:KEPT_CODES].clone(),
     }
-    with runs.write_aside(folder / "codes.safetensors") as part:
+    with runs.write_atomically(folder / "codes.safetensors") as part:
         save_file(codes, part)
 
 
@@ -547,7 +614,7 @@ def _write_grid(path: Path, pixels: Tensor) -> None:
     n, channels, height, width = pixels.shape
     grid = pixels.view(n // GRID, GRID, channels, height, width).permute(0, 3, 1, 4, 2)
     grid = grid.reshape(n // GRID * height, GRID * width, channels).numpy()
-    with runs.write_aside(path) as part:
+    with runs.write_atomically(path) as part:
         Image.fromarray(grid[..., 0] if channels == 1 else grid).save(part, "PNG", optimize=True)
 
 
@@ -571,24 +638,22 @@ def fid(
     """
     for pixels, name in ((images, "images"), (reference, "reference images")):
         _check_enough(len(pixels), name)
-    network = inception.network(inception.choose(images, reference, device, progress).precision)
-    made = inception.features(images, network, device, progress)
-    return fidelity.frechet_distance(made, _features_of_real(reference, network, device, progress)).value
+    network = _Network(reference, _sha256(reference), device, progress)
+    return fidelity.frechet_distance(network.features(images), network.reference).value
 
 
-def _features_of_real(reference: Tensor, network: nn.Module, device, progress: bool) -> Tensor:
-    """Features of real images, from the cache where they are."""
-    how = {"pixels": _sha256(reference), "inception": inception.sha256(), "precision": network.precision}
-    key = json.dumps(how)
+def _cached_features(pixels: Tensor, checksum: str, network: nn.Module, device, progress: bool) -> Tensor:
+    """Features of real images, from the cache on the disk where they are there."""
+    key = json.dumps({"pixels": checksum, "inception": inception.sha256(), "precision": network.precision})
     path = data.data_root() / "fid" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
     if processes.gather(torch.tensor([int(path.exists())], device=device)).all():
         tensors, metadata = runs.read_tensors(path)
         if metadata.get("key") != key or tensors.keys() != {"features"}:
             raise runs.RunError(f"{path} holds the features of other images or another network; delete it")
         return tensors["features"]
-    features = inception.features(reference, network, device, progress)
+    features = inception.features(pixels, network, device, progress)
     if processes.rank() == 0:
-        with runs.write_aside(path) as part:
+        with runs.write_atomically(path) as part:
             save_file({"features": features}, part, {"key": key})
     return features
 

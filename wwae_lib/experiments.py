@@ -1,19 +1,20 @@
-"""What is one experiment? A frozen configuration, and the list of those the book reports."""
+"""What is an experiment? A frozen configuration, and the list of those that the book reports."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .data import about
+from .data import get_dataset
 from .methods import METHODS, VAE, AutoEncoder, Method
 from .networks import NETWORKS
 from .penalties import ESTIMATORS
 
-__all__ = ["ABLATIONS", "BOOK", "Experiment", "build", "experiment"]
+__all__ = ["ABLATIONS", "BOOK", "Experiment", "build", "compared_methods", "experiment"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +45,7 @@ class Experiment:
     learning_rate: float = 1e-3
 
     def __post_init__(self) -> None:
-        about(self.dataset)
+        get_dataset(self.dataset)
         for field, known in (
             ("method", METHODS),
             ("network", NETWORKS),
@@ -83,6 +84,14 @@ class Experiment:
     def as_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
+    def changes_from(self, recorded: Mapping[str, Any]) -> list[str]:
+        """Each field that differs from a recorded configuration, in words."""
+        return [
+            f"{name} was {recorded.get(name)!r}, is now {value!r}"
+            for name, value in self.as_dict().items()
+            if recorded.get(name) != value
+        ]
+
 
 def experiment(dataset: str, method: str, **changes: Any) -> Experiment:
     """The experiment that the book would run for a method on a data set, with changes.
@@ -95,10 +104,16 @@ def experiment(dataset: str, method: str, **changes: Any) -> Experiment:
         raise ValueError(
             f"an experiment has no field {', '.join(unknown)}; known: {', '.join(sorted(known))}"
         )
-    chosen = dict(about(dataset).defaults)
+    defaults = dict(get_dataset(dataset).defaults)
     if kind := METHODS.get(method):
-        chosen |= kind.defaults | kind.defaults_on.get(dataset, {})
-    return Experiment(**{"dataset": dataset, "method": method} | chosen | changes)
+        defaults |= kind.defaults | kind.defaults_on.get(dataset, {})
+    return Experiment(**{"dataset": dataset, "method": method} | defaults | changes)
+
+
+def compared_methods(dataset: str) -> list[str]:
+    """The methods that are compared on a data set, by name: those of grey images are not on colours."""
+    channels = get_dataset(dataset).shape[0]
+    return [name for name, kind in METHODS.items() if channels == 1 or not kind.grey_only]
 
 
 def build(experiment: Experiment) -> Method:
@@ -109,7 +124,7 @@ def build(experiment: Experiment) -> Method:
     """
     kind = METHODS[experiment.method]
     options = {field: getattr(experiment, field) for field in kind.takes}
-    return kind.for_images(about(experiment.dataset).shape, experiment.network, **options)
+    return kind.for_images(get_dataset(experiment.dataset).shape, experiment.network, **options)
 
 
 BOOK = tuple(experiment("mnist", method) for method in ("wwae", "vae"))
@@ -156,10 +171,10 @@ def ablations(dataset: str = "mnist", prefix: str = "", **changes: Any) -> dict[
     """The WWAE with one choice changed at a time: for each question its experiments, baseline among them."""
     return {
         question: tuple(
-            experiment(dataset, "wwae", variant=prefix + variant, **({"epochs": 3} | changes | one))
-            for variant, one in answers.items()
+            experiment(dataset, "wwae", variant=prefix + variant, **({"epochs": 3} | changes | choice))
+            for variant, choice in choices.items()
         )
-        for question, answers in CHOICES.items()
+        for question, choices in CHOICES.items()
     }
 
 

@@ -81,6 +81,8 @@ class Method(nn.Module):
         line: its colour (a name in ``wwae_lib.book.figures.COLOURS``) and dashes in every figure; those of a
             kind share a colour.
         stochastic: whether the encoder has a variance of its own.
+        grey_only: whether it is a model of grey images alone.
+        times_epochs: how many times as many epochs as the others it is trained for in a comparison.
         takes: the fields of an experiment that :meth:`for_images` takes.
         defaults: what we chose for the fields of its experiments, and ``defaults_on`` by data set.
         players: who trains. ``model`` owns all weights that no other player does; any other player is a
@@ -95,6 +97,8 @@ class Method(nn.Module):
     title: str
     line: tuple[str, str]
     stochastic: bool = False
+    grey_only: bool = False
+    times_epochs: int = 1
     takes: tuple[str, ...] = ()
     defaults: dict[str, Any] = {}  # noqa: RUF012
     defaults_on: dict[str, dict[str, Any]] = {}  # noqa: RUF012
@@ -325,6 +329,7 @@ class BernoulliVAE(VAE):
     """
 
     name, title, line = "vae_bernoulli", "VAE, Bernoulli", ("blue", ":")
+    grey_only = True  # a colour's channels are no probabilities of white
 
     def loss(self, images: Tensor, player: str = "model") -> Loss:
         mean, log_variance, codes = self.draw(images)
@@ -524,8 +529,9 @@ class WGANGP(Method):
     takes = ("latent", "penalty_weight")
     defaults = {  # noqa: RUF012
         **{"latent": 64, "learning_rate": 1e-4, "penalty_weight": 10.0, "batch_size": 64},
-        "epochs": 18,  # its generator moves at every fifth batch
+        "epochs": 18,
     }
+    times_epochs = 3  # its generator moves at every fifth batch
     players = ("critic", "generator")
     adversaries = ("critic",)
     betas = (0.0, 0.9)

@@ -1,10 +1,10 @@
 """How do several processes compute what one would on the whole batch?
 
 Each process of ``torchrun`` holds an equal share of a batch, and data-parallel training averages the
-processes' gradients. A mean over the batch is then right by itself. What sees the batch as a whole, such
-as a maximum mean discrepancy, sees it through :func:`gather`; random numbers are drawn for the whole
-batch by every process, from equal generators, and each keeps its share. In a single process every
-function here is the plain thing its name says.
+processes' gradients. A mean over the batch is then right without further ado. A function of the whole batch,
+such as a maximum mean discrepancy, gets it through :func:`gather`. Every process draws the random numbers of
+the whole batch, from equal generators, and keeps its share. In a single process these functions pass on what
+they are given.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ def count() -> int:
 
 
 def rank() -> int:
-    """Which of them this is, from 0."""
+    """The number of this process, from 0."""
     return distributed.get_rank() if _several() else 0
 
 
 def free_cores() -> int:
     """Processor cores that nothing else kept busy in the last minute, by the machine's load; at least one.
 
-    More threads than these wait for each other: beside other work, two threads on two cores can take ten
-    times as long as one. Where the system tells no load, all cores.
+    More threads than these would wait for each other: beside other work, two threads on two cores can take
+    ten times as long as one. Where the system does not report its load, all cores count as free.
     """
     cores = os.cpu_count() or 1
     try:
@@ -47,7 +47,7 @@ def free_cores() -> int:
 
 
 def wait() -> None:
-    """Return once every process has come here."""
+    """Wait until every process is here."""
     if _several():
         distributed.barrier()
 
@@ -82,31 +82,26 @@ def rand(*shape: int, like: Tensor) -> Tensor:
     return share(torch.rand(shape[0] * count(), *shape[1:], dtype=like.dtype, device=like.device))
 
 
-def normalise_whole_batch(module: nn.Module, device: torch.device) -> nn.Module:
+def normalise_whole_batch(module: nn.Module) -> None:
     """Let the module's batch normalisation see the whole batch, in place of this process's share of it.
 
-    On CUDA devices by torch's ``SyncBatchNorm``, which exists there alone. Parameters and buffers stay the
-    same objects, under the same names.
+    Parameters and buffers stay the same objects, under the same names. torch's ``SyncBatchNorm`` exists on
+    CUDA devices alone, where no test could compare it with one process on the whole batch.
     """
-    if count() == 1:
-        return module
-    if device.type == "cuda":
-        return nn.SyncBatchNorm.convert_sync_batchnorm(module)
-    for parent in list(module.modules()):
+    for parent in list(module.modules()) if count() > 1 else ():
         for name, child in parent.named_children():
             if isinstance(child, nn.modules.batchnorm._BatchNorm):
                 setattr(parent, name, _BatchNorm(child))
-    return module
 
 
 class _BatchNorm(nn.modules.batchnorm._BatchNorm):
     """Batch normalisation of what all processes hold (Ioffe & Szegedy 2015, algorithm 1)."""
 
-    def __init__(self, alike: nn.modules.batchnorm._BatchNorm):
-        super().__init__(alike.num_features, alike.eps, alike.momentum)
+    def __init__(self, original: nn.modules.batchnorm._BatchNorm):
+        super().__init__(original.num_features, original.eps, original.momentum)
         for name in self.state_dict():
-            setattr(self, name, getattr(alike, name))
-        self.train(alike.training)
+            setattr(self, name, getattr(original, name))
+        self.train(original.training)
 
     def _check_input_dim(self, x: Tensor) -> None:
         """Images as well as vectors."""
@@ -118,10 +113,10 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         mean = self._mean(wide)
         centred = wide - mean
         variance = self._mean(centred.square())
-        many = count() * x.numel() // self.num_features
+        n = count() * x.numel() // self.num_features
         with torch.no_grad():
             self.running_mean.lerp_(mean.flatten(), self.momentum)
-            self.running_var.lerp_(variance.flatten() * (many / (many - 1)), self.momentum)
+            self.running_var.lerp_(variance.flatten() * (n / (n - 1)), self.momentum)
             self.num_batches_tracked += 1
         weight, bias = (p.view_as(mean) for p in (self.weight, self.bias))
         return torch.addcmul(bias, centred * (variance + self.eps).rsqrt(), weight).to(x.dtype)

@@ -1,8 +1,8 @@
-"""Which runs make the comparison, and how are they all made, killed and gone on with?
+"""Which runs make up the comparison, and how are all of them made, even after interruptions?
 
-A profile is a matrix of data sets, methods and seeds. Every run is trained in a process of its own, so that
-one that fails or is killed stops no other; what is finished is skipped, what was interrupted is resumed.
-How far each is is read from its folder.
+A profile is a list of experiments, and of what is measured. Every run is made in a process of its own, so
+that one that fails or is killed does not stop the others. The folder of a run tells how far it is: what is
+finished is skipped, and what was interrupted is resumed.
 """
 
 from __future__ import annotations
@@ -28,14 +28,13 @@ import torch
 from tqdm import tqdm
 
 from . import data, evaluation, processes, runs, selection, training
-from .experiments import Experiment, ablations, experiment
+from .experiments import Experiment, ablations, compared_methods, experiment
 from .methods import METHODS
 
-__all__ = ["PROFILES", "Profile", "State", "records", "reproduce", "results_of", "select", "state"]
+__all__ = ["PROFILES", "Profile", "State", "records", "reproduce", "results_folder", "select", "state"]
 
 GREY = ("mnist", "fashion_mnist")
-# What measuring a FID costs, next to training: in passes of MNIST's 60,000 images through a compact network.
-FID_PASSES = 20
+FID_PASSES = 20  # what measuring a FID costs, in passes of MNIST's 60,000 images through a compact network
 
 
 @dataclass(frozen=True)
@@ -43,12 +42,12 @@ class Profile:
     """Experiments, and how they are measured.
 
     Attributes:
-        experiments: what to train, in the order of its value.
-        embedded: on the embedded digits, which need no data folder.
-        sets: images whose Frechet inception distance is measured, of :data:`wwae_lib.evaluation.SETS`.
-        protocol: by which protocol (:data:`wwae_lib.evaluation.PROTOCOLS`).
-        held_out: on which split: ``test``, or ``valid`` where settings are chosen.
-        folder: where its runs are recorded, below the results folder.
+        experiments: what to train, the most valuable first.
+        embedded: whether the images are the embedded digits, which need no data folder.
+        sets: the sets of images whose FID is measured, of :data:`wwae_lib.evaluation.SETS`.
+        protocol: a name in :data:`wwae_lib.evaluation.PROTOCOLS`.
+        held_out: the split to measure on: ``test``, or ``valid`` where settings are chosen.
+        folder: where the runs are recorded, below the results folder.
         search: whether the recorded trials ask for more of them (:func:`wwae_lib.selection.further`).
     """
 
@@ -61,21 +60,18 @@ class Profile:
     search: bool = False
 
 
-# A WGAN-GP's generator moves at every fifth batch, so that it gets so many times as many epochs.
-LONGER = {"wgan_gp": 3}
 # What a run of the comparison is measured on: new images, and what separates them from real ones.
 MEASURED = ("prior", "reconstruction", "gaussian", "mixture", "training")
 
 
-def _contenders(
-    dataset: str, seeds: Iterable[int], epochs: int, longer: dict[str, int] = LONGER, **changes: Any
+def _all_methods(
+    dataset: str, seeds: Iterable[int], epochs: int, most: int = 3, **changes: Any
 ) -> Iterator[Experiment]:
-    """Every method, seed after seed."""
+    """Every method, seed after seed; some for more epochs, ``most`` times as many at most."""
     for seed in seeds:
-        for method in METHODS:
-            if (dataset, method) != ("celeba", "vae_bernoulli"):  # whose pixels are no shares of white
-                made = {"seed": seed, "epochs": epochs * longer.get(method, 1)} | changes
-                yield experiment(dataset, method, **made)
+        for method in compared_methods(dataset):
+            times = min(METHODS[method].times_epochs, most)
+            yield experiment(dataset, method, **{"seed": seed, "epochs": epochs * times} | changes)
 
 
 def _ablations(**changes: Any) -> tuple[Experiment, ...]:
@@ -84,7 +80,7 @@ def _ablations(**changes: Any) -> tuple[Experiment, ...]:
 
 
 def _grey(seeds: Iterable[int], epochs: int, **changes: Any) -> list[Experiment]:
-    return [one for dataset in GREY for one in _contenders(dataset, seeds, epochs, **changes)]
+    return [trained for dataset in GREY for trained in _all_methods(dataset, seeds, epochs, **changes)]
 
 
 def _faces(seeds: Iterable[int], epochs: int) -> list[Experiment]:
@@ -95,7 +91,7 @@ def _faces(seeds: Iterable[int], epochs: int) -> list[Experiment]:
 
 REFERENCE = {"network": "reference", "variant": "reference"}
 PROFILES = {
-    "quick": Profile(tuple(_contenders("mnist", (0,), 2, network="tiny")), embedded=True, sets=()),
+    "quick": Profile(tuple(_all_methods("mnist", (0,), 2, network="tiny")), embedded=True, sets=()),
     "cpu": Profile(
         (
             *_grey((0,), 6),
@@ -115,13 +111,16 @@ PROFILES = {
             *_faces((0,), 40),
             *_grey((0,), 30),
             *_faces((1, 2), 40),
-            *(one for one in _grey((1, 2), 30) if one.method != "wgan_gp"),
+            *(trained for trained in _grey((1, 2), 30) if trained.method != "wgan_gp"),
         ),
         sets=MEASURED,
         folder="next",
     ),
     "selection": Profile(
-        tuple(itertools.chain(*map(selection.trials, data.DATASETS), *map(selection.alike, data.DATASETS))),
+        (
+            *(tried for dataset in data.DATASETS for tried in selection.trials(dataset)),
+            *(tried for dataset in data.DATASETS for tried in selection.shared_choice_trials(dataset)),
+        ),
         protocol="selection",
         held_out="valid",
         folder=selection.FOLDER,
@@ -135,7 +134,7 @@ PROFILES = {
         search=True,
     ),
     "convergence": Profile(
-        tuple(itertools.chain(*map(selection.lengths, data.DATASETS))),
+        tuple(tried for dataset in data.DATASETS for tried in selection.length_trials(dataset)),
         sets=("prior", "gaussian", "training"),
         protocol="selection",
         held_out="valid",
@@ -145,7 +144,7 @@ PROFILES = {
     "full": Profile(
         (
             *_grey(range(5), 50, **REFERENCE),
-            *_contenders("celeba", range(3), 60, {"wgan_gp": 2}, **REFERENCE),
+            *_all_methods("celeba", range(3), 60, most=2, **REFERENCE),
             *_ablations(prefix="reference_", network="reference", epochs=15),
         ),
         sets=MEASURED,
@@ -154,60 +153,61 @@ PROFILES = {
 
 
 class State(NamedTuple):
-    """How far a run is: one of ``finished``, ``to measure``, ``to train``, ``interrupted``, ``differs``."""
+    """How far a run is: ``finished``, ``to measure``, ``to train``, ``interrupted`` or ``differs``."""
 
     name: str
     epochs: int
     words: str
 
 
-def results_of(profile: str) -> Path:
-    """Where a profile's runs are recorded by default: those on embedded digits are none of the book's."""
-    chosen = PROFILES[profile]
-    return data.data_root() / profile if chosen.embedded else runs.results_root() / chosen.folder
+def results_folder(profile: str) -> Path:
+    """Where a profile's runs are recorded by default: those on embedded digits apart from the book's."""
+    if PROFILES[profile].embedded:
+        return data.data_root() / profile
+    return runs.results_root() / PROFILES[profile].folder
 
 
 def select(profile: Profile, *patterns: str) -> tuple[Experiment, ...]:
-    """The experiments of these names (:func:`wwae_lib.runs.fits`), in the profile's order; of none, all.
+    """The experiments whose names match a pattern (:func:`wwae_lib.runs.name_matches`), in order.
+
+    Without a pattern, all.
 
     Raises:
-        ValueError: no experiment's name is one of the patterns.
+        ValueError: a pattern matches no name.
     """
     experiments = profile.experiments
     if profile.search:
         experiments = (*experiments, *selection.further(experiments))
     for pattern in patterns:
-        if not any(runs.fits(one.name, [pattern]) for one in experiments):
+        if not any(runs.name_matches(known.name, [pattern]) for known in experiments):
             raise ValueError(f"no run's name is {pattern!r}; --dry-run without --only lists them")
-    return tuple(one for one in experiments if runs.fits(one.name, patterns or ("*",)))
+    return tuple(known for known in experiments if runs.name_matches(known.name, patterns or ("*",)))
 
 
-def state(chosen: Experiment, results: Path, profile: Profile) -> State:
-    """How far a profile's run is, read from its folder.
+def state(experiment: Experiment, results: Path, profile: Profile) -> State:
+    """How far a profile's run is, by what its folder holds.
 
     Raises:
         RunError: what is there is damaged.
     """
-    path = results / chosen.name
+    path = results / experiment.name
     draft = runs.Draft(path)
     if draft.checkpoint.exists():
         epochs = epochs_done(draft)
-        return State("interrupted", epochs, f"resumes after epoch {epochs} of {chosen.epochs}")
-    runs.settle(path)
+        return State("interrupted", epochs, f"resumes after epoch {epochs} of {experiment.epochs}")
+    runs.finish_swap(path)
     if not (path / "run.json").exists():
-        return State("to train", 0, f"{chosen.epochs} epochs to train")
+        return State("to train", 0, f"{experiment.epochs} epochs to train")
     run = runs.load(path)
-    was, now = run.experiment.as_dict(), chosen.as_dict()
-    if changed := [f"{key} was {was[key]!r}, is now {now[key]!r}" for key in now if was[key] != now[key]]:
-        words = f"{'; '.join(changed)}: move {path} away, or choose other --results"
-        return State("differs", 0, words)
-    if left := unmeasured(run, profile):
-        return State("to measure", chosen.epochs, f"trained, FID to measure: {', '.join(left)}")
-    return State("finished", chosen.epochs, "finished")
+    if changes := experiment.changes_from(run.experiment.as_dict()):
+        return State("differs", 0, f"{'; '.join(changes)}: move {path} away, or choose other --results")
+    if missing := missing_sets(run, profile):
+        return State("to measure", experiment.epochs, f"trained, FID to measure: {', '.join(missing)}")
+    return State("finished", experiment.epochs, "finished")
 
 
 def epochs_done(draft: runs.Draft) -> int:
-    """Finished epochs of a draft, as its history tells."""
+    """Finished epochs of a draft, by its history."""
     try:
         return (draft.folder / "metrics.jsonl").read_text().count("\n")
     except OSError:  # none yet, or being replaced
@@ -232,134 +232,140 @@ def reproduce(
         results: the results folder.
         jobs: runs at a time, which share the processor's cores.
         accelerator: as :func:`wwae_lib.training.choose_fabric`.
-        minutes: stop after as many, as if interrupted: for machines that are lent by the slice.
+        minutes: stop after so many, as if interrupted.
         progress: show a progress bar.
 
     Returns:
-        What went wrong, by the run's name; what there was no time for is no failure.
+        Why runs failed, by name; runs that there was no time for have not failed.
 
     Raises:
         RunError: another ``reproduce`` is at work in that folder.
     """
-    with alone(results):
-        return _reproduce(profile, experiments, results, jobs, accelerator, minutes, progress)
-
-
-@contextlib.contextmanager
-def alone(results: Path) -> Iterator[None]:
-    """Hold the folder's lock, which a killed process gives back by itself: two would train the same runs."""
-    results.mkdir(parents=True, exist_ok=True)
-    try:
-        held = filelock.FileLock(results / ".reproduce.lock").acquire(timeout=0)
-    except filelock.Timeout as error:
-        raise runs.RunError(f"another reproduce is at work in {results}; wait for it, or end it") from error
-    with held:
-        yield
-
-
-def _reproduce(
-    profile: Profile,
-    experiments: Sequence[Experiment],
-    results: Path,
-    jobs: int,
-    accelerator: str,
-    minutes: float,
-    progress: bool,
-) -> dict[str, str]:
-    failures: dict[str, str] = {}
-    waiting: collections.deque[Experiment] = collections.deque()
-    for chosen in experiments:
+    with locked(results):
+        waiting, failures = _unfinished(experiments, results, profile)
+        bar = _ProgressBar(profile, waiting, results, len(failures), progress)
+        options = (profile, results, accelerator, _threads(jobs, experiments))
+        running: dict[Experiment, _Worker] = {}
+        end = time.monotonic() + 60 * minutes
         try:
-            found = state(chosen, results, profile)
-        except runs.RunError as error:
-            failures[chosen.name] = str(error)
-            continue
-        if found.name == "differs":
-            failures[chosen.name] = found.words
-        elif found.name != "finished":
-            waiting.append(chosen)
-    view = _View(profile, waiting, results, len(failures), progress)
-    running: dict[Experiment, _Worker] = {}
-    cores = (os.cpu_count() or 1) if jobs > 1 else processes.free_cores()
-    threads = 0 if jobs == 1 and "OMP_NUM_THREADS" in os.environ else max(1, cores // jobs)
-    if all(one.network == "tiny" for one in experiments):
-        threads = 1  # which is as fast for so little work, and far faster beside other work
-    end = time.monotonic() + 60 * minutes
-    try:
-        while (waiting or running) and time.monotonic() < end:
-            while waiting and len(running) < jobs:
-                chosen = waiting.popleft()
-                running[chosen] = _Worker(chosen, profile, results, accelerator, threads)
-            multiprocessing.connection.wait([worker.process.sentinel for worker in running.values()], 0.5)
-            for chosen in [one for one, worker in running.items() if not worker.process.is_alive()]:
-                if failure := running.pop(chosen).failure():
-                    failures[chosen.name] = failure
-                view.ended(chosen, bool(failure))
-            view.show(running)
-    finally:
-        for worker in running.values():
-            worker.process.terminate()  # a run survives that as it does any kill
-        for worker in running.values():
-            worker.process.join()
-        view.bar.close()
+            while (waiting or running) and time.monotonic() < end:
+                while waiting and len(running) < jobs:
+                    started = waiting.popleft()
+                    running[started] = _Worker(started, *options)
+                multiprocessing.connection.wait([worker.process.sentinel for worker in running.values()], 0.5)
+                for ended in [known for known, worker in running.items() if not worker.process.is_alive()]:
+                    if failure := running.pop(ended).failure():
+                        failures[ended.name] = failure
+                    bar.ended(ended, bool(failure))
+                bar.show(running)
+        finally:
+            for worker in running.values():
+                worker.process.terminate()  # a run survives that as it does any kill
+            for worker in running.values():
+                worker.process.join()
+            bar.close()
     return failures
 
 
-class _View:
-    """One progress bar for all runs, in passes of images weighted by their pixels."""
+def _unfinished(
+    experiments: Sequence[Experiment], results: Path, profile: Profile
+) -> tuple[collections.deque[Experiment], dict[str, str]]:
+    """The experiments that are to be trained or measured; and why others cannot be, by name."""
+    waiting: collections.deque[Experiment] = collections.deque()
+    failures: dict[str, str] = {}
+    for wanted in experiments:
+        try:
+            now = state(wanted, results, profile)
+        except runs.RunError as error:
+            failures[wanted.name] = str(error)
+            continue
+        if now.name == "differs":
+            failures[wanted.name] = now.words
+        elif now.name != "finished":
+            waiting.append(wanted)
+    return waiting, failures
+
+
+def _threads(jobs: int, experiments: Sequence[Experiment]) -> int:
+    """Threads of each run; 0 leaves their number to the environment."""
+    if all(experiment.network == "tiny" for experiment in experiments):
+        return 1  # which is as fast for so little work, and far faster beside other work
+    if jobs > 1:
+        return max(1, (os.cpu_count() or 1) // jobs)
+    return 0 if "OMP_NUM_THREADS" in os.environ else processes.free_cores()
+
+
+@contextlib.contextmanager
+def locked(results: Path) -> Iterator[None]:
+    """Hold the results folder's lock, which a killed process releases; two would train the same runs.
+
+    Raises:
+        RunError: another process holds it.
+    """
+    results.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = filelock.FileLock(results / ".reproduce.lock").acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise runs.RunError(f"another reproduce is at work in {results}; wait for it, or end it") from error
+    with lock:
+        yield
+
+
+class _ProgressBar:
+    """One progress bar for all runs, in passes over images weighted by their pixels."""
 
     def __init__(self, profile: Profile, todo: Sequence[Experiment], results: Path, failed: int, shown: bool):
         self.profile, self.results = profile, results
         self.todo = set(todo)
         self.count, self.failed = len(todo), failed
         self.passed = 0.0  # of runs that ended
-        total = sum(map(self.cost, todo))
         self.bar = tqdm(
-            total=total,
+            total=sum(map(self.cost, todo)),
             initial=sum(map(self.done, todo)),
             bar_format="{percentage:3.0f}%|{bar}| {elapsed}, {remaining} left{postfix}",
             disable=not shown,
         )
         self.show(())
 
-    def epoch(self, chosen: Experiment) -> float:
+    def epoch(self, experiment: Experiment) -> float:
         """Cost of an epoch: pixels of a pass, in those of one over MNIST."""
-        channels, height, width = data.DATASETS[chosen.dataset].shape
-        images = 4_000 if self.profile.embedded else data.DATASETS[chosen.dataset].sizes["train"]
-        return images * channels * height * width / (60_000 * 784)
+        row = data.DATASETS[experiment.dataset]
+        images = 4_000 if self.profile.embedded else row.sizes["train"]
+        return images * math.prod(row.shape) / (60_000 * 784)
 
-    def cost(self, chosen: Experiment) -> float:
-        return chosen.epochs * self.epoch(chosen) + FID_PASSES * len(self.profile.sets)
+    def cost(self, experiment: Experiment) -> float:
+        return experiment.epochs * self.epoch(experiment) + FID_PASSES * len(self.profile.sets)
 
-    def done(self, chosen: Experiment) -> float:
-        path = self.results / chosen.name
-        draft = runs.Draft(path)
-        trained = chosen.epochs if (path / "run.json").exists() and not draft.folder.exists() else None
-        return (epochs_done(draft) if trained is None else trained) * self.epoch(chosen)
+    def done(self, experiment: Experiment) -> float:
+        draft = runs.Draft(self.results / experiment.name)
+        trained = (draft.path / "run.json").exists() and not draft.folder.exists()
+        return (experiment.epochs if trained else epochs_done(draft)) * self.epoch(experiment)
 
-    def ended(self, chosen: Experiment, failed: bool) -> None:
-        self.todo.discard(chosen)
-        self.passed += self.cost(chosen)
+    def ended(self, experiment: Experiment, failed: bool) -> None:
+        self.todo.discard(experiment)
+        self.passed += self.cost(experiment)
         self.failed += failed
 
-    def show(self, running: Sequence[Experiment]) -> None:
+    def show(self, running: Iterable[Experiment]) -> None:
         self.bar.n = self.passed + sum(map(self.done, self.todo))
         words = [f"{self.count - len(self.todo)} of {self.count} runs"]
-        words += [f"{self.failed} failed"] * bool(self.failed) + [one.name for one in running]
+        words += [f"{self.failed} failed"] * bool(self.failed) + [experiment.name for experiment in running]
         self.bar.set_postfix_str(", ".join(words))
+
+    def close(self) -> None:
+        self.bar.close()
 
 
 class _Worker:
     """A process that makes one run."""
 
-    def __init__(self, chosen: Experiment, profile: Profile, results: Path, accelerator: str, threads: int):
-        ways = multiprocessing.get_all_start_methods()
-        context = multiprocessing.get_context("forkserver" if "forkserver" in ways else "spawn")
-        if "forkserver" in ways:  # a server that has imported all this once starts each process at once
+    def __init__(self, *task: Any):
+        forks = "forkserver" in multiprocessing.get_all_start_methods()
+        context = multiprocessing.get_context("forkserver" if forks else "spawn")
+        if forks:  # a server that has imported all this once starts each process at once
             context.set_forkserver_preload(["wwae_lib.training", "lightning_fabric", "scipy.stats"])
         self.inbox, outbox = context.Pipe(duplex=False)
-        options = (profile, results, accelerator, threads)
-        self.process = context.Process(target=_make, args=(chosen, *options, outbox), daemon=True)
+        self.process = context.Process(target=_train_and_report, args=(*task, outbox), daemon=True)
         self.process.start()
         outbox.close()
 
@@ -371,24 +377,24 @@ class _Worker:
         try:
             return self.inbox.recv()
         except EOFError:
-            return "its process said nothing"
+            return "its process ended without a report"
 
 
 def _exit_in_words(code: int) -> str:
     return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
-def _make(
-    chosen: Experiment, profile: Profile, results: Path, accelerator: str, threads: int, outbox: Any
+def _train_and_report(
+    experiment: Experiment, profile: Profile, results: Path, accelerator: str, threads: int, outbox: Any
 ) -> None:
-    """Train and measure a run; send why it failed, or nothing."""
+    """Train and measure a run; send why it failed, or an empty text."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends this process
     threading.Thread(target=end_with_parent, daemon=True).start()
     if threads:
         torch.set_num_threads(threads)
         threadpoolctl.threadpool_limits(threads)  # NumPy's and scikit-learn's
     try:
-        _train_and_measure(chosen, profile, results, accelerator)
+        _train_and_measure(experiment, profile, results, accelerator)
     except Exception as error:
         known = (data.DataError, runs.RunError, ValueError, OSError)
         outbox.send(f"{'' if isinstance(error, known) else f'{type(error).__name__}: '}{error}")
@@ -396,35 +402,35 @@ def _make(
         outbox.send("")
 
 
-def _train_and_measure(chosen: Experiment, profile: Profile, results: Path, accelerator: str) -> None:
-    images, test_images = images_of(profile, chosen.dataset)
+def _train_and_measure(experiment: Experiment, profile: Profile, results: Path, accelerator: str) -> None:
+    images, test_images = images_of(profile, experiment.dataset)
     fabric = training.choose_fabric(accelerator)
     options = {"results": results, "resume": True, "fabric": fabric, "progress": False}
-    run = training.train(chosen, images, test_images, **options)
-    if unmeasured(run, profile):
+    run = training.train(experiment, images, test_images, **options)
+    if missing_sets(run, profile):
         measure(run, profile, images, test_images, fabric.device)
 
 
 def images_of(profile: Profile, dataset: str) -> tuple[data.Images, data.Images]:
-    """What the runs of a profile are trained on, and what they are measured on."""
+    """The images that the runs of a profile are trained on, and those that they are measured on."""
     if profile.embedded:
         return data.embedded_digits("train"), data.embedded_digits("test")
     return tuple(data.load(dataset, split, fall_back=False) for split in ("train", profile.held_out))
 
 
-def unmeasured(run: runs.Run, profile: Profile) -> list[str]:
-    """Sets of images whose distance the profile wants and the run's record lacks."""
-    return evaluation.missing(run, profile.protocol, profile.sets)
+def missing_sets(run: runs.Run, profile: Profile) -> list[str]:
+    """The sets of images of the profile that the run's record lacks."""
+    return evaluation.missing_sets(run, profile.protocol, profile.sets)
 
 
 def measure(run: runs.Run, profile: Profile, images: data.Images, test_images: data.Images, device) -> None:
-    """Add to a run's record what the profile wants and the record lacks."""
+    """Measure what the profile asks for and the run's record lacks."""
     options = {"protocol": profile.protocol, "sets": profile.sets, "device": device, "progress": False}
     evaluation.evaluate(run, images, test_images, **options)
 
 
 def end_with_parent() -> None:
-    """A process whose parent was killed must not write into what the next parent resumes."""
+    """Wait for the parent's end, and end this process: it must not write what the next parent resumes."""
     multiprocessing.parent_process().join()
     os.kill(os.getpid(), signal.SIGTERM)
 
@@ -433,22 +439,22 @@ def records(profile: str, *patterns: str) -> list[runs.Run]:
     """The runs that a notebook reads: the book's records, or the same experiments trained again.
 
     Args:
-        profile: ``quick`` reads what is recorded; ``full`` trains it again from the real data, into the
-            folder ``full`` of the data folder. What that folder already holds is not trained twice.
-        patterns: names of the runs (:func:`wwae_lib.runs.fits`), such as ``mnist/wwae/seed-*``.
+        profile: ``quick`` reads the records; ``full`` trains the same experiments on the real data, into the
+            folder ``full`` of the data folder. Runs that this folder already holds are not trained again.
+        patterns: of the runs' names (:func:`wwae_lib.runs.name_matches`), such as ``mnist/wwae/seed-*``.
 
     Returns:
         The runs by name, as :func:`wwae_lib.runs.recorded`.
 
     Raises:
-        ValueError: there is no such profile, or no run has such a name.
-        RunError: a run could not be made; the message lists each with the reason.
+        ValueError: there is no such profile, or a pattern matches no recorded run.
+        RunError: runs could not be made; the message says which and why.
     """
     if profile not in ("quick", "full"):
         raise ValueError(f"there is no profile {profile!r}; known: quick, full")
     known = runs.recorded(*patterns)
     for pattern in patterns:
-        if not any(runs.fits(run.experiment.name, [pattern]) for run in known):
+        if not any(runs.name_matches(run.experiment.name, [pattern]) for run in known):
             raise ValueError(f"no recorded run's name is {pattern!r} (in {runs.results_root()})")
     if profile == "quick":
         return known
@@ -456,8 +462,8 @@ def records(profile: str, *patterns: str) -> list[runs.Run]:
     sets = tuple(name for name in evaluation.SETS if any(name in entry for entry in entries))
     protocols = {entry[name]["protocol"] for entry in entries for name in sets if name in entry}
     experiments = tuple(run.experiment for run in known)
-    whole = Profile(experiments, sets=sets, protocol=min(protocols, default="full"))
+    again = Profile(experiments, sets=sets, protocol=min(protocols, default="full"))
     results = data.data_root() / "full"
-    if failures := reproduce(whole, whole.experiments, results):
+    if failures := reproduce(again, experiments, results):
         raise runs.RunError("\n".join(f"{name}: {why}" for name, why in failures.items()))
     return [runs.load(results / experiment.name) for experiment in experiments]

@@ -1,4 +1,4 @@
-"""Where does a run live on disk, what does it record, how is it read back?
+"""Where is a run on disk, what does it record, and how is it read back?
 
 A finished run is a folder ``RESULTS/<dataset>/<method>/seed-<n>/``:
 
@@ -8,11 +8,11 @@ A finished run is a folder ``RESULTS/<dataset>/<method>/seed-<n>/``:
 * ``codes.safetensors``: mean, standard deviation and label of some test images' codes;
 * ``samples.png``, ``neighbours.png``, ``reconstructions.png``, ``interpolations.png``: grids of images.
 
-A method without an encoder has no codes and no reconstructions. A copy needs no more than the first two:
-weights, codes and pictures are large, and the book's repository keeps those that its pages show.
+A method without an encoder has no codes and no reconstructions. A copy of a run needs the first two files
+only: weights, codes and pictures are large, and the book's repository keeps those that its pages show.
 
-While it trains, a run is a hidden draft beside that place, with a checkpoint. A draft becomes a run by
-renaming whole folders, so that a killed process leaves the old run or the new one.
+While it is trained, a run is a hidden folder beside that place, the draft, with a checkpoint. A draft becomes
+a run when its folder is renamed, so that a killed process leaves either the old run or the new one.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ __all__ = [
     "RunError",
     "checkout",
     "files_of",
-    "fits",
+    "finish_swap",
     "load",
+    "name_matches",
     "recorded",
     "results_root",
-    "settle",
-    "write_aside",
+    "write_atomically",
 ]
 
 FORMAT = 1
@@ -65,7 +65,7 @@ FILES = (
 
 
 def files_of(experiment: Experiment) -> tuple[str, ...]:
-    """What a run of an experiment holds beside its record."""
+    """The files of an experiment's run, beside its record."""
     needs_encoder = ("codes.safetensors", "reconstructions.png")
     return tuple(name for name in FILES if experiment.has_encoder or name not in needs_encoder)
 
@@ -75,7 +75,7 @@ class RunError(Exception):
 
 
 def checkout() -> Path | None:
-    """The checkout of the book that this library lies in; None where it was installed without the book."""
+    """The book's checkout that holds this library; None where the library was installed without the book."""
     root = Path(__file__).resolve().parents[1]
     return root if (root / "_toc.yml").is_file() and (root / "book").is_dir() else None
 
@@ -92,11 +92,11 @@ def results_root() -> Path:
 
 
 @contextlib.contextmanager
-def write_aside(path: Path) -> Iterator[Path]:
-    """Yield a temporary name to write to; rename it to ``path`` when all went well.
+def write_atomically(path: Path) -> Iterator[Path]:
+    """Yield a temporary name to write to, and rename that file to ``path`` if nothing was raised.
 
     Raises:
-        RunError: it cannot be written: the disk is full, or the folder not ours.
+        RunError: the file cannot be written: the disk is full, or the folder is read-only.
     """
     part = path.with_name(f"{path.name}.part{os.getpid()}")
     try:
@@ -104,7 +104,7 @@ def write_aside(path: Path) -> Iterator[Path]:
         yield part
         with open(part, "rb") as f:
             os.fsync(f.fileno())
-        part.chmod(0o644)  # safetensors makes its files readable by their owner alone
+        part.chmod(0o644)  # safetensors writes files that only their owner can read
         part.replace(path)
     except (OSError, SafetensorError) as error:
         raise RunError(f"{path} cannot be written ({error}); what was there before is kept") from error
@@ -114,7 +114,7 @@ def write_aside(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    with write_aside(path) as part:
+    with write_atomically(path) as part:
         part.write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
@@ -183,7 +183,7 @@ class Run:
     def _file(self, name: str) -> Path:
         """A file of the run that a copy may lack."""
         if not (file := self.path / name).exists():
-            raise RunError(f"{file} is not in this copy, which keeps the run's record alone; train it again")
+            raise RunError(f"{file} is not in this copy, which keeps only the run's record; train it again")
         return file
 
     def add_metrics(self, metrics: dict[str, float], **more: Any) -> Run:
@@ -194,19 +194,32 @@ class Run:
 
 
 def load(path: Path | str) -> Run:
-    """Read a run: from its folder, or by its name ``mnist/wwae/seed-0`` below the results folder.
+    """Read a run from its folder, or by its name below the results folder, such as ``mnist/wwae/seed-0``.
 
     Raises:
-        RunError: there is none, it is damaged, of a newer format, or not one of ours.
+        RunError: there is no run, or it is damaged, of a newer format, or not of this library.
     """
     folder = Path(path).absolute()
-    settle(folder)
+    finish_swap(folder)
     if not (folder / "run.json").exists():
-        folder = results_root() / path  # which an absolute path replaces
-    settle(folder)
-    file = folder / "run.json"
+        folder = results_root() / path  # an absolute path stays itself
+        finish_swap(folder)
+    run = Run(folder, _read_record(folder / "run.json"))
+    for name in files_of(run.experiment):
+        file = folder / name
+        if name != HISTORY and not file.exists():
+            continue
+        if not file.is_file():
+            raise RunError(f"{file} is missing; restore it or train again")
+        if _sha256(file) != run.record["files"].get(name):
+            raise RunError(f"{file} is not the file that run.json recorded; restore it or train again")
+    return run
+
+
+def _read_record(file: Path) -> dict[str, Any]:
+    """What ``run.json`` holds, if it describes a run of this library."""
     if not file.exists():
-        raise RunError(f"there is no run in {folder}: {file.name} is missing; train it, or look at the name")
+        raise RunError(f"there is no run in {file.parent}: run.json is missing; train it, or check the name")
     try:
         record = json.loads(file.read_text())
         version = record["format"]
@@ -223,42 +236,36 @@ def load(path: Path | str) -> Run:
         experiment(**record["config"])
     except (TypeError, ValueError) as error:
         raise RunError(f"{file} describes no experiment of this library: {error}") from error
-    for name in files_of(experiment(**record["config"])):
-        content = folder / name
-        if name != HISTORY and not content.exists():
-            continue
-        if not content.is_file():
-            raise RunError(f"{content} is missing; restore it or train again")
-        if _sha256(content) != record["files"].get(name):
-            raise RunError(f"{content} is not the file that {file.name} recorded; restore it or train again")
-    return Run(folder, record)
+    return record
 
 
-def fits(name: str, patterns: Iterable[str]) -> bool:
-    """Whether a run's name, such as ``mnist/wwae/seed-0``, is one of these patterns: ``*``, ``?``, ``[]``."""
+def name_matches(name: str, patterns: Iterable[str]) -> bool:
+    """Whether a run's name, such as ``mnist/wwae/seed-0``, matches one of these patterns of ``*?[]``."""
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def recorded(*patterns: str, results: Path | None = None) -> list[Run]:
-    """Finished runs, by name: those of these patterns (:func:`fits`), without a pattern all.
+    """The finished runs whose names match a pattern (:func:`name_matches`), in the order of their names.
 
     Args:
-        patterns: such as ``mnist/*/seed-0``.
+        patterns: such as ``mnist/*/seed-0``; without any, all runs.
         results: the results folder; default :func:`results_root`.
 
     Raises:
-        RunError: one is damaged (:func:`load`).
+        RunError: a run is damaged (:func:`load`).
     """
     root = results or results_root()
-    found = {
-        record.parent: record.parent.relative_to(root).as_posix() for record in root.glob("*/*/*/run.json")
-    }
-    return [load(path) for path in sorted(found) if fits(found[path], patterns or ("*",))]
+    folders = sorted(record.parent for record in root.glob("*/*/*/run.json"))
+    return [
+        load(folder)
+        for folder in folders
+        if name_matches(folder.relative_to(root).as_posix(), patterns or ("*",))
+    ]
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A run in the making: where it will live, and the hidden folder where it grows."""
+    """A run that is being trained: where it will be, and the hidden folder that holds it until then."""
 
     path: Path
 
@@ -271,13 +278,13 @@ class Draft:
         return self.folder / "checkpoint.safetensors"
 
     def save_checkpoint(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-        """Write a checkpoint aside and rename it; then the history in it, for people to follow."""
-        with write_aside(self.checkpoint) as part:
+        """Write a checkpoint, and then its history, for people to follow."""
+        with write_atomically(self.checkpoint) as part:
             save_file({k: v.contiguous() for k, v in tensors.items()}, part, {"state": json.dumps(state)})
         self.write_history(state["history"])
 
     def write_history(self, history: list[dict[str, float]]) -> None:
-        with write_aside(self.folder / HISTORY) as part:
+        with write_atomically(self.folder / HISTORY) as part:
             part.write_text("".join(json.dumps(line) + "\n" for line in history))
 
     def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -295,13 +302,11 @@ class Draft:
         if version != FORMAT:
             raise RunError(f"{self.checkpoint} has format {version!r}, this library reads {FORMAT}")
         if missing := {"epoch", "history", "experiment", "images"} - state.keys():
-            raise RunError(
-                f"{self.checkpoint} lacks {', '.join(sorted(missing))}: it is no checkpoint of ours"
-            )
+            raise RunError(f"{self.checkpoint} lacks {', '.join(sorted(missing))}: it is damaged or foreign")
         return tensors, state
 
     def publish(self, record: dict[str, Any]) -> Run:
-        """Make the draft the run: complete its record, swap the folders, forget the checkpoint."""
+        """Make the draft the run: complete its record, swap the folders, delete the checkpoint."""
         new = _new(self.path)
         (new / "run.json").unlink(missing_ok=True)  # first, or a half-deleted folder would count as complete
         shutil.rmtree(new, ignore_errors=True)
@@ -310,10 +315,11 @@ class Draft:
         for name in names:
             shutil.copy2(self.folder / name, new / name)
         files = {name: _sha256(new / name) for name in names}
-        write_json(new / "run.json", {"format": FORMAT, **record, "files": files})
-        settle(self.path)
+        whole = {"format": FORMAT, **record, "files": files}
+        write_json(new / "run.json", whole)
+        finish_swap(self.path)
         shutil.rmtree(self.folder)
-        return load(self.path)
+        return Run(self.path, whole)
 
     def discard(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -323,10 +329,10 @@ def _new(path: Path) -> Path:
     return path.with_name(f".{path.name}.new")
 
 
-def settle(path: Path) -> None:
-    """Finish the swap of a run for a newer one, also where an earlier process was killed in it.
+def finish_swap(path: Path) -> None:
+    """Replace a run by the newer one beside it, also where an earlier process was killed while it did so.
 
-    ``.new`` is complete once it holds run.json, which is written last.
+    The newer one, ``.new``, is complete once it holds run.json, which is written last.
     """
     new, old = _new(path), path.with_name(f".{path.name}.old")
     if (new / "run.json").exists():

@@ -5,7 +5,7 @@ the learning rate. Each is tried at the same five multiples of a centre, with th
 one seed. The setting of the lowest Frechet inception distance of prior samples to validation images is
 taken. Where that is the first or the last of a method's values, up to two more are tried beyond it
 (:func:`factors`), by the same rule for all. No test image is looked at. Choices that all methods share, such
-as the learning rate of auto-encoders, are tried on two of them (:func:`alike`).
+as the learning rate of auto-encoders, are tried on two of them (:func:`shared_choice_trials`).
 
 What may close the gap between prior and codes is tried in the same way, on the WWAE (:func:`remedies`).
 
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import runs
-from .experiments import Experiment, experiment
+from .experiments import Experiment, compared_methods, experiment
 from .methods import METHODS
 
 __all__ = [
@@ -33,19 +33,18 @@ __all__ = [
     "REMEDIES",
     "SHARED",
     "Setting",
-    "alike",
-    "chosen",
+    "best_trial",
     "complete",
     "converged",
     "factors",
     "folder",
     "further",
-    "judge",
-    "lengths",
-    "lengths_tried",
+    "judging_metric",
+    "length_trials",
+    "recorded_length_trials",
     "remedies",
     "setting",
-    "settings",
+    "shared_choice_trials",
     "trial",
     "trials",
 ]
@@ -107,15 +106,14 @@ def trial(dataset: str, method: str, factor: float, remedy: str = "") -> Experim
     changes: dict[str, Any] = {field: float(f"{factor * centre:.5g}"), "variant": times}
     if remedy:
         changes |= {"estimator": remedy, "variant": f"{remedy}_{times}"}
-    epochs = EPOCHS * (3 if method == "wgan_gp" else 1)  # whose generator moves at every fifth batch
-    return experiment(dataset, method, epochs=epochs, **changes)
+    return experiment(dataset, method, epochs=EPOCHS * METHODS[method].times_epochs, **changes)
 
 
 def trials(dataset: str) -> Iterator[Experiment]:
     """Every method's trials at the five multiples on a data set, the centres of all methods first."""
     for factor in sorted(FACTORS, key=lambda factor: abs(factor - 1)):
-        for method in METHODS:
-            if setting(dataset, method).centre and (dataset, method) != ("celeba", "vae_bernoulli"):
+        for method in compared_methods(dataset):
+            if setting(dataset, method).centre:
                 yield trial(dataset, method, factor)
 
 
@@ -158,14 +156,14 @@ def factors(dataset: str, method: str, remedy: str = "") -> tuple[float, ...]:
     return tuple(tried)
 
 
-def alike(dataset: str) -> Iterator[Experiment]:
+def shared_choice_trials(dataset: str) -> Iterator[Experiment]:
     """Choices that all methods share, changed one at a time, on two methods with unlike penalties."""
     for variant, changes in SHARED.items():
         for method in ("wwae", "vae_learned"):
             yield experiment(dataset, method, epochs=EPOCHS, variant=variant, **changes)
 
 
-def lengths(dataset: str) -> Iterator[Experiment]:
+def length_trials(dataset: str) -> Iterator[Experiment]:
     """The main methods, trained for a doubling number of epochs; the short ones of all methods first."""
     for epochs in LENGTHS:
         for method in MAIN:
@@ -177,7 +175,7 @@ def folder() -> Path:
     return runs.results_root() / FOLDER
 
 
-def settings(dataset: str, method: str, remedy: str = "") -> list[runs.Run]:
+def recorded_trials(dataset: str, method: str, remedy: str = "") -> list[runs.Run]:
     """The recorded trials of a method on a data set, the smallest value first."""
     made = (_recorded(trial(dataset, method, factor, remedy)) for factor in factors(dataset, method, remedy))
     return [run for run in made if run]
@@ -185,12 +183,12 @@ def settings(dataset: str, method: str, remedy: str = "") -> list[runs.Run]:
 
 def complete(dataset: str, method: str, remedy: str = "") -> bool:
     """Whether every trial of a method on a data set is recorded, so that its setting can be chosen."""
-    return len(settings(dataset, method, remedy)) == len(factors(dataset, method, remedy))
+    return len(recorded_trials(dataset, method, remedy)) == len(factors(dataset, method, remedy))
 
 
-def lengths_tried(dataset: str, method: str) -> list[runs.Run]:
+def recorded_length_trials(dataset: str, method: str) -> list[runs.Run]:
     """The recorded trials of a method's length of training, the shortest first."""
-    made = (_recorded(length) for length in lengths(dataset) if length.method == method)
+    made = (_recorded(length) for length in length_trials(dataset) if length.method == method)
     return [run for run in made if run]
 
 
@@ -203,13 +201,13 @@ def _recorded(experiment: Experiment) -> runs.Run | None:
     return runs.load(path) if (path / "run.json").exists() else None
 
 
-def chosen(dataset: str, method: str, remedy: str = "") -> runs.Run:
+def best_trial(dataset: str, method: str, remedy: str = "") -> runs.Run:
     """The trial of the lowest Frechet inception distance.
 
     Raises:
         ValueError: a trial was not made, or not measured, or saw test images.
     """
-    tried, wanted = settings(dataset, method, remedy), factors(dataset, method, remedy)
+    tried, wanted = recorded_trials(dataset, method, remedy), factors(dataset, method, remedy)
     if len(tried) < len(wanted) or not all("fid" in run.metrics for run in tried):
         name = trial(dataset, method, 1.0, remedy).name
         raise ValueError(
@@ -220,7 +218,7 @@ def chosen(dataset: str, method: str, remedy: str = "") -> runs.Run:
     return min(tried, key=lambda run: run.metrics["fid"])
 
 
-def judge(method: str) -> str:
+def judging_metric(method: str) -> str:
     """The metric by which a method's length of training is judged.
 
     A plain auto-encoder has no prior to draw from, so it is a Gaussian fitted to its codes.
@@ -232,9 +230,9 @@ def converged(shorter: runs.Run, longer: runs.Run) -> bool:
     """Whether twice the epochs changed little, so that training for the shorter time is enough.
 
     The squared error of validation images moved by less than 2 %, and the Frechet inception distance by less
-    than the standard error of the difference (:func:`judge` says of which images).
+    than the standard error of the difference (:func:`judging_metric` says of which images).
     """
-    fid = judge(longer.experiment.method)
+    fid = judging_metric(longer.experiment.method)
     before, after = shorter.metrics, longer.metrics
     error = math.hypot(before[f"{fid}_error"], after[f"{fid}_error"])
     still = abs(after[fid] - before[fid]) < error

@@ -1,10 +1,9 @@
 """How is a step of training taken, so that a GPU can repeat it by itself?
 
-A step reads and writes tensors that stay where they are. Which images, which learning rate and which row of
-the log are its own follows from a counter on the device, never from a number that the host alone knows. So a
-GPU that has recorded a step once, as a CUDA graph, repeats it at a single launch. Elsewhere the same
-operations are called one by one. The numbers are the same: a graph draws the random numbers that would have
-been drawn without it.
+A step reads and writes tensors that stay in place. A counter on the device, and no number of the host,
+decides which images, which learning rate and which row of the log it uses. So a GPU that has recorded a step
+once, as a CUDA graph, repeats it with a single launch. Elsewhere the same operations are called one by one.
+The numbers are the same: a graph draws the random numbers that would have been drawn without it.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from .methods import Loss, Method
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["Lane", "NotFinite", "Steps", "can_capture", "in_turns", "rate_dtype"]
+__all__ = ["Lane", "NotFinite", "Steps", "can_capture", "rate_dtype", "round_robin"]
 
 WARM_UP = 3  # steps called one by one before one is recorded: libraries set themselves up in them
 
@@ -72,7 +71,7 @@ class Steps:
         self.taken = 0
 
     def take(self, players: tuple[str, ...]) -> None:
-        """The epoch's next step, in which these players move in this order. The host does not wait for it."""
+        """Take the epoch's next step, in which these players move in this order, without waiting for it."""
         if not self.capture or self.warmed_up[players] < WARM_UP:
             self._take(players)
             self.warmed_up[players] += 1
@@ -86,8 +85,8 @@ class Steps:
 
     def _take(self, players: tuple[str, ...]) -> None:
         """What is recorded: nothing here may look at a value, or pass on a number that changes."""
-        chosen = self.order[self.step][0]
-        batch = self.pixels[processes.share(chosen)]
+        rows = self.order[self.step][0]
+        batch = self.pixels[processes.share(rows)]
         rate = self.rates[self.step][0]
         for player in players:
             optimizer = self.optimizers[player]
@@ -138,8 +137,8 @@ class Steps:
             means |= zip(self.names[player], self._over_processes(rows.double().mean(0), "mean"), strict=True)
         player = min(first_bad, key=lambda player: min(first_bad[player]))  # the first of those in one step
         if (step := min(first_bad[player])) < math.inf:
-            its = zip(self.names[player], first_bad[player], strict=True)
-            raise NotFinite(int(step) + 1, [name for name, first in its if first == step])
+            terms = zip(self.names[player], first_bad[player], strict=True)
+            raise NotFinite(int(step) + 1, [name for name, first in terms if first == step])
         return means
 
     def _over_processes(self, values: Tensor, how: str) -> list[float]:
@@ -157,19 +156,20 @@ class NotFinite(Exception):
 
 
 def can_capture(device: torch.device, method: Method) -> bool:
-    """Whether steps can be recorded: on one CUDA device, unless the method's loss waits for the device."""
+    """Whether steps can be recorded: on one CUDA device, by a method whose loss does not wait for it."""
     return device.type == "cuda" and processes.count() == 1 and not method.waits
 
 
 def rate_dtype(device: torch.device) -> torch.dtype:
-    """Of a learning rate on the device: fused Adam reads float32 there, and any on a CPU."""
+    """The dtype of a learning rate on a device: fused Adam reads float32 on a GPU, and any on a CPU."""
     return torch.float64 if device.type == "cpu" else torch.float32
 
 
 class Lane:
-    """A training's own random numbers and, on a GPU, its own stream: several trainings can take turns.
+    """A training's own random numbers and, on a GPU, its own stream, so that trainings can take turns.
 
-    Within ``with lane.taken():`` torch's default generators are the lane's, and work is queued on its stream.
+    Within ``with lane.active():`` torch's default generators are the lane's, and work is queued on its
+    stream.
     """
 
     def __init__(self, device: torch.device):
@@ -179,7 +179,7 @@ class Lane:
             self.generator = torch.Generator(device)
 
     @contextlib.contextmanager
-    def taken(self) -> Iterator[None]:
+    def active(self) -> Iterator[None]:
         with contextlib.ExitStack() as exits:
             exits.enter_context(self._numbers_of(torch))
             if self.device.type == "mps":
@@ -190,7 +190,7 @@ class Lane:
 
     @contextlib.contextmanager
     def _numbers_of(self, module: Any) -> Iterator[None]:
-        """The lane's state in a module's default generator, at first what it finds there."""
+        """Put the lane's state into a module's default generator; at first that is the state found there."""
         outside = module.get_rng_state()
         module.set_rng_state(self.numbers.get(module, outside))
         try:
@@ -214,23 +214,23 @@ class Lane:
             torch.backends.cudnn.benchmark = benchmark
 
 
-def in_turns(
+def round_robin(
     works: Iterable[tuple[Any, Generator[None, None, Any]]], lanes: Iterable[Lane]
 ) -> Iterator[tuple[Any, Any]]:
-    """Drive generators in turns, each on a lane; the next is asked for when a lane is free.
+    """Run generators in turns, each on a lane of its own; the next one starts when a lane is free.
 
     Yields:
-        The name of a generator and what it returned, or the exception it raised, as they end.
+        The name of each generator, and what it returned or the exception that it raised, as they end.
     """
-    works, free, busy = iter(works), collections.deque(lanes), collections.deque()
+    waiting, free, busy = iter(works), collections.deque(lanes), collections.deque()
     while True:
-        while free and (named := next(works, None)) is not None:
+        while free and (named := next(waiting, None)) is not None:
             busy.append((free.popleft(), *named))
         if not busy:
             return
         lane, name, work = busy.popleft()
         try:
-            with lane.taken():
+            with lane.active():
                 next(work)
         except StopIteration as done:
             outcome = done.value

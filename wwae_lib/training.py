@@ -1,12 +1,12 @@
-"""The loop: device, precision, several processes, checkpoints, resume, progress.
+"""How is a method trained, on which device, and how does an interrupted training go on?
 
-Lightning Fabric chooses the device and wraps precision; the loop itself is here to be read.
-Every random number of an epoch follows from (seed, epoch) alone, so a checkpoint needs no generator's state,
-and a resumed run repeats what the uninterrupted one would have done, bit for bit on a CPU.
+Lightning Fabric chooses the device and wraps precision; the loop itself is written out here. Every random
+number of an epoch follows from (seed, epoch) alone. So a checkpoint needs no generator's state, and a resumed
+run repeats what the uninterrupted one would have done, bit for bit on a CPU.
 
-Under ``torchrun`` the processes share each batch: ``batch_size`` is that of all together, every process
-draws the same order and noise and takes its part (:mod:`wwae_lib.processes`), and the first one writes, into
-a results folder that all can read. A checkpoint resumes on any number of processes.
+Under ``torchrun`` the processes share each batch. ``batch_size`` is that of all processes together; each
+draws the same order and noise and takes its part (:mod:`wwae_lib.processes`). The first one writes, into a
+results folder that all can read. A checkpoint can be resumed by any number of processes.
 
 On a GPU the steps are recorded once and replayed (:mod:`wwae_lib.steps`), and several trainings may share it.
 Nothing is compiled: on a CPU (x86-64, torch 2.12, the compact networks) ``torch.compile`` took a minute and
@@ -37,10 +37,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from . import evaluation, processes, runs
-from .data import Images, about
+from .data import Images, get_dataset
 from .experiments import Experiment, build
 from .methods import Method
-from .steps import Lane, NotFinite, Steps, can_capture, in_turns, rate_dtype
+from .steps import Lane, NotFinite, Steps, can_capture, rate_dtype, round_robin
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -73,9 +73,9 @@ class TrainingDiverged(runs.RunError):
 
 
 def choose_fabric(accelerator: str = "auto", precision: str = "auto") -> Fabric:
-    """Fabric on one device: a GPU where there is one; bfloat16 autocast where the hardware computes in it.
+    """Fabric on one device: a GPU if there is one, with bfloat16 autocast if the hardware computes in it.
 
-    In a process of ``torchrun`` it is on the process's own device, and joins it to the others.
+    In a process of ``torchrun`` it is on the process's own device, and connects the process to the others.
 
     Args:
         accelerator: ``auto``, ``cpu``, ``cuda`` or ``mps``.
@@ -84,22 +84,23 @@ def choose_fabric(accelerator: str = "auto", precision: str = "auto") -> Fabric:
     Raises:
         ValueError: there is no such accelerator, or not on this machine.
     """
-    # here, for it imports torch's compiler: seconds that those who only read are spared
+    # imported here since it imports torch's compiler, which takes seconds
     from lightning_fabric import Fabric
 
-    places: dict[str, Any] = {"devices": 1}
+    devices: dict[str, Any] = {"devices": 1}
     if "TORCHELASTIC_RUN_ID" in os.environ:
         local = int(os.environ["LOCAL_WORLD_SIZE"])
         # Where two players take turns, one's weights have no gradient in the other's turn.
         strategy = "ddp_find_unused_parameters_true"
-        places = {"devices": local, "num_nodes": int(os.environ["WORLD_SIZE"]) // local, "strategy": strategy}
+        nodes = int(os.environ["WORLD_SIZE"]) // local
+        devices = {"devices": local, "num_nodes": nodes, "strategy": strategy}
     try:
-        fabric = Fabric(accelerator=accelerator, **places)
+        fabric = Fabric(accelerator=accelerator, **devices)
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"there is no accelerator {accelerator!r} here ({error})") from error
     if precision == "auto":
         precision = "bf16-mixed" if _computes_bf16(fabric.device) else "32-true"
-    fabric = Fabric(accelerator=accelerator, precision=precision, **places)
+    fabric = Fabric(accelerator=accelerator, precision=precision, **devices)
     fabric.launch()
     return fabric
 
@@ -115,16 +116,16 @@ def train(
     fabric: Fabric | None = None,
     progress: bool = True,
 ) -> runs.Run:
-    """Train an experiment and record it as a run, pictures and cheap metrics included.
+    """Train an experiment and record it as a run, with pictures and quick metrics.
 
-    A finished run of that name is replaced, but only once the new one is complete; one with another
-    configuration or other images only by ``restart``.
+    A finished run of that name is replaced once the new one is complete. A finished run of another
+    configuration, or of other images, is replaced only if ``restart`` is set.
 
     Args:
         experiment: what to train.
-        images, test_images: training split, and the split that pictures and metrics are of.
+        images, test_images: the training split, and the split for pictures and metrics.
         results: the results folder; default :func:`wwae_lib.runs.results_root`.
-        resume: go on from the last checkpoint, if there is one; a run that is finished is returned.
+        resume: go on from the last checkpoint, if there is one; return a run that is finished.
         restart: throw away the checkpoint of an interrupted training, and replace another finished run.
         fabric: device and precision; default :func:`choose_fabric`.
         progress: show a progress bar.
@@ -138,68 +139,60 @@ def train(
     if len(test_images) < (shown := evaluation.GRID**2 // 2):
         raise ValueError(f"the pictures of a run show {shown} test images, there are {len(test_images)}")
     fabric = fabric or choose_fabric()
-    path = (results or runs.results_root()) / experiment.name
-    draft = runs.Draft(path)
+    draft = runs.Draft((results or runs.results_root()) / experiment.name)
     if fabric.is_global_zero:
-        runs.settle(path)  # an earlier process may have been killed while it published
+        runs.finish_swap(draft.path)  # an earlier process may have been killed while it published
         if restart:
             draft.discard()
     fabric.barrier()
-    if not restart and draft.checkpoint.exists():
-        if not resume:
-            raise runs.RunError(f"{path} was interrupted: resume it, or restart to throw its checkpoint away")
-    elif not restart and (path / "run.json").exists():
-        finished = _finished(path, experiment, images)
-        if resume:
-            return finished
-    method, history, seconds = fit_experiment(
-        experiment, images, draft=draft, fabric=fabric, progress=progress
-    )
+    if not restart and (run := _finished(draft, experiment, images, resume)):
+        return run
+    fitted = fit_experiment(experiment, images, draft=draft, fabric=fabric, progress=progress)
     if fabric.is_global_zero:
-        about = {
-            "environment": _trained_in(draft, fabric) | {"train_seconds": round(seconds, 1)},
-            "data": {"source": images.source, "train": _about(images), "test": _about(test_images)},
-        }
-        _publish(experiment, method, history, images, test_images, draft, about)
+        run = _publish(draft, experiment, fitted, images, test_images, fabric)
     fabric.barrier()
-    return runs.load(path)
+    return run if fabric.is_global_zero else runs.load(draft.path)
 
 
 def _publish(
+    draft: runs.Draft,
     experiment: Experiment,
-    method: Method,
-    history: list[dict[str, float]],
+    fitted: Fitted,
     images: Images,
     test_images: Images,
-    draft: runs.Draft,
-    about: dict[str, Any],
-) -> None:
-    """Make the draft of a trained method its run: weights, pictures, metrics."""
+    fabric: Fabric,
+) -> runs.Run:
+    """Make the draft of a trained method its run: weights, pictures, record. Its history is there already."""
+    method = fitted.method
     stored = {
         name: value.half() if value.is_floating_point() else value for name, value in method.kept().items()
     }
-    with runs.write_aside(draft.folder / runs.WEIGHTS) as part:
+    with runs.write_atomically(draft.folder / runs.WEIGHTS) as part:
         save_file({name: value.cpu().contiguous() for name, value in stored.items()}, part)
-    method.load_state_dict(
-        method.state_dict() | stored
-    )  # what is shown and measured is what is stored: half precision
+    # what is shown and measured is what is stored: half precision
+    method.load_state_dict(method.state_dict() | stored)
     evaluation.write_pictures(method, images, test_images, draft.folder, experiment.seed)
-    draft.write_history(history)
-    metrics = evaluation.measure(method, test_images)
-    draft.publish({"config": experiment.as_dict(), "metrics": metrics, **about})
+    return draft.publish(
+        {
+            "config": experiment.as_dict(),
+            "environment": _trained_in(draft, fabric) | {"train_seconds": round(fitted.seconds, 1)},
+            "data": {
+                "source": images.source,
+                "train": _identity(images),
+                "test": _identity(test_images),
+            },
+            "metrics": evaluation.quick_metrics(method, test_images),
+        }
+    )
 
 
 def _check_images(experiment: Experiment, images: Images) -> None:
-    if (found := (images.dataset, *images.pixels.shape[1:])) != (
-        expected := (experiment.dataset, *about(experiment.dataset).shape)
-    ):
-        raise ValueError(f"the experiment is about {expected}, the images are {found}")
+    given = (images.dataset, *images.pixels.shape[1:])
+    expected = (experiment.dataset, *get_dataset(experiment.dataset).shape)
+    if given != expected:
+        raise ValueError(f"the experiment is about {expected}, the images are {given}")
     _check_split(images)
-    if len(images) < experiment.batch_size:
-        raise ValueError(
-            f"a batch of {experiment.batch_size} is larger than the {len(images)} images; "
-            "choose a smaller batch_size"
-        )
+    _steps_per_epoch(len(images), experiment.batch_size)
 
 
 def _check_split(images: Images) -> None:
@@ -207,28 +200,44 @@ def _check_split(images: Images) -> None:
         raise ValueError("test images never train: use the split 'train'")
 
 
-def _finished(path: Path, experiment: Experiment, images: Images) -> runs.Run:
-    """The finished run, if it is this one.
+def _steps_per_epoch(images: int, batch_size: int) -> int:
+    """A last, smaller batch is left out: its moments would be noisier than the others'."""
+    if images < batch_size:
+        raise ValueError(
+            f"a batch of {batch_size} is larger than the {images} images; choose a smaller batch_size"
+        )
+    return images // batch_size
+
+
+def _finished(draft: runs.Draft, experiment: Experiment, images: Images, resume: bool) -> runs.Run | None:
+    """The finished run if this is to be resumed; None where there is something to train.
 
     Raises:
-        RunError: it has another configuration, or was trained on other images.
+        RunError: an interrupted training is in the way, or a run of another configuration or other images.
     """
-    run = runs.load(path)
-    was, now = run.experiment.as_dict(), experiment.as_dict()
-    changed = [f"{key} was {was[key]!r}, is now {now[key]!r}" for key in now if was[key] != now[key]]
-    if run.record["data"]["train"] != _about(images):
-        was, now = run.record["data"]["train"]["sha256"][:8], images.sha256()[:8]
-        changed.append(f"its images had SHA-256 {was}..., these have {now}... ({images.source})")
-    if changed:
+    if draft.checkpoint.exists():
+        if not resume:
+            raise runs.RunError(
+                f"{draft.path} was interrupted: resume it, or restart to throw its checkpoint away"
+            )
+        return None
+    if not (draft.path / "run.json").exists():
+        return None
+    run = runs.load(draft.path)
+    changes = experiment.changes_from(run.experiment.as_dict())
+    if run.record["data"]["train"] != _identity(images):
+        before, now = run.record["data"]["train"]["sha256"][:8], images.sha256[:8]
+        changes.append(f"its images had SHA-256 {before}..., these have {now}... ({images.source})")
+    if changes:
         raise runs.RunError(
-            f"{path} is finished, and another run: {'; '.join(changed)}. A variant keeps both, restart "
+            f"{draft.path} is finished, and another run: {'; '.join(changes)}. A variant keeps both, restart "
             "replaces it"
         )
-    return run
+    return run if resume else None
 
 
-def _about(images: Images) -> dict[str, Any]:
-    return {"split": images.split, "images": len(images), "sha256": images.sha256()}
+def _identity(images: Images) -> dict[str, Any]:
+    return {"split": images.split, "images": len(images), "sha256": images.sha256}
 
 
 def fit(
@@ -248,8 +257,8 @@ def fit(
     Method and images may be your own. Nothing is written; :func:`train` keeps a record.
 
     Args:
-        method: trained where it is; afterwards it is on the fabric's device, in evaluation mode.
-        images: ``(n, ...)``, uint8 or numbers in [0, 1]; of numbers, mixed precision keeps eight bits or so.
+        method: trained in place; afterwards it is on the fabric's device, in evaluation mode.
+        images: ``(n, ...)``, uint8 or numbers in [0, 1]; mixed precision keeps about eight bits of numbers.
         epochs: passes over the images; a last, smaller batch of each is left out.
         batch_size: images a step, those of all processes together.
         learning_rate: at the start.
@@ -273,7 +282,7 @@ def fit(
     plan = Plan(type(method).__name__, seed, epochs, batch_size, learning_rate)
     fabric = fabric or choose_fabric()
     loop = _loop(method, pixels, plan, _Checkpoints(None, {}, fabric, 1), fabric, capture, progress)
-    return _only(in_turns([(plan, loop)], [Lane(fabric.device)]))[1]
+    return _only(round_robin([(plan, loop)], [Lane(fabric.device)]))[1]
 
 
 @dataclass(frozen=True)
@@ -328,7 +337,7 @@ def fit_experiment(
 
 
 def _only(outcomes: Iterator[tuple[Any, Any]]) -> Any:
-    """What the only one of some trainings returned, or raised."""
+    """What the single training returned, or raised."""
     ((_, outcome),) = outcomes
     if isinstance(outcome, Exception):
         raise outcome
@@ -343,14 +352,14 @@ def fit_together(
     capture: bool = True,
     progress: bool = True,
 ) -> Iterator[tuple[Experiment, Fitted | Exception]]:
-    """The loops of several trainings in turns on one device: what one leaves idle of a GPU, the others use.
+    """Train several experiments in turns on one device: together they use more of a GPU than one alone.
 
     Each computes what :func:`fit_experiment` would alone, from random numbers of its own. The seconds that it
-    reports are those that passed, the others' share included.
+    reports include the share of the others.
 
     Args:
-        trainings: each as the arguments of :func:`fit_experiment`; the next one is asked for when there is
-            room for it.
+        trainings: experiment, images and draft of each, as the arguments of :func:`fit_experiment`; the next
+            one is asked for when one has ended.
         at_once: how many take turns.
         fabric, capture, progress: as :func:`fit`.
 
@@ -363,7 +372,7 @@ def fit_together(
         (experiment, _build_and_loop(experiment, images, draft, fabric, at_once, capture, progress))
         for experiment, images, draft in trainings
     )
-    return in_turns(works, lanes)
+    return round_robin(works, lanes)
 
 
 def _build_and_loop(
@@ -377,7 +386,7 @@ def _build_and_loop(
 ) -> Generator[None, None, Fitted]:
     _check_images(experiment, images)
     reseed(experiment.seed)
-    identity = {"experiment": experiment.as_dict(), "images": images.sha256()} if draft else {}
+    identity = {"experiment": experiment.as_dict(), "images": images.sha256} if draft else {}
     checkpoints = _Checkpoints(draft, identity, fabric, at_once)
     return (
         yield from _loop(build(experiment), images.pixels, experiment, checkpoints, fabric, capture, progress)
@@ -393,11 +402,9 @@ def _loop(
     capture: bool,
     progress: bool,
 ) -> Generator[None, None, Fitted]:
-    """The loop, which yields before it waits for the device, so that others may queue their work."""
+    """Train a method; yield whenever it is about to wait for the device, so that others may queue work."""
     size, count = plan.batch_size, len(pixels)
-    if count < size:
-        raise ValueError(f"a batch of {size} is larger than the {count} images; choose a smaller batch_size")
-    per_epoch = count // size  # a last, smaller batch is left out: its moments would be noisier than the rest
+    per_epoch = _steps_per_epoch(count, size)
     if size % processes.count():
         raise ValueError(f"a batch of {size} cannot be shared equally by {processes.count()} processes")
 
@@ -407,7 +414,7 @@ def _loop(
     optimizers = {player: _adam(method, player, plan.learning_rate) for player in method.players}
     done, history = checkpoints.restore(method, optimizers)
     fabric.barrier()  # before the first process may write over what the others read
-    method = processes.normalise_whole_batch(method, fabric.device)
+    processes.normalise_whole_batch(method)
     method, *wrapped = fabric.setup(method, *optimizers.values())
     optimizers = dict(zip(optimizers, wrapped, strict=True))
     pixels = pixels.to(fabric.device)
@@ -425,28 +432,40 @@ def _loop(
         for epoch in range(done + 1, plan.epochs + 1):
             start = time.perf_counter()
             reseed(plan.seed, epoch)
-            shares = ((epoch - 1 + step / per_epoch) / plan.epochs for step in range(per_epoch))
-            rates = [cosine(plan.learning_rate, share) for share in shares]
+            finished = ((epoch - 1 + step / per_epoch) / plan.epochs for step in range(per_epoch))
+            rates = [cosine(plan.learning_rate, share) for share in finished]
             steps.begin(torch.randperm(count)[: per_epoch * size], rates)
-            for step in range(per_epoch):
-                steps.take(method.module.turns((epoch - 1) * per_epoch + step))
-                if (step + 1) % LOOK_EVERY == 0 or step + 1 == per_epoch:
-                    yield
-                    try:
-                        means = steps.means()
-                    except NotFinite as error:
-                        raise checkpoints.diverged(f"epoch {epoch}, {error}") from None
-                    shown = {name: f"{value:.2f}" for name, value in means.items() if "loss" in name}
-                    bar.set_postfix(epoch=epoch, **shown, refresh=False)
-                bar.update(size)
-            line = {"epoch": epoch, "learning_rate": rates[-1], **means}
-            history.append(line | {"seconds": round(time.perf_counter() - start, 3)})
+            try:
+                means = yield from _epoch(steps, method.module, epoch, bar)
+            except NotFinite as error:
+                raise checkpoints.diverged(f"epoch {epoch}, {error}") from None
             # A loss can be finite and its gradient not: such weights must not replace good ones.
             if not torch.stack([weight.isfinite().all() for weight in method.parameters()]).all():
                 raise checkpoints.diverged(f"epoch {epoch}: the weights")
+            seconds = round(time.perf_counter() - start, 3)
+            history.append({"epoch": epoch, "learning_rate": rates[-1], **means, "seconds": seconds})
             if checkpoints.due(last=epoch == plan.epochs):
                 checkpoints.save(epoch, history, method.module, optimizers)
     return Fitted(method.module.eval(), history, sum(line["seconds"] for line in history))
+
+
+def _epoch(steps: Steps, method: Method, epoch: int, bar: tqdm) -> Generator[None, None, dict[str, float]]:
+    """The steps of an epoch; the means of its terms.
+
+    Raises:
+        NotFinite: a term was NaN or infinite.
+    """
+    count, size = steps.order.shape
+    means: dict[str, float] = {}
+    for step in range(count):
+        steps.take(method.turns((epoch - 1) * count + step))
+        if (step + 1) % LOOK_EVERY == 0 or step + 1 == count:
+            yield
+            means = steps.means()
+            losses = {name: f"{value:.2f}" for name, value in means.items() if "loss" in name}
+            bar.set_postfix(epoch=epoch, **losses, refresh=False)
+        bar.update(size)
+    return means
 
 
 def _adam(method: Method, player: str, rate: float) -> torch.optim.Adam:
@@ -470,8 +489,8 @@ def cosine(rate: float, progress: float) -> float:
 class _Checkpoints:
     """A training's checkpoints, and when the next is due.
 
-    On a CPU that is after every epoch. On a GPU an epoch can be shorter than its checkpoint: there all
-    checkpoints together, the last one included, are to take no more than a share of the time.
+    On a CPU the next is due after every epoch. On a GPU an epoch can be shorter than its checkpoint. There
+    all checkpoints together, the last one included, take no more than a share of the time.
     """
 
     def __init__(self, draft: runs.Draft | None, identity: dict[str, Any], fabric: Fabric, at_once: int):
@@ -485,6 +504,8 @@ class _Checkpoints:
         history: list[dict[str, float]] = []
         if self.draft and self.draft.checkpoint.exists():
             self.epoch, history = _restore(self.draft, method, optimizers, self.identity)
+            if self.fabric.is_global_zero:  # a killed process may have left an older history
+                self.draft.write_history(history)
         return self.epoch, history
 
     def due(self, last: bool) -> bool:
@@ -502,7 +523,7 @@ class _Checkpoints:
         self.spent += self.cost
 
     def diverged(self, what: str) -> TrainingDiverged:
-        """The error that says what is not finite, and which checkpoint there is."""
+        """The error that says what is not finite, and which checkpoint is kept."""
         kept = "no epoch was saved, so there is no checkpoint"
         if self.draft and self.draft.checkpoint.exists():
             kept = f"the checkpoint of epoch {self.epoch} is kept in {self.draft.folder}"
@@ -528,31 +549,25 @@ def _tensors(method: Method, optimizers: dict[str, Any]) -> dict[str, Tensor]:
 
 def _restore(
     draft: runs.Draft, method: Method, optimizers: dict[str, torch.optim.Optimizer], identity: dict
-) -> tuple:
+) -> tuple[int, list[dict[str, float]]]:
     """Load a checkpoint into method and optimizers; the epochs done and their history."""
     tensors, state = draft.load_checkpoint()
-    for key, expected in identity.items():
-        if (found := state[key]) != expected:
-            what = "the training images are not those it began with"
-            if key == "experiment":
-                found = found if isinstance(found, dict) else {}
-                changed = [k for k in expected if found.get(k) != expected[k]]
-                what = "; ".join(f"{k} was {found.get(k)!r}, is now {expected[k]!r}" for k in changed)
-            raise runs.RunError(
-                f"{draft.checkpoint} belongs to another training: {what}. Restart to throw it away."
-            )
-    own: dict[str, Tensor] = {}
+    if changes := _changes(state, identity):
+        raise runs.RunError(
+            f"{draft.checkpoint} belongs to another training: {changes}. Restart to throw it away."
+        )
+    weights: dict[str, Tensor] = {}
     moments: dict[str, dict[int, dict[str, Tensor]]] = {player: {} for player in optimizers}
     try:
         for name, value in tensors.items():
             kind, rest = name.split(".", 1)
             if kind == "method":
-                own[rest] = value
+                weights[rest] = value
             else:
                 player, number, entry = rest.split(".", 2)
                 layout = torch.channels_last if value.ndim == 4 else torch.contiguous_format
                 moments[player].setdefault(int(number), {})[entry] = value.contiguous(memory_format=layout)
-        method.load_state_dict(own)
+        method.load_state_dict(weights)
         for player, optimizer in optimizers.items():
             groups = optimizer.state_dict()["param_groups"]
             optimizer.load_state_dict({"state": moments[player], "param_groups": groups})
@@ -562,6 +577,14 @@ def _restore(
             "Restart to throw it away."
         ) from error
     return state["epoch"], state["history"]
+
+
+def _changes(state: dict[str, Any], identity: dict[str, Any]) -> str:
+    """How a checkpoint's experiment and images differ from those at hand, in words."""
+    if state["experiment"] != identity["experiment"]:
+        recorded = state["experiment"] if isinstance(state["experiment"], dict) else {}
+        return "; ".join(Experiment(**identity["experiment"]).changes_from(recorded))
+    return "" if state["images"] == identity["images"] else "the training images are not those it began with"
 
 
 def environment(fabric: Fabric, at_once: int = 1) -> dict[str, Any]:
@@ -581,25 +604,25 @@ def environment(fabric: Fabric, at_once: int = 1) -> dict[str, Any]:
 
 
 def _trained_in(draft: runs.Draft, fabric: Fabric) -> dict[str, Any]:
-    """Where the last epoch was computed: here, unless another process or machine left only the rest to do."""
+    """Where the last epoch was computed, which need not be where the run is published."""
     with safe_open(draft.checkpoint, "pt") as file:
         return json.loads(file.metadata()["state"]).get("environment") or environment(fabric)
 
 
 def _git_commit() -> str:
-    """What WWAE_COMMIT says, for copies without git; else the checkout's, marked where files differ."""
-    if told := os.environ.get("WWAE_COMMIT"):
-        return told
+    """WWAE_COMMIT, for copies without git; else the checkout's commit, marked where files differ from it."""
+    if commit := os.environ.get("WWAE_COMMIT"):
+        return commit
     if not (root := runs.checkout()):
         return "not from a git checkout"
     try:
-        found = subprocess.run(
+        described = subprocess.run(
             ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
             cwd=root, capture_output=True, text=True, check=True,
         )  # fmt: skip
     except (OSError, subprocess.CalledProcessError):
         return "not from a git checkout"
-    return found.stdout.strip()
+    return described.stdout.strip()
 
 
 def _computes_bf16(device: torch.device) -> bool:

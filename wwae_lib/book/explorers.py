@@ -85,11 +85,11 @@ def export(folder: Path | None = None, results: Path | None = None) -> list[Path
     if found:
         files["latent-still.html"] = latent_still(found)
     for name, text in files.items():
-        with runs.write_aside(folder / name) as part:
+        with runs.write_atomically(folder / name) as part:
             part.write_text(text, encoding="utf-8")
     sheets = {f"celeba-{run.experiment.method}.png": sheet(run) for run in faces}
     for name, pixels in sheets.items():
-        with runs.write_aside(folder / name) as part:
+        with runs.write_atomically(folder / name) as part:
             Image.fromarray(pixels).save(part, "PNG", optimize=True)
     return [folder / name for name in files | sheets]
 

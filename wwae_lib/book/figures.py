@@ -14,7 +14,7 @@ import torch
 from matplotlib.patheffects import withStroke
 from torch import Tensor
 
-from ..data import about
+from ..data import get_dataset
 from ..gaussian import small_sample_bias, total_moments
 from ..methods import METHODS
 from .tables import METRICS, contests, name_of
@@ -29,20 +29,20 @@ __all__ = [
     "CLASS_COLOURS",
     "COLOURS",
     "WIDTH",
-    "choices",
+    "code_variances",
     "interpolations",
     "latent_map",
+    "metrics_by_choice",
     "neighbour_distances",
     "neighbours",
     "overview",
     "posterior",
+    "ranking",
     "reconstructions",
     "samples",
     "show",
-    "standing",
     "training_curves",
     "use_style",
-    "variances",
 ]
 
 WIDTH = 5.4  # inches: a phone's column shows type of 10 points at about its own size
@@ -124,7 +124,7 @@ def show(figure: Figure, alt: str, *, photographs: bool = False) -> None:
 # ---------------------------------------------------------------- comparisons
 
 
-def standing(runs: Sequence[Run], key: str) -> Figure:
+def ranking(runs: Sequence[Run], key: str) -> Figure:
     """One metric of every method, a panel a contest and a dot a method, the best on top.
 
     Bars are 95% intervals of means over three or more seeds, whole; a hollow dot has fewer. Of a method
@@ -192,7 +192,9 @@ def training_curves(runs: Sequence[Run]) -> Figure:
     return figure
 
 
-def choices(runs: Sequence[Run], labels: Sequence[str], baseline: int, metrics: Sequence[str]) -> Figure:
+def metrics_by_choice(
+    runs: Sequence[Run], labels: Sequence[str], baseline: int, metrics: Sequence[str]
+) -> Figure:
     """Each metric against a choice, a panel a metric and a run a point; the baseline is filled."""
     figure, axes = plt.subplots(1, len(metrics), figsize=(WIDTH, 2.3), squeeze=False)
     places = range(len(runs))
@@ -331,7 +333,7 @@ def posterior(runs: Sequence[Run], classes: Sequence[str] | None = None) -> Figu
     return figure
 
 
-def variances(runs: Sequence[Run]) -> Figure:
+def code_variances(runs: Sequence[Run]) -> Figure:
     """Variance of the codes in each dimension, a panel a run: of the means of images, and the noise on top.
 
     Dimensions are in falling order of the means' variance. The prior's variance is the dashed line.
@@ -402,7 +404,7 @@ def overview(run: Run) -> Figure:
     _image(axes[0], originals(run)[: 4 * side, : 4 * side], "images $x$")
     _image(axes[2], new[: 4 * side, : 4 * side], "new: $G(z)$")
     codes, mean, covariance = _codes(run)
-    unnamed = [""] * len(about(run.experiment.dataset).classes) or None
+    unnamed = [""] * len(get_dataset(run.experiment.dataset).classes) or None
     _scatter(axes[1], codes[:, :2], run.codes()["label"].numpy(), unnamed)
     _compare(axes[1], mean[:2], covariance[:2, :2])
     axes[1].set(title="codes $z$", aspect="equal", xlim=(-2.9, 2.9), ylim=(-2.9, 2.9), xticks=[], yticks=[])

@@ -20,14 +20,14 @@ from .tables import GLUE, METRICS, by_dataset, cell, contests, markdown
 __all__ = [
     "FIELDS",
     "SHARED",
-    "beside",
-    "given",
+    "method_settings",
+    "ours_and_published",
+    "penalty_weight",
     "protocols",
     "read",
-    "settings",
-    "shared",
+    "shared_settings",
     "sources",
-    "weight",
+    "stated_values",
 ]
 
 # What a method's settings are called in tables: those of its own, and those that are ours for all methods.
@@ -64,7 +64,7 @@ def read() -> dict[str, Any]:
 # ---------------------------------------------------------------- results
 
 
-def beside(runs: Sequence[Run], dataset: str, key: str = "fid") -> str:
+def ours_and_published(runs: Sequence[Run], dataset: str, key: str = "fid") -> str:
     """Ours beside what others published for a data set, a method a row and a source a column.
 
     Returns:
@@ -135,7 +135,7 @@ def _text(value: Any) -> str:
 # ---------------------------------------------------------------- settings
 
 
-def weight(setting: Mapping[str, Any], dataset: str) -> Any:
+def penalty_weight(setting: Mapping[str, Any], dataset: str) -> Any:
     r"""The weight of a method's penalty in a source, on the scale of :mod:`wwae_lib.methods`.
 
     Where the source minimises :math:`a |x - G(z)|^2 + \lambda \cdot \mathrm{penalty}`, pixels `w` wide,
@@ -156,12 +156,12 @@ def weight(setting: Mapping[str, Any], dataset: str) -> Any:
     return float(Fraction(str(theirs)) / (Fraction(scale) * width**2))
 
 
-def given(setting: Mapping[str, Any], source: Mapping[str, Any], field: str) -> dict[str, Any]:
+def stated_values(setting: Mapping[str, Any], source: Mapping[str, Any], field: str) -> dict[str, Any]:
     """What a source says of a field, by data set: of the method or, where it says nothing there, of all."""
     latent = setting.get("latent", source["latent"])
     covered = latent if isinstance(latent, Mapping) else DATASETS
     values = {
-        dataset: weight(setting, dataset)
+        dataset: penalty_weight(setting, dataset)
         if field == "weight"
         else _of(setting.get(field, source.get(field)), dataset)
         for dataset in covered
@@ -169,7 +169,7 @@ def given(setting: Mapping[str, Any], source: Mapping[str, Any], field: str) -> 
     return {dataset: value for dataset, value in values.items() if value is not None}
 
 
-def settings(reasons: Mapping[str, str]) -> str:
+def method_settings(reasons: Mapping[str, str]) -> str:
     """Published settings of every method beside ours, which are those of ``experiments.DEFAULTS``.
 
     Args:
@@ -187,7 +187,7 @@ def settings(reasons: Mapping[str, str]) -> str:
         ]
         title = METHODS[method].title
         for field, label in FIELDS.items():
-            said = [(source["name"], given(one, source, field)) for source, one in told]
+            said = [(source["name"], stated_values(one, source, field)) for source, one in told]
             if said := [(name, values) for name, values in said if values]:
                 ours = {dataset: _ours(dataset, method, field) for dataset in DATASETS}
                 why = _why(f"{method}/{field}", reasons, ours, [values for _, values in said])
@@ -196,7 +196,7 @@ def settings(reasons: Mapping[str, str]) -> str:
     return markdown(["method", "setting", "published (source)", "ours", "why it differs"], rows, words=5)
 
 
-def shared(ours: Mapping[str, Any], reasons: Mapping[str, str]) -> str:
+def shared_settings(ours: Mapping[str, Any], reasons: Mapping[str, str]) -> str:
     """Published settings beside those that are ours for all methods alike.
 
     Args:

@@ -34,27 +34,27 @@ __all__ = [
     "STRUCTURE",
     "Contest",
     "Metric",
-    "across",
-    "after_the_fact",
     "by_dataset",
     "cell",
-    "chosen",
+    "common_metrics",
     "comparison",
     "comparisons",
-    "compute",
+    "configured",
     "contests",
-    "distances",
     "enumeration",
+    "ex_post_sampling",
+    "fid_sample_sizes",
     "markdown",
+    "metric_across_datasets",
     "name_of",
     "near_best",
     "penalty_times",
-    "places",
     "plus_minus",
-    "readings",
+    "rankings",
     "settings",
-    "shared",
     "table",
+    "training_hours",
+    "values_in_words",
 ]
 
 # variant -> what a contest of runs of this variant is called after its data set
@@ -177,7 +177,7 @@ def table(runs: Sequence[Run], keys: Sequence[str] = HEADLINE) -> str:
     return markdown(["method", *(METRICS[key].label for key in shown)], rows)
 
 
-def readings(runs: Sequence[Run], labels: Sequence[str], keys: Sequence[str]) -> str:
+def values_in_words(runs: Sequence[Run], labels: Sequence[str], keys: Sequence[str]) -> str:
     """What a figure of metrics against a choice shows, in words: of each metric the value at each choice."""
     return " ".join(
         f"{METRICS[key].label}: "
@@ -191,7 +191,7 @@ def readings(runs: Sequence[Run], labels: Sequence[str], keys: Sequence[str]) ->
     )
 
 
-def shared(runs: Sequence[Run], keys: Sequence[str]) -> list[str]:
+def common_metrics(runs: Sequence[Run], keys: Sequence[str]) -> list[str]:
     """Those of the metrics that every run has."""
     return [key for key in keys if all(key in run.metrics for run in runs)]
 
@@ -298,7 +298,7 @@ def comparisons(runs: Sequence[Run], keys: Sequence[str] = HEADLINE) -> str:
     )
 
 
-def across(runs: Sequence[Run], key: str) -> str:
+def metric_across_datasets(runs: Sequence[Run], key: str) -> str:
     """One metric of every method in every contest that has it, and of how many seeds."""
     head, columns = ["method"], []
     for contest in contests(runs):
@@ -313,7 +313,7 @@ def across(runs: Sequence[Run], key: str) -> str:
     return markdown(head, rows)
 
 
-def places(runs: Sequence[Run], key: str, method: str = "wwae") -> list[str]:
+def rankings(runs: Sequence[Run], key: str, method: str = "wwae") -> list[str]:
     """Where a method comes in each contest by a metric, how surely, and who is first: a sentence each."""
     metric, lines = METRICS[key], []
     for contest in contests(runs):
@@ -340,7 +340,7 @@ def _within(found: Mapping[str, Measured], method: str, better: str) -> str:
     return f" ({least} to {most} at 95%)" if spread and least < most else ""
 
 
-def distances(runs: Sequence[Run]) -> str:
+def fid_sample_sizes(runs: Sequence[Run]) -> str:
     """Of how many images, against how many, the FIDs of prior samples are; the custom; and the floor."""
     lines = []
     for contest in contests(runs):
@@ -369,7 +369,7 @@ def _floor(contest: Contest) -> str:
     return f"The floor, the FID of training images, is {enumeration(cells)}."
 
 
-def after_the_fact(runs: Sequence[Run]) -> str:
+def ex_post_sampling(runs: Sequence[Run]) -> str:
     """Penalty against whitening after the fact: auto-encoders sampled from several laws, and what follows."""
     parts = []
     for contest in contests(runs):
@@ -500,7 +500,7 @@ def by_dataset(value: Any, form: Callable[[Any], str] = str) -> str:
     return "; ".join(f"{one} ({', '.join(names)})" for one, names in shared.items()) or "-"
 
 
-def chosen(runs: Sequence[Run], field: str, method: str = "wwae") -> str:
+def configured(runs: Sequence[Run], field: str, method: str = "wwae") -> str:
     """What a method's experiments were configured to, by data set where they differ."""
     values = {
         contest.dataset: f"{value:g}" if isinstance(value, float) else str(value)
@@ -526,7 +526,7 @@ def penalty_times(timings: Mapping[str, Any], names: Mapping[str, str]) -> str:
     return markdown(["milliseconds", *(f"{n:,} codes, d = {d}" for n, d in sizes)], rows)
 
 
-def compute(runs: Sequence[Run]) -> str:
+def training_hours(runs: Sequence[Run]) -> str:
     """Runs and hours of training, by data set and machine."""
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in runs:

@@ -20,7 +20,7 @@ from .uncertainty import measured
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["convergence", "datasets", "figure", "lengths", "outcome", "remedies", "table"]
+__all__ = ["convergence", "datasets", "figure", "lengths", "remedies", "summary", "table"]
 
 Kind = tuple[str, str]  # a method, and the estimator of the WWAE that is tried as a remedy, or ""
 REMEDIES: tuple[Kind, ...] = (("wwae", ""), *(("wwae", name) for name in selection.REMEDIES))
@@ -40,7 +40,7 @@ def datasets(kinds: Sequence[Kind] | None = None) -> list[str]:
 
 def _tried(dataset: str, kinds: Sequence[Kind]) -> dict[Kind, list[Run]]:
     """The recorded trials of each kind on a data set."""
-    return {kind: trials for kind in kinds if (trials := selection.settings(dataset, *kind))}
+    return {kind: trials for kind in kinds if (trials := selection.recorded_trials(dataset, *kind))}
 
 
 def _title(kind: Kind) -> str:
@@ -69,7 +69,7 @@ def table(dataset: str, kinds: Sequence[Kind] | None = None) -> str:
     columns = sorted({factor for factors in wanted.values() for factor in factors})
     rows = []
     for kind, trials in tried.items():
-        best = selection.chosen(dataset, *kind) if selection.complete(dataset, *kind) else None
+        best = selection.best_trial(dataset, *kind) if selection.complete(dataset, *kind) else None
         by_value = {_value(run): run for run in trials}
         field, _ = selection.setting(dataset, kind[0])
         cells = []
@@ -84,10 +84,12 @@ def table(dataset: str, kinds: Sequence[Kind] | None = None) -> str:
     return markdown(["method", "setting", *heads], rows, words=2)
 
 
-def outcome(dataset: str) -> str:
+def summary(dataset: str) -> str:
     """For which methods a value could be chosen, and for which the lowest is at an end of what was tried."""
     tried, title = _tried(dataset, methods()), DATASETS[dataset].title
-    best = {kind: selection.chosen(dataset, *kind) for kind in tried if selection.complete(dataset, *kind)}
+    best = {
+        kind: selection.best_trial(dataset, *kind) for kind in tried if selection.complete(dataset, *kind)
+    }
     missing = [_title(kind) for kind in tried if kind not in best]
     ends = [
         _title(kind) for kind, run in best.items() if _value(run) in {_value(tried[kind][k]) for k in (0, -1)}
@@ -113,13 +115,13 @@ def remedies(dataset: str) -> str:
     A difference counts where it is more than twice its standard error, which is of the images drawn and of
     one seed.
     """
-    without = selection.chosen(dataset, "wwae")
+    without = selection.best_trial(dataset, "wwae")
     lines = []
     for kind in REMEDIES[1:]:
         if not selection.complete(dataset, *kind):
             lines.append(f"The trials of {_title(kind)} are not complete.")
             continue
-        best = selection.chosen(dataset, *kind)
+        best = selection.best_trial(dataset, *kind)
         gain = without.metrics["fid"] - best.metrics["fid"]
         error = math.hypot(without.metrics["fid_error"], best.metrics["fid_error"])
         verb = "lowers" if gain > 2 * error else "raises" if gain < -2 * error else "does not clearly change"
@@ -167,7 +169,8 @@ def figure(dataset: str, kinds: Sequence[Kind] | None = None) -> Figure:
 
 def lengths(dataset: str) -> str:
     """FID and squared error of the main methods on validation images, a length of training per row."""
-    tried = {name: some for name in selection.MAIN if (some := selection.lengths_tried(dataset, name))}
+    recorded = {name: selection.recorded_length_trials(dataset, name) for name in selection.MAIN}
+    tried = {name: trials for name, trials in recorded.items() if trials}
     rows = []
     for epochs in selection.LENGTHS:
         cells = []
@@ -180,7 +183,7 @@ def lengths(dataset: str) -> str:
 
 def _ends(run: Run) -> str:
     """The FID by which a run is judged, and its squared error where it has one."""
-    fid = _distance(run, selection.judge(run.experiment.method))
+    fid = _distance(run, selection.judging_metric(run.experiment.method))
     error = run.metrics.get("squared_error")
     return fid if error is None else f"{fid}; {METRICS['squared_error'].form.format(error)}"
 
@@ -189,7 +192,7 @@ def convergence(dataset: str) -> Sequence[str]:
     """For each main method, a sentence on whether its longest training has converged, by the book's rule."""
     lines = []
     for name in selection.MAIN:
-        some = selection.lengths_tried(dataset, name)
+        some = selection.recorded_length_trials(dataset, name)
         if len(some) > 1:
             shorter, longer = some[-2:]
             few, many = shorter.experiment.epochs, longer.experiment.epochs

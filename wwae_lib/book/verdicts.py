@@ -40,14 +40,14 @@ __all__ = [
     "Claim",
     "Finding",
     "Verdict",
-    "benchmarks",
     "evidence",
-    "family",
     "penalties_timed",
-    "rivals",
+    "read_benchmarks",
     "summary",
     "table",
+    "test_counts",
     "verdicts",
+    "why_these_rivals",
 ]
 
 # Word for word, slips included, as the paper's page at arxiv.org/abs/1902.09323 gives it.
@@ -185,7 +185,7 @@ def verdicts(runs: Sequence[Run], timings: Mapping[str, Any]) -> dict[str, Verdi
 
     Args:
         runs: the records to judge by; variants that belong to no comparison are left aside.
-        timings: what the benchmarks recorded (:func:`benchmarks`); may be empty.
+        timings: what the benchmarks recorded (:func:`read_benchmarks`); may be empty.
     """
     tested = {key: tuple(claim.primary(runs, timings)) for key, claim in CLAIMS.items()}
     p = [one.p for findings in tested.values() for one in findings if not math.isnan(one.p)]
@@ -218,7 +218,7 @@ def _in_words(outcomes: Mapping[str, str]) -> str:
     )
 
 
-def benchmarks() -> dict[str, Any]:
+def read_benchmarks() -> dict[str, Any]:
     """Recorded timings by the name of their file, ``penalty_benchmark`` and ``performance``, if there."""
     paths = [results_root() / f"{name}.json" for name in ("penalty_benchmark", "performance")]
     return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()}
@@ -680,7 +680,7 @@ CLAIMS = {
 # ---------------------------------------------------------------- words
 
 
-def rivals(runs: Sequence[Run]) -> str:
+def why_these_rivals(runs: Sequence[Run]) -> str:
     """Why the claims on VAEs and GANs name the rivals that they name."""
     fixed, learned = (METHODS[name].title for name in ("vae", DEFAULT_RIVAL["VAEs"]))
     lines = [
@@ -706,7 +706,7 @@ def rivals(runs: Sequence[Run]) -> str:
     return " ".join(lines)
 
 
-def family(found: Mapping[str, Verdict]) -> str:
+def test_counts(found: Mapping[str, Verdict]) -> str:
     """How many primary tests there are, how many stand Holm's correction, and how many wait for seeds."""
     every = [one for verdict in found.values() for one in verdict.findings]
     tested = [one for one in every if not math.isnan(one.p)]
