@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import shutil
 from pathlib import Path
 
@@ -166,7 +167,9 @@ def test_sets_are_what_they_say(finished, digits, test_digits):
     distances = torch.cdist(between.flatten(1).float(), decoded(middles).flatten(1).float())
     assert distances.min(1).values.max() < 0.2 * distances.median()
     train = evaluation.encode(method, digits.pixels)[0]
-    for name, draw in (("gaussian", latents.draw_gaussian), ("mixture", latents.draw_mixture)):
+    of_100 = functools.partial(latents.draw_mixture, components=100)
+    draws = {"gaussian": latents.draw_gaussian, "mixture": latents.draw_mixture, "mixture_100": of_100}
+    for name, draw in draws.items():
         expected = decoded(draw(train, 40, evaluation._seed(seed, name)))
         torch.testing.assert_close(made(name), expected, rtol=0, atol=1)
         assert not torch.equal(
@@ -290,7 +293,7 @@ def evaluate(digits, test_digits):
 
 
 DISTANCES = {f"fid{suffix}{error}" for error in ("", "_error") for suffix in (
-    "", "_reconstruction", "_interpolation", "_gaussian", "_mixture", "_training"
+    "", "_reconstruction", "_interpolation", "_gaussian", "_mixture", "_mixture_100", "_training"
 )}  # fmt: skip
 OF_PRIOR = {
     f"{name}{error}"

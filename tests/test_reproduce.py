@@ -52,9 +52,8 @@ def test_profiles_hold_every_method_and_no_name_twice():
             }
             assert there == few.get((dataset, name), every)
     assert [name for name, profile in PROFILES.items() if profile.held_out != "test"] == [
-        "selection",
-        "convergence",
-    ]
+        "selection", "remedies", "dimensions", "convergence"
+    ]  # fmt: skip
     assert PROFILES["quick"].embedded and not PROFILES["quick"].sets
     assert {one.seed for one in PROFILES["full"].experiments if one.dataset == "celeba"} == {0, 1, 2}
     assert {one.network for one in PROFILES["full"].experiments} == {"reference"}

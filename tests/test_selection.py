@@ -139,6 +139,17 @@ def test_each_remedy_is_tried_as_the_method_is():
             assert sorted(as_plain, key=str) == sorted(plain, key=str)
 
 
+def test_codes_of_every_dimension_are_tried_with_and_without_a_penalty():
+    for dataset in data.DATASETS:
+        tried = list(selection.dimension_trials(dataset))
+        assert len({one.name for one in tried}) == len(tried)
+        for kind in (("wwae", "total"), ("wwae", "sliced"), ("ae", "total")):
+            some = [one for one in tried if (one.method, one.estimator) == kind]
+            assert [one.latent for one in some] == list(selection.DIMENSIONS[dataset])
+            assert len({(one.penalty_weight, one.epochs, one.seed) for one in some}) == 1
+        assert experiment(dataset, "wwae").latent in selection.DIMENSIONS[dataset]
+
+
 def test_training_has_converged_where_twice_the_epochs_change_little(made):
     assert selection.converged(made(fid=30.0, squared_error=10.0), made(fid=29.5, squared_error=9.9))
     assert not selection.converged(made(fid=30.0, squared_error=10.0), made(fid=28.0, squared_error=9.9))

@@ -187,15 +187,18 @@ def _add_reproduce(commands: argparse._SubParsersAction) -> None:
     )
     command.add_argument(
         "--profile",
-        choices=("quick", "cpu", "long", "selection", "convergence", "ablations", "full"),
+        choices=(
+            *("quick", "cpu", "long", "full", "ablations"),
+            *("selection", "remedies", "dimensions", "convergence"),
+        ),
         default="quick",
         help="quick: every method, embedded digits, minutes; cpu: what the book records of MNIST, "
         "Fashion-MNIST and CelebA, compact networks, hours; long: the same for 30 and 40 epochs, days; "
-        "selection: five values of each method's setting, "
-        "measured on validation images, hours; convergence: the main methods for 6 to 100 epochs, likewise; "
+        "full: all data sets, reference networks, several seeds, and the ablations, on a GPU; "
         "ablations: the WWAE's choices, MNIST, an hour; "
-        "full: all data sets, reference networks, several seeds, and the ablations, on a GPU (default: "
-        "%(default)s)",
+        "the others are measured on validation images, hours each: selection: five values of each method's "
+        "setting; remedies: the same for the WWAE's other estimators; dimensions: codes of several "
+        "dimensions; convergence: the main methods for 6 to 100 epochs (default: %(default)s)",
     )
     command.add_argument(
         "--only", nargs="+", default=[], metavar="PATTERN", help="runs of these names, such as '*/vae/*'"

@@ -44,7 +44,7 @@ CHUNK = 500  # images that pass a network at once
 KEPT_CODES = 2000  # test images whose codes a run keeps
 NEAREST = 1000  # images whose nearest training images are looked for
 GRID = 10  # images a row and a column of a grid
-SETS = ("prior", "reconstruction", "interpolation", "gaussian", "mixture", "training")
+SETS = ("prior", "reconstruction", "interpolation", "gaussian", "mixture", "mixture_100", "training")
 WITHOUT_ENCODER = ("prior", "training")  # which of them need none
 ACTIVE = 0.01  # variance over images of a coordinate's mean above which it is in use
 
@@ -257,8 +257,8 @@ class _Encoded:
         * ``reconstruction``: the first `n` reference images, decoded from their mean codes;
         * ``interpolation``: `n` decoded midpoints of the mean codes of two reference images, drawn at
           random;
-        * ``gaussian``, ``mixture``: `n` decoded draws of a Gaussian, or a mixture of 10 of them, fitted to
-          the mean codes of the training images;
+        * ``gaussian``, ``mixture``, ``mixture_100``: `n` decoded draws of a Gaussian, or a mixture of 10 or
+          100 of them, fitted to the mean codes of the training images;
         * ``training``: `n` training images, the same for every run. They are what a generator would make
           that has nothing left to learn, so that their distance is the floor of the others'.
 
@@ -279,7 +279,11 @@ class _Encoded:
         if name == "interpolation":
             codes = _midpoints(self.test_codes[0][::step], n, drawn_by)
         else:
-            draw = {"gaussian": latents.draw_gaussian, "mixture": latents.draw_mixture}[name]
+            draw = {
+                "gaussian": latents.draw_gaussian,
+                "mixture": latents.draw_mixture,
+                "mixture_100": functools.partial(latents.draw_mixture, components=100),
+            }[name]
             codes = draw(self.train_codes[0], n, drawn_by)
         device = _device_of(self.method)
         return torch.cat([to_pixels(self.method.decode(chunk.to(device))) for chunk in codes.split(CHUNK)])

@@ -203,18 +203,18 @@ def draw_gaussian(codes: Tensor, n: int, seed: int) -> Tensor:
     return (mean + noise * values.clamp_min(0).sqrt() @ vectors.mT).float()
 
 
-def draw_mixture(codes: Tensor, n: int, seed: int) -> Tensor:
-    """`n` draws of a mixture of 10 Gaussians fitted to codes, ``(n, d)`` float32 (Ghosh et al. 2020).
+def draw_mixture(codes: Tensor, n: int, seed: int, components: int = COMPONENTS) -> Tensor:
+    """`n` draws of a mixture of 10 or more Gaussians fitted to codes, ``(n, d)`` float32 (Ghosh et al. 2020).
 
     Full covariances, by scikit-learn's expectation maximisation from its k-means start.
     """
-    drawn, _ = _mixture(codes.double(), seed).sample(n)
+    drawn, _ = _mixture(codes.double(), seed, components).sample(n)
     return torch.from_numpy(np.random.default_rng(seed).permutation(drawn)).float()
 
 
-def _mixture(codes: Tensor, seed: int):
-    """scikit-learn's mixture of 10 Gaussians, fitted to codes."""
+def _mixture(codes: Tensor, seed: int, components: int = COMPONENTS):
+    """scikit-learn's mixture of Gaussians, fitted to codes."""
     from sklearn.mixture import GaussianMixture
 
-    mixture = GaussianMixture(COMPONENTS, covariance_type="full", random_state=seed % 2**32)
+    mixture = GaussianMixture(components, covariance_type="full", random_state=seed % 2**32)
     return mixture.fit(codes.numpy())

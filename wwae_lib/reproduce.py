@@ -133,6 +133,13 @@ PROFILES = {
         folder=selection.FOLDER,
         search=True,
     ),
+    "dimensions": Profile(
+        tuple(itertools.chain(*map(selection.dimension_trials, data.DATASETS))),
+        sets=("prior", "reconstruction", "gaussian", "mixture", "mixture_100"),
+        protocol="selection",
+        held_out="valid",
+        folder=selection.FOLDER,
+    ),
     "convergence": Profile(
         tuple(tried for dataset in data.DATASETS for tried in selection.length_trials(dataset)),
         sets=("prior", "gaussian", "training"),

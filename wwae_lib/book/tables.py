@@ -75,6 +75,7 @@ METRICS = {
     "fid": Metric("FID of prior samples", "{:.1f}", "lower"),
     "fid_gaussian": Metric("FID, fitted Gaussian", "{:.1f}", "lower"),
     "fid_mixture": Metric("FID, fitted mixture", "{:.1f}", "lower"),
+    "fid_mixture_100": Metric("FID, mixture of 100", "{:.1f}", "lower"),
     "fid_interpolation": Metric("FID of interpolations", "{:.1f}", "lower"),
     "fid_reconstruction": Metric("FID of reconstructions", "{:.1f}", "lower"),
     "fid_training": Metric("FID of training images", "{:.1f}"),
