@@ -101,7 +101,7 @@ def fids(monkeypatch, made):
         by_name = {selection.trial("mnist", "wwae", factor).name: fid for factor, fid in filled.items()}
         return made(fid=by_name[experiment.name]) if experiment.name in by_name else None
 
-    monkeypatch.setattr(selection, "_recorded", recorded)
+    monkeypatch.setattr(selection, "recorded", recorded)
     return filled
 
 

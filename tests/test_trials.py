@@ -39,7 +39,7 @@ def some(monkeypatch):
     def of(experiment) -> Run | None:
         return next((run for run in found if run.experiment == experiment), None)
 
-    monkeypatch.setattr(selection, "_recorded", of)
+    monkeypatch.setattr(selection, "recorded", of)
     monkeypatch.setattr(
         selection, "recorded_length_trials",
         lambda dataset, method: [

@@ -43,6 +43,7 @@ __all__ = [
     "further",
     "judging_metric",
     "length_trials",
+    "recorded",
     "recorded_length_trials",
     "remedies",
     "setting",
@@ -163,7 +164,7 @@ def factors(dataset: str, method: str, remedy: str = "") -> tuple[float, ...]:
     known = {
         factor: run.metrics["fid"]
         for factor in (*BELOW, *FACTORS, *ABOVE)
-        if (run := _recorded(trial(dataset, method, factor, remedy))) and "fid" in run.metrics
+        if (run := recorded(trial(dataset, method, factor, remedy))) and "fid" in run.metrics
     }
     below, above, tried = list(BELOW), list(ABOVE), list(FACTORS)
     while all(factor in known for factor in tried):
@@ -198,7 +199,7 @@ def folder() -> Path:
 
 def recorded_trials(dataset: str, method: str, remedy: str = "") -> list[runs.Run]:
     """The recorded trials of a method on a data set, the smallest value first."""
-    made = (_recorded(trial(dataset, method, factor, remedy)) for factor in factors(dataset, method, remedy))
+    made = (recorded(trial(dataset, method, factor, remedy)) for factor in factors(dataset, method, remedy))
     return [run for run in made if run]
 
 
@@ -209,7 +210,7 @@ def complete(dataset: str, method: str, remedy: str = "") -> bool:
 
 def recorded_length_trials(dataset: str, method: str) -> list[runs.Run]:
     """The recorded trials of a method's length of training, the shortest first."""
-    made = (_recorded(length) for length in length_trials(dataset) if length.method == method)
+    made = (recorded(length) for length in length_trials(dataset) if length.method == method)
     return [run for run in made if run]
 
 
@@ -217,7 +218,8 @@ def _remedy(experiment: Experiment) -> str:
     return experiment.estimator if experiment.estimator in REMEDIES else ""
 
 
-def _recorded(experiment: Experiment) -> runs.Run | None:
+def recorded(experiment: Experiment) -> runs.Run | None:
+    """The record of a trial, if there is one."""
     path = folder() / experiment.name
     return runs.load(path) if (path / "run.json").exists() else None
 

@@ -1,0 +1,73 @@
+"""The table, figure and sentences on codes of several dimensions follow from the records."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import made_up
+import pytest
+from matplotlib import pyplot as plt
+
+from wwae_lib import selection
+from wwae_lib.book import dimensions
+
+# distances by method, estimator and dimensions: of reconstructions, and from each law in order
+DISTANCES = {
+    ("wwae", "total", 8): (25.0, 28.0, 28.5, 27.0, 26.0),
+    ("wwae", "total", 32): (10.0, 40.0, 30.0, 20.0, 16.5),
+    ("ae", "total", 8): (24.0, 90.0, 29.0, 27.5, 26.5),
+}
+
+
+@pytest.fixture(autouse=True)
+def records(monkeypatch):
+    def of(experiment):
+        key = (experiment.method, experiment.estimator, experiment.latent)
+        if experiment.dataset != "mnist" or key not in DISTANCES:
+            return None
+        values = dict(zip((dimensions.OWN, *dimensions.LAWS), DISTANCES[key], strict=True))
+        errors = {f"{name}_error": 0.5 for name in values}
+        run = made_up.run(experiment.method, squared_error=9.0, **values, **errors)
+        return dataclasses.replace(run, record=run.record | {"config": experiment.as_dict()})
+
+    monkeypatch.setattr(selection, "recorded", of)
+
+
+def test_every_run_is_a_row_and_its_lowest_law_is_bold():
+    lines = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in dimensions.table("mnist").splitlines()
+    ]
+    rows = {
+        (line[0], line[1]): [cell.replace("\N{NO-BREAK SPACE}", " ") for cell in line[2:]] for line in lines
+    }
+    assert rows["WWAE", "32"] == [
+        "9.00", "10.0 (0.5)", "40.0 (0.5)", "30.0 (0.5)", "20.0 (0.5)", "**16.5 (0.5)**"
+    ]  # fmt: skip
+    assert rows["AE", "8"][-1] == "**26.5 (0.5)**"
+    assert len(lines) == 2 + len(DISTANCES)
+
+
+def test_the_lowest_distance_of_new_images_is_named_with_what_separates_it():
+    assert dimensions.best("mnist").run.experiment.latent == 32
+    said = dimensions.summary("mnist")
+    assert "WWAE: from 8 to 32 dimensions the distance of reconstructions goes from 25.0 to 10.0" in said
+    assert "prior samples from 28.0 to 40.0" in said
+    assert "is 16.5: WWAE with 32 dimensions, its codes drawn from a fitted mixture of 100." in said
+    assert said.endswith("Its reconstructions have 10.0.")
+    assert " AE: from" not in said  # of one run there is nothing to compare
+
+
+def test_only_data_sets_with_records_are_shown():
+    assert dimensions.datasets() == ["mnist"]
+
+
+def test_the_figure_has_a_panel_per_kind_and_a_line_per_law():
+    figure = dimensions.figure("mnist")
+    try:
+        assert [axis.get_title() for axis in figure.axes] == ["WWAE", "AE"]
+        lines = figure.axes[0].lines
+        assert [list(line.get_ydata()) for line in lines] == [
+            [DISTANCES["wwae", "total", d][place] for d in (8, 32)] for place in range(5)
+        ]
+    finally:
+        plt.close(figure)

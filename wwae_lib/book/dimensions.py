@@ -1,0 +1,144 @@
+"""What separates new images from real ones: the decoder, or the law that codes are drawn from?
+
+Auto-encoders with codes of several dimensions (:func:`wwae_lib.selection.dimension_trials`), each decoded
+from its own codes and from four laws. The distance of reconstructions is what encoder and decoder lose; what
+a law adds to it is lost because new codes do not lie where the codes of images do.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import matplotlib.pyplot as plt
+
+from .. import selection
+from ..data import DATASETS
+from ..methods import METHODS
+from ..runs import Run
+from .figures import COLOURS, WIDTH
+from .tables import METRICS, cell, markdown
+from .uncertainty import measured
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["LAWS", "best", "datasets", "figure", "recorded", "summary", "table"]
+
+OWN = "fid_reconstruction"
+LAWS = {  # where new codes can come from
+    "fid": "the prior",
+    "fid_gaussian": "a fitted Gaussian",
+    "fid_mixture": "a fitted mixture of 10",
+    "fid_mixture_100": "a fitted mixture of 100",
+}
+LINES = {
+    OWN: ("grey", "-"),
+    "fid": ("orange", "-"),
+    "fid_gaussian": ("blue", "--"),
+    "fid_mixture": ("green", "-."),
+    "fid_mixture_100": ("purple", ":"),
+}
+Kind = tuple[str, str]  # a method and its estimator
+
+
+class Best(NamedTuple):
+    """The lowest distance of new images: whose codes, from which law, a key of ``LAWS``."""
+
+    run: Run
+    law: str
+
+
+def recorded(dataset: str) -> dict[Kind, list[Run]]:
+    """The recorded runs of each kind of auto-encoder on a data set, the fewest dimensions first."""
+    kinds: dict[Kind, list[Run]] = {}
+    for experiment in selection.dimension_trials(dataset):
+        run = selection.recorded(experiment)
+        if run and OWN in run.metrics:
+            kinds.setdefault((experiment.method, experiment.estimator), []).append(run)
+    return kinds
+
+
+def datasets() -> list[str]:
+    """The data sets on which at least one of the runs is recorded."""
+    return [dataset for dataset in DATASETS if recorded(dataset)]
+
+
+def title(kind: Kind) -> str:
+    """What figures and tables call it."""
+    method, estimator = kind
+    return METHODS[method].title + (f", {estimator}" if estimator != "total" else "")
+
+
+def table(dataset: str) -> str:
+    """A run per row: squared error and distance of reconstructions, and the distance of each law's images.
+
+    The lowest distance of new images in a row is bold.
+    """
+    rows = []
+    for kind, runs in recorded(dataset).items():
+        for run in runs:
+            lowest = min((law for law in LAWS if law in run.metrics), key=run.metrics.__getitem__)
+            cells = [_written(run, key) for key in ("squared_error", OWN)]
+            cells += [f"**{_written(run, law)}**" if law == lowest else _written(run, law) for law in LAWS]
+            rows.append([title(kind), str(run.experiment.latent), *cells])
+    heads = ["squared error per image", "FID of reconstructions", *(f"from {law}" for law in LAWS.values())]
+    return markdown(["method", "dimensions", *heads], rows, words=1)
+
+
+def _written(run: Run, key: str) -> str:
+    measurement = measured([run], key)
+    return cell(measurement, METRICS[key]) if measurement else "-"
+
+
+def best(dataset: str) -> Best:
+    """The lowest distance of new images among the recorded runs of a data set."""
+    choices = [
+        Best(run, law)
+        for runs in recorded(dataset).values()
+        for run in runs
+        for law in LAWS
+        if law in run.metrics
+    ]
+    return min(choices, key=lambda choice: choice.run.metrics[choice.law])
+
+
+def summary(dataset: str) -> str:
+    """What more dimensions do to reconstructions and to prior samples, and what is left at the lowest."""
+    lines = []
+    for kind, runs in recorded(dataset).items():
+        if len(runs) > 1:
+            few, many = runs[0], runs[-1]
+            lines.append(
+                f"{title(kind)}: from {few.experiment.latent} to {many.experiment.latent} dimensions the "
+                f"distance of reconstructions goes from {few.metrics[OWN]:.1f} to {many.metrics[OWN]:.1f}, "
+                f"and that of prior samples from {few.metrics['fid']:.1f} to {many.metrics['fid']:.1f}."
+            )
+    run, law = best(dataset)
+    kind = (run.experiment.method, run.experiment.estimator)
+    lines.append(
+        f"The lowest distance of new images on {DATASETS[dataset].title} is {run.metrics[law]:.1f}: "
+        f"{title(kind)} with {run.experiment.latent} dimensions, its codes drawn from {LAWS[law]}. "
+        f"Its reconstructions have {run.metrics[OWN]:.1f}."
+    )
+    return " ".join(lines)
+
+
+def figure(dataset: str) -> Figure:
+    """Distance against the codes' dimensions: a panel per kind of auto-encoder, a line per law."""
+    kinds = recorded(dataset)
+    drawn, axes = plt.subplots(
+        1, len(kinds), figsize=(WIDTH, 3.2), sharey=True, squeeze=False, layout="constrained"
+    )
+    labels = {OWN: "their own codes"} | LAWS
+    for axis, (kind, runs) in zip(axes[0], kinds.items(), strict=True):
+        dimensions = [run.experiment.latent for run in runs]
+        for key, (colour, dash) in LINES.items():
+            distances = [run.metrics.get(key) for run in runs]
+            axis.plot(dimensions, distances, dash, color=COLOURS[colour], marker="o", ms=3, label=labels[key])
+        axis.set(title=title(kind), xlabel="dimensions", xscale="log", yscale="log")
+        axis.set_xticks(dimensions, [str(d) for d in dimensions])
+        axis.minorticks_off()
+    axes[0, 0].set_ylabel("FID to validation images")
+    axes[0, 0].yaxis.set_major_formatter("{x:g}")
+    drawn.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return drawn
