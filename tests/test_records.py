@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from wwae_lib import runs, selection
+from wwae_lib import reproduce, runs, selection
 from wwae_lib.book import tables, verdicts
 from wwae_lib.book.tables import GLUE, METRICS
 from wwae_lib.data import DATASETS
@@ -281,14 +281,17 @@ def test_every_outcome_of_the_verdict_follows_from_the_records(records):
 
 @pytest.mark.parametrize(
     ("folder", "profiles"),
-    [("", ("full", "long", "cpu", "ablations")), (selection.FOLDER, ("selection", "convergence"))],
+    [
+        ("", ("full", "long", "cpu", "ablations")),
+        (selection.FOLDER, ("selection", "remedies", "dimensions", "convergence")),
+    ],
 )
 def test_every_recorded_run_has_the_configuration_and_protocol_of_a_profile(folder, profiles):
     """The whole configuration, of which a run's name tells a part."""
     for path in (RESULTS / folder).glob("*/*/seed-*/run.json"):
         record = json.loads(path.read_text())
         trained = experiment(**record["config"])
-        makers = [PROFILES[name] for name in profiles if trained in PROFILES[name].experiments]
+        makers = [PROFILES[name] for name in profiles if trained in reproduce.select(PROFILES[name])]
         assert makers, f"no profile trains {record['config']}"
         assert str(path.parent.relative_to(RESULTS / folder)) == trained.name
         entries = record.get("evaluation", {})

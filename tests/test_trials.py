@@ -86,6 +86,29 @@ def test_the_figure_has_a_line_per_method(some):
         plt.close(figure)
 
 
+def test_the_trade_off_follows_each_methods_weight_where_there_are_trials_and_reconstructions(
+    some,
+):
+    for number, run in enumerate(some):
+        run.record["metrics"]["squared_error"] = 9.0 + number
+    some += [
+        recorded(selection.trial("mnist", "gan", factor), fid=30.0, fid_error=0.4) for factor in (0.3, 1.0)
+    ]
+    figure = trials.trade_off("mnist")
+    try:
+        assert [text.get_text() for text in figure.legends[0].get_texts()] == ["WWAE", "VAE"]
+        wwae, largest = figure.axes[0].lines[:2]
+        by_weight = sorted(
+            (run for run in some if (run.experiment.method, run.experiment.estimator) == ("wwae", "total")),
+            key=lambda run: run.experiment.penalty_weight,
+        )
+        assert list(wwae.get_xdata()) == [run.metrics["squared_error"] for run in by_weight]
+        assert list(wwae.get_ydata()) == [run.metrics["fid"] for run in by_weight]
+        assert list(largest.get_ydata()) == [by_weight[-1].metrics["fid"]]
+    finally:
+        plt.close(figure)
+
+
 def test_a_remedy_is_said_to_help_where_it_is_clearly_lower_at_its_best(some):
     said = trials.remedies("mnist")
     assert "WWAE, sliced lowers the distance: 25.0 at its best weight, 10, against 29.0" in said

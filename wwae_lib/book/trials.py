@@ -20,7 +20,7 @@ from .uncertainty import measured
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["convergence", "datasets", "figure", "lengths", "remedies", "summary", "table"]
+__all__ = ["convergence", "datasets", "figure", "lengths", "remedies", "summary", "table", "trade_off"]
 
 Kind = tuple[str, str]  # a method, and the estimator of the WWAE that is tried as a remedy, or ""
 REMEDIES: tuple[Kind, ...] = (("wwae", ""), *(("wwae", name) for name in selection.REMEDIES))
@@ -163,6 +163,30 @@ def figure(dataset: str, kinds: Sequence[Kind] | None = None) -> Figure:
     axis.minorticks_off()
     axis.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7)))
     axis.yaxis.set_major_formatter("{x:g}")
+    drawn.legend(loc="outside lower center", ncols=3)
+    return drawn
+
+
+def trade_off(dataset: str) -> Figure:
+    """FID to validation images against the squared error of reconstructions, a line per method.
+
+    Along a line the weight of the method's penalty grows; the mark of its largest weight is filled.
+    """
+    drawn, axis = plt.subplots(figsize=(WIDTH, 3.6))
+    for kind, trials in _tried(dataset, methods()).items():
+        if len(trials) < 2 or not all("squared_error" in run.metrics for run in trials):
+            continue  # of one point there is no line, and a GAN reconstructs nothing
+        colour, dash = METHODS[kind[0]].line
+        errors, distances = ([run.metrics[key] for run in trials] for key in ("squared_error", "fid"))
+        style = {"color": COLOURS[colour], "marker": "o", "ms": 4}
+        axis.plot(errors, distances, dash, mfc="white", label=_title(kind), **style)
+        axis.plot(errors[-1], distances[-1], **style)
+    axis.set(xscale="log", yscale="log")
+    axis.set(xlabel="squared error per image, validation", ylabel="FID to validation images")
+    for ticks in (axis.xaxis, axis.yaxis):
+        ticks.set_major_locator(LogLocator(subs=(1, 1.2, 1.5, 2, 3, 4, 5, 7)))
+        ticks.set_major_formatter("{x:g}")
+    axis.minorticks_off()
     drawn.legend(loc="outside lower center", ncols=3)
     return drawn
 
