@@ -1,4 +1,4 @@
-"""The two explorers in headless Chromium, from disk, the network cut.
+"""The explorers in headless Chromium, from disk, the network cut.
 
 Needs `make book` and a Chromium on PATH; without either these tests are skipped.
 """
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from browsing import EXPLORERS, PHONE, ROOT, opened, scrolls_sideways, settled
+from browsing import EXPLORERS, PHONE, ROOT, SITE, opened, scrolls_sideways, settled
 from PIL import Image
 
 from wwae_lib import evaluation, runs
@@ -231,13 +231,14 @@ def small_site(shelf, tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("site")
     folder, page = root / "_static" / "explorers", root / "book" / "explorers.html"
     explorers.export(folder, shelf)
-    for name in ("explorers.css", "latent.js", "faces.js"):
+    for name in ("explorers.css", "networks.js", "latent.js", "faces.js"):
         shutil.copy(explorers.explorer_folder() / name, folder)
     for k, path in enumerate(sorted(folder.glob("*.png"))):
         draw_test_card(path, k)
     stills = [(folder / f"{name}-still.html").read_text(encoding="utf-8") for name in ("latent", "faces")]
     scripts = [
-        f'<script defer src="../_static/explorers/{name}.js"></script>' for name in ("latent", "faces")
+        f'<script defer src="../_static/explorers/{name}.js"></script>'
+        for name in ("networks", "latent", "faces")
     ]
     head = '<link rel="stylesheet" href="../_static/explorers/explorers.css">'
     head += '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
@@ -462,6 +463,134 @@ def test_the_map_by_touch_without_holding_the_page(browser, decoders):
         assert not scrolls_sideways(page)
 
 
+# ---------------------------------------------------------------- a digit drawn by hand
+
+
+INTRO = SITE / "book" / "intro.html"
+SEVEN = [(0.25, 0.25), (0.75, 0.25), (0.45, 0.8)]
+
+
+def drawing(page) -> dict:
+    """What the page saw last, with the pictures on the screen, ink on paper."""
+    return page.evaluate(
+        """() => {
+            const {image, code, seen, cost, shown} = wwaeExplorer.drawing;
+            const again = [...document.querySelectorAll("#draw-explorer canvas.ex-again")];
+            const pictures = again.map((canvas) => {
+                const {data} = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+                return Array.from(data).filter((_, i) => i % 4 === 0);
+            });
+            const codes = seen.map((one) => Array.from(one.code));
+            return {image: image && Array.from(image), codes, pictures, cost, shown};
+        }"""
+    )
+
+
+def assert_seen(page, decoders, encoded: bool = True) -> dict:
+    """Codes and pictures are those of torch: for what was drawn, or for a code that was drawn at random."""
+    page.wait_for_function("!document.querySelector('#draw-explorer[aria-busy]')")
+    page.wait_for_function("wwaeExplorer.drawing.answered > 0")
+    page.wait_for_timeout(200)  # the last of what piled up
+    found = drawing(page)
+    assert (found["image"] is not None) == encoded
+    for method, code, picture in zip(("wwae", "vae"), found["codes"], found["pictures"], strict=True):
+        model = decoders["mnist", method]
+        with torch.inference_mode():
+            if encoded:
+                image = torch.tensor(found["image"]).view(1, 1, 28, 28)
+                # eight bits a weight move a code, whose coordinates are about 1, by about 0.01
+                np.testing.assert_allclose(code, model.encoder(image)[0][0].numpy(), atol=0.04)
+            expected = model.decode(torch.tensor([code])).flatten().numpy()
+        np.testing.assert_allclose(255 - np.array(picture), 255 * expected, atol=0.51)
+    return found
+
+
+def on_paper(page, points):
+    frame = page.locator("#draw-explorer .ex-paper").bounding_box()
+    return [(frame["x"] + x * frame["width"], frame["y"] + y * frame["height"]) for x, y in points]
+
+
+def test_a_digit_drawn_by_mouse_is_encoded_and_drawn_again(browser, decoders):
+    asked: list[str] = []
+    with opened(browser, INTRO, mathematics=False, asked=asked) as page:
+        page.locator("#draw-explorer").scroll_into_view_if_needed()
+        settled(page)
+        assert page.locator("#draw-explorer .ex-dots").count() == 20  # two maps, drawn already
+        assert not any("explorers/mnist-" in url for url in asked), "the networks come when the reader does"
+        first, *others = on_paper(page, SEVEN)
+        page.mouse.move(*first)
+        page.mouse.down()
+        for place in others:
+            page.mouse.move(*place, steps=12)
+        page.mouse.up()
+        found = assert_seen(page, decoders)
+        assert found["shown"] == "drawing"
+        ink = np.array(found["image"]).reshape(28, 28)
+        rows, columns = np.nonzero(ink > 0.5)
+        assert 17 <= max(np.ptp(rows), np.ptp(columns)) + 1 <= 21  # as MNIST's, whatever the size of the hand
+        middle = (ink * np.arange(28)[:, None]).sum() / ink.sum(), (ink * np.arange(28)).sum() / ink.sum()
+        np.testing.assert_allclose(middle, 13.5, atol=0.5)
+        assert found["cost"] < 16  # milliseconds that the page is busy with a step of a stroke
+        assert "7" in page.locator("#draw-explorer .ex-reading").first.inner_text()
+        page.get_by_role("button", name="New digit").click()
+        page.wait_for_function("wwaeExplorer.drawing.code")
+        new = assert_seen(page, decoders, encoded=False)
+        assert new["codes"][0] == new["codes"][1] != found["codes"][0]
+        page.get_by_role("button", name="Test digit").click()
+        page.wait_for_function("wwaeExplorer.drawing.image")
+        assert_seen(page, decoders)
+        page.get_by_role("button", name="Clear").click()
+        assert page.evaluate("wwaeExplorer.drawing.strokes.length") == 0
+
+
+def test_new_digits_are_draws_from_the_prior(browser, decoders):
+    with opened(browser, INTRO, mathematics=False) as page:
+        codes = []
+        for _ in range(40):
+            page.evaluate("wwaeExplorer.drawing.answered = 0")
+            page.get_by_role("button", name="New digit").click()
+            page.wait_for_function("wwaeExplorer.drawing.answered > 0")
+            codes.append(page.evaluate("Array.from(wwaeExplorer.drawing.code)"))
+    drawn = np.array(codes)  # 40 x 8 standard normals: mean within 4 standard errors, and so the variance
+    assert abs(drawn.mean()) < 4 / drawn.size**0.5
+    assert abs(drawn.var() - 1) < 4 * (2 / drawn.size) ** 0.5
+
+
+def test_a_digit_drawn_by_keyboard(browser, decoders):
+    with opened(browser, INTRO, mathematics=False) as page:
+        page.locator("#draw-explorer canvas.ex-drawn").focus()
+        page.keyboard.press("Space")
+        for _ in range(5):
+            page.keyboard.press("Shift+ArrowDown")
+        page.keyboard.press("Space")
+        page.keyboard.press("ArrowRight")  # the pen is up: this draws nothing
+        found = assert_seen(page, decoders)
+        ink = np.array(found["image"]).reshape(28, 28) > 0.5
+        assert ink.any(1).sum() >= 15 and ink.any(0).sum() <= 4  # a straight stroke
+        page.wait_for_function(
+            "document.querySelector('#draw-explorer [role=status]').textContent.includes('nearest code')"
+        )
+        page.keyboard.press("Delete")
+        assert page.evaluate("wwaeExplorer.drawing.shown") == "nothing"
+
+
+def test_a_digit_drawn_by_touch_without_holding_the_page(browser, decoders):
+    with opened(browser, INTRO, mathematics=False, **PHONE) as page:
+        page.evaluate("document.querySelector('#draw-explorer').scrollIntoView({block: 'center'})")
+        height = page.evaluate("scrollY")
+        drag_by_touch(page, on_paper(page, [(0.5, 0.15)])[0], (5, 110))
+        assert_seen(page, decoders)
+        assert page.evaluate("scrollY") == height, "a digit was drawn, and the page went with it"
+        assert not scrolls_sideways(page)
+
+
+def test_drawing_works_where_there_are_no_workers(browser, decoders):
+    with opened(browser, INTRO, mathematics=False) as page:
+        page.evaluate("delete window.Worker")
+        page.get_by_role("button", name="Test digit").click()
+        assert_seen(page, decoders)
+
+
 # ---------------------------------------------------------------- faces
 
 
@@ -586,6 +715,11 @@ def test_explorers_are_named_large_enough_and_in_contrast(browser, decoders):
     for scheme in ("light", "dark"):
         with opened(browser, EXPLORERS, mathematics=False, color_scheme=scheme, **PHONE) as page:
             show_map(page)
+            faults = page.evaluate(AUDIT.read_text())
+            assert faults == [], scheme
+        with opened(browser, INTRO, mathematics=False, color_scheme=scheme, **PHONE) as page:
+            page.get_by_role("button", name="Test digit").click()
+            page.wait_for_function("wwaeExplorer.drawing.answered > 0")
             faults = page.evaluate(AUDIT.read_text())
             assert faults == [], scheme
     with opened(browser, EXPLORERS, mathematics=False) as page:

@@ -52,13 +52,50 @@ def test_a_script_holds_the_decoder_and_the_codes(written, finished):
     assert ["relu" in layer for layer in content["layers"]] == [True, True, False, True, True, False]
 
 
+def test_a_script_holds_the_encoder_in_eight_bits(written, finished):
+    content = script(written["mnist-wwae-encoder.js"])
+    whole = np.frombuffer(base64.b64decode(content["weights8"]), np.int8).astype(np.float32)
+    scales, biases = halves(content["scales"]), halves(content["biases"])
+    encoder = evaluation.load_method(finished).encoder
+    *inner, last = [layer for layer in encoder.layers if hasattr(layer, "weight")]
+    for layer, outputs in [*((one, len(one.bias)) for one in inner), (last, finished.experiment.latent)]:
+        rows = layer.weight.detach()[:outputs].flatten(1).numpy()
+        size, whole = whole[: rows.size].reshape(rows.shape), whole[rows.size :]
+        own, scales = scales[:outputs, None], scales[outputs:]
+        np.testing.assert_allclose(size * own, rows, atol=own.max() * 0.51)  # half a step of 127
+        np.testing.assert_allclose(biases[:outputs], layer.bias.detach()[:outputs].numpy(), atol=1e-3)
+        biases = biases[outputs:]
+    assert not len(whole) and not len(scales) and not len(biases)
+    image = np.frombuffer(base64.b64decode(content["examples"][1]), np.uint8).reshape(28, 28)
+    np.testing.assert_array_equal(image, finished.grid("reconstructions")[:28, 28:56])
+
+
+def test_batch_normalisation_becomes_part_of_the_layer_before_it():
+    torch.manual_seed(0)
+    layers = nn.Sequential(
+        *(nn.ConvTranspose2d(3, 5, 4, stride=2, padding=1, bias=False), nn.BatchNorm2d(5), nn.ReLU()),
+        *(nn.Conv2d(5, 4, 4, stride=2, padding=1, bias=False), nn.BatchNorm2d(4)),
+        *(nn.Flatten(), nn.Linear(4 * 9, 6, bias=False), nn.BatchNorm1d(6)),
+    )
+    layers(torch.randn(50, 3, 3, 3))  # moments that differ from those at the start
+    layers.eval()
+    up, down, _, dense = explorers._layers(layers)
+    x = torch.randn(2, 3, 3, 3)
+    y = nn.functional.conv_transpose2d(x, up.weight, up.bias, stride=2, padding=1).relu()
+    y = nn.functional.conv2d(y, down.weight, down.bias, stride=2, padding=1).flatten(1)
+    torch.testing.assert_close(nn.functional.linear(y, dense.weight, dense.bias), layers(x))
+
+
 def test_the_same_run_gives_the_same_bytes(written, finished, tmp_path):
     for path in explorers.export(tmp_path, finished.path.parents[2]):
         assert path.read_text(encoding="utf-8") == written[path.name]
 
 
 def test_only_what_was_recorded_is_written(written, tmp_path):
-    assert set(written) == {"gaussian-still.html", "faces-still.html", "latent-still.html", "mnist-wwae.js"}
+    assert set(written) == {
+        *(f"{name}-still.html" for name in ("gaussian", "faces", "latent", "draw")),
+        *("mnist-wwae.js", "mnist-wwae-encoder.js"),
+    }
     assert "no run on CelebA" in written["faces-still.html"]
     paths = explorers.export(tmp_path / "explorers", tmp_path / "no results")
     assert [path.name for path in paths] == ["gaussian-still.html", "faces-still.html"]

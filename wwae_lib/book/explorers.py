@@ -1,7 +1,8 @@
 """What do the book's explorers show? Decoders and codes of recorded runs as scripts, and still figures.
 
 The explorers run in the reader's browser, from disk as well, where a page may load scripts and nothing else.
-So each run becomes a script: layers, weights and codes, the numbers in half precision as base64. Decoders of
+So each run becomes a script: layers, weights and codes, the numbers in half precision as base64. Of the run
+on which a digit can be drawn the encoder is another, in eight bits a weight. Decoders of
 faces would be megabytes: of those runs the page shows images that they recorded, cut into a sheet. What is
 written depends on the recorded runs alone: scripts and still figures byte for byte, sheets pixel for pixel.
 """
@@ -13,7 +14,7 @@ import io
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,9 +27,11 @@ from ..evaluation import GRID, load_method, to_pixels
 from ..gaussian import transport_map, w2_squared
 from ..methods import METHODS
 
-__all__ = ["SHOWN", "explorer_folder", "export", "planes", "record", "recorded", "sheet"]
+__all__ = ["SHOWN", "encoder_record", "explorer_folder", "export", "planes", "record", "recorded", "sheet"]
 
 SHOWN = ("mnist", "fashion_mnist")  # whose planes of codes the reader walks through
+DRAWN = "mnist"  # whose images the reader can draw
+EXAMPLES = 10  # test images that the reader can put in place of a drawing
 COMPARED = ("wwae", "vae")
 PAIR = (7, 2)  # classes of the test images that the explorer opens with
 EXTENT = (
@@ -64,7 +67,7 @@ def _title(run: runs.Run) -> str:
 
 
 def export(folder: Path | None = None, results: Path | None = None) -> list[Path]:
-    """Write a script or a sheet for each run that the explorers show, and the three still figures.
+    """Write scripts or a sheet for each run that the explorers show, and the still figures.
 
     Args:
         folder: where to; default the book's.
@@ -84,6 +87,11 @@ def export(folder: Path | None = None, results: Path | None = None) -> list[Path
         files[f"{run.experiment.dataset}-{run.experiment.method}.js"] = f"wwaeExplorer.add({content});\n"
     if found:
         files["latent-still.html"] = latent_still(found)
+    if drawn := found.get(DRAWN):
+        files["draw-still.html"] = draw_still(drawn)
+        for run in drawn:
+            content = json.dumps(encoder_record(run), separators=(",", ":"))
+            files[f"{DRAWN}-{run.experiment.method}-encoder.js"] = f"wwaeExplorer.add({content});\n"
     for name, text in files.items():
         with runs.write_atomically(folder / name) as part:
             part.write_text(text, encoding="utf-8")
@@ -111,22 +119,78 @@ def record(run: runs.Run) -> dict[str, Any]:
     """
     decoder = load_method(run).decoder
     kept, chosen = run.codes(), run.experiment
+    layers = _layers(decoder.layers)
     return {
         "dataset": chosen.dataset,
         "method": chosen.method,
         "latent": chosen.latent,
         "shape": list(decoder(torch.zeros(1, chosen.latent)).shape[1:]),
         "classes": list(DATASETS[chosen.dataset].classes),
-        "layers": _layers(decoder.layers),
+        "layers": [layer.entry for layer in layers],
         "planes": planes(kept["mean"], kept["label"]),
         "labels": "".join(str(label) for label in kept["label"].tolist()),
         "codes": _half(kept["mean"]),
-        "weights": _half(torch.cat([p.detach().flatten() for p in decoder.parameters()])),
+        "weights": _half(torch.cat([one for layer in layers for one in layer.numbers()])),
     }
 
 
-def _layers(layers: nn.Sequential) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
+def encoder_record(run: runs.Run) -> dict[str, Any]:
+    """Everything that a page needs to find an image's mean code with a run, and some test images.
+
+    An encoder has three times the weights of its decoder, nearly all in one dense layer. They are rounded to
+    eight bits, with a scale for each output; tests hold the codes against torch's.
+    """
+    chosen = run.experiment
+    layers = _layers(load_method(run).encoder.layers)
+    last = layers[-1]  # of its two outputs, mean and log-variance, the mean
+    layers[-1] = last._replace(
+        entry=last.entry | {"outputs": chosen.latent},
+        weight=last.weight[: chosen.latent],
+        bias=last.bias[: chosen.latent],
+    )
+    rounded, scales, biases = [], [], []
+    for layer in layers:
+        if layer.weight is not None:
+            rows = layer.weight.flatten(1)
+            scale = _half_precision((rows.abs().amax(1) / 127).clamp(min=1e-7))
+            rounded.append((rows / scale[:, None]).round().clamp(-127, 127).to(torch.int8).flatten())
+            scales.append(scale)
+            biases.append(layer.bias)
+    return {
+        "dataset": chosen.dataset,
+        "method": chosen.method,
+        "part": "encoder",
+        "layers": [layer.entry for layer in layers],
+        "weights8": _base64(torch.cat(rounded).numpy()),
+        "scales": _half(torch.cat(scales)),
+        "biases": _half(torch.cat(biases)),
+        "examples": [_base64(image) for image in _originals(run)[:EXAMPLES]],
+    }
+
+
+def _originals(run: runs.Run) -> np.ndarray:
+    """The grey test images that the run reconstructed, uint8 ``(n, side, side)``."""
+    grid = run.grid("reconstructions")
+    side = grid.shape[1] // GRID
+    rows = grid.reshape(-1, 2, side, GRID, side)[:, 0]  # below each row of them stands what became of it
+    return np.ascontiguousarray(rows.transpose(0, 2, 1, 3)).reshape(-1, side, side)
+
+
+class _Layer(NamedTuple):
+    """A layer as the page reads it, and its numbers, if it has any."""
+
+    entry: dict[str, Any]
+    weight: Tensor | None = None
+    bias: Tensor | None = None
+
+    def numbers(self) -> list[Tensor]:
+        return [] if self.weight is None else [self.weight.flatten(), self.bias]
+
+
+@torch.no_grad()
+def _layers(layers: nn.Sequential) -> list[_Layer]:
+    """The layers as the page reads them; batch normalisation becomes part of the one before it."""
+    found: list[_Layer] = []
     for layer in layers:
         match layer:
             case nn.Linear():
@@ -140,19 +204,37 @@ def _layers(layers: nn.Sequential) -> list[dict[str, Any]]:
                     "stride": layer.stride[0],
                     "padding": layer.padding[0],
                 }
+            case nn.Flatten():
+                found.append(_Layer({"kind": "flatten"}))
+                continue
             case nn.Unflatten():
                 entry = {
                     "kind": "unflatten",
                     "channels": layer.unflattened_size[0],
                     "side": layer.unflattened_size[1],
                 }
+                found.append(_Layer(entry))
+                continue
+            case nn.BatchNorm1d() | nn.BatchNorm2d():
+                found[-1] = _normalised(found[-1], layer)
+                continue
             case nn.ReLU():
-                found[-1]["relu"] = True
+                found[-1].entry["relu"] = True
                 continue
             case _:
-                raise ValueError(f"latent.js does not know the layer {layer}")
-        found.append(entry)
+                raise ValueError(f"networks.js does not know the layer {layer}")
+        bias = torch.zeros(entry["outputs"]) if layer.bias is None else layer.bias.detach()
+        found.append(_Layer(entry, layer.weight.detach(), bias))
     return found
+
+
+def _normalised(before: _Layer, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> _Layer:
+    scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+    outputs = (
+        (1, -1, 1, 1) if before.entry["kind"] == "transposed" else (-1, *[1] * (before.weight.dim() - 1))
+    )
+    bias = (before.bias - norm.running_mean) * scale + norm.bias
+    return before._replace(weight=before.weight * scale.view(outputs), bias=bias)
 
 
 def planes(codes: Tensor, labels: Tensor) -> list[dict[str, Any]]:
@@ -184,7 +266,16 @@ def _half(values: Tensor) -> str:
     The higher ones, sign and exponent, are much alike: side by side they are sent compressed in 6 % less.
     """
     halves = values.numpy().astype("<f2")
-    return base64.b64encode(halves.view(np.uint8).reshape(-1, 2).T.tobytes()).decode()
+    return _base64(halves.view(np.uint8).reshape(-1, 2).T)
+
+
+def _half_precision(values: Tensor) -> Tensor:
+    """The numbers that :func:`_half` writes."""
+    return values.half().float()
+
+
+def _base64(numbers: np.ndarray) -> str:
+    return base64.b64encode(numbers.tobytes()).decode()
 
 
 # ---------------------------------------------------------------- still figures
@@ -277,11 +368,24 @@ data-titles='{json.dumps(titles)}' data-pair='{json.dumps(PAIR)}'>
 @torch.inference_mode()
 def _column(run: runs.Run) -> str:
     kept = run.codes()
+    start = int((kept["label"] == PAIR[0]).nonzero()[0])
+    image = to_pixels(load_method(run).decode(kept["mean"][start : start + 1]))[0, 0]
+    classes, method = DATASETS[run.experiment.dataset].classes, _title(run)
+    return f"""
+<div class="ex-column"><p class="ex-title">{method}</p>
+{_map(run, kept["mean"][start])}
+<img class="ex-picture dark-light" src="data:image/bmp;base64,{_bitmap(image)}"
+alt="A test image of class {classes[PAIR[0]]}, encoded and decoded by the {method}">
+<p class="ex-reading"></p></div>"""
+
+
+def _map(run: runs.Run, code: Tensor) -> str:
+    """The codes of a run's test images in the plane of their classes, and where one code is."""
+    kept = run.codes()
     basis = torch.tensor(planes(kept["mean"], kept["label"])[0]["basis"])
-    places = (kept["mean"] @ basis.T / EXTENT * torch.tensor([1, -1]) + 1) * SIZE / 2
-    classes = DATASETS[run.experiment.dataset].classes
+    places = _on_map(kept["mean"], basis)
     dots, names = "", ""
-    for label, name in enumerate(classes):
+    for label, name in enumerate(DATASETS[run.experiment.dataset].classes):
         own = places[kept["label"] == label]
         path = "".join(f"M{x:.0f} {y:.0f}h0" for x, y in own.tolist())
         dots += f'<path class="ex-dots ex-class{label}" d="{path}"/>'
@@ -291,18 +395,47 @@ def _column(run: runs.Run) -> str:
         f'<circle class="ex-prior" cx="{SIZE / 2:.0f}" cy="{SIZE / 2:.0f}" r="{r * SIZE / 2 / EXTENT:.0f}"/>'
         for r in (1, 2)
     )
-    start = int((kept["label"] == PAIR[0]).nonzero()[0])
-    image = to_pixels(load_method(run).decode(kept["mean"][start : start + 1]))[0, 0]
-    x, y = places[start].tolist()
-    method = _title(run)
-    return f"""
-<div class="ex-column"><p class="ex-title">{method}</p>
+    x, y = _on_map(code, basis).tolist()
+    return f"""\
 <svg class="ex-map" viewBox="0 0 {SIZE} {SIZE}" role="img"
-aria-label="Map of the {method}'s codes of test images">
-{circles}{dots}{names}<circle cx="{x:.0f}" cy="{y:.0f}" r="22" class="ex-here"/></svg>
-<img class="ex-picture dark-light" src="data:image/bmp;base64,{_bitmap(image)}"
-alt="A test image of class {classes[PAIR[0]]}, encoded and decoded by the {method}">
-<p class="ex-reading"></p></div>"""
+aria-label="Map of the {_title(run)}'s codes of test images">
+{circles}{dots}{names}<circle r="22" class="ex-here" transform="translate({x:.0f} {y:.0f})"/></svg>"""
+
+
+def _on_map(codes: Tensor, basis: Tensor) -> Tensor:
+    return (codes @ basis.T / EXTENT * torch.tensor([1, -1]) + 1) * SIZE / 2
+
+
+@torch.inference_mode()
+def draw_still(found: list[runs.Run]) -> str:
+    """The first state of the drawing: a test image, its code on each map, what each decoder makes of it."""
+    image = _originals(found[0])[0]
+    columns = []
+    for run in found:
+        method = load_method(run)
+        code = method.encoder(torch.from_numpy(image)[None, None] / 255)[0][0]
+        again = to_pixels(method.decode(code[None]))[0, 0]
+        columns.append(f"""
+<div class="ex-column"><p class="ex-title">{_title(run)}</p>
+{_map(run, code)}
+<div class="ex-told"><img class="ex-again dark-light" src="data:image/bmp;base64,{_bitmap(again)}"
+alt="The same image, encoded and decoded by the {_title(run)}">
+<p class="ex-reading">drawn again</p></div></div>""")
+    paper = _bitmap(torch.from_numpy(image))
+    names = [run.experiment.method for run in found]
+    known = {"dataset": DRAWN, "methods": names, "titles": [*map(_title, found)], "extent": EXTENT}
+    return f"""\
+<div class="explorer" id="draw-explorer" data-draw='{json.dumps(known)}'>
+<div class="ex-draw"><div class="ex-pad"><p class="ex-title">Draw a digit</p>
+<div class="ex-paper"><img class="dark-light" src="data:image/bmp;base64,{paper}"
+alt="A handwritten digit, one of the test images"></div>
+<p class="ex-seen ex-none"><span>draw here</span></p><div class="ex-buttons"></div></div>
+<div class="ex-columns">{"".join(columns)}</div></div>
+<p class="ex-message">
+<noscript>With JavaScript you can draw on the paper, and the networks run.</noscript></p>
+<div class="ex-hidden" role="status"></div>
+</div>
+"""
 
 
 def sheet(run: runs.Run) -> np.ndarray:

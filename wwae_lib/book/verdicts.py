@@ -38,6 +38,7 @@ __all__ = [
     "PENALTIES",
     "RULE",
     "Claim",
+    "Effect",
     "Finding",
     "Verdict",
     "evidence",
@@ -98,6 +99,28 @@ LOGARITHM = 0.1  # of a sharpness, about a tenth of it
 NATS = 0.1  # a code is exp(0.1) = 1.1 times as likely on geometric average
 
 
+class Effect(NamedTuple):
+    """The number behind a finding, as a figure draws it.
+
+    Attributes:
+        value: the estimate: a difference, or the logarithm of a ratio.
+        low: lower end of its 95% interval; nan where there is none.
+        high: upper end.
+        holds: the values of which the claim is true, an open interval.
+        margin: half the width of the differences that count as none; 0 where no margin is named.
+        scale: what the number is, in words.
+        logarithmic: whether it is the logarithm of a ratio.
+    """
+
+    value: float
+    low: float
+    high: float
+    holds: tuple[float, float]
+    margin: float = 0.0
+    scale: str = ""
+    logarithmic: bool = False
+
+
 class Finding(NamedTuple):
     """One test of a claim, or one piece of secondary evidence.
 
@@ -115,6 +138,7 @@ class Finding(NamedTuple):
         tie: whether the interval lies within the margin of a tie.
         corrected: p after Holm.
         outcome: one of ``OUTCOMES``.
+        effect: the number itself, where there is one.
     """
 
     setting: str
@@ -130,6 +154,7 @@ class Finding(NamedTuple):
     tie: bool = False
     corrected: float = math.nan
     outcome: str = OPEN
+    effect: Effect | None = None
 
 
 Tests = Callable[[Sequence[Run], Mapping[str, Any]], Iterator[Finding]]
@@ -263,8 +288,9 @@ def _better_than(family: str, key: str, margin: Callable[[float], float]) -> Tes
             if one := _compared(contest, key, DEFAULT_RIVAL[family]):
                 finding, gap = one
                 theirs = found[DEFAULT_RIVAL[family]]
+                allowed = margin(abs(theirs.mean))
+                finding = finding._replace(effect=finding.effect._replace(margin=allowed))
                 if min(found["wwae"].seeds, theirs.seeds) >= SEVERAL:
-                    allowed = margin(abs(theirs.mean))
                     finding = _superior(finding, gap, METRICS[key].better, allowed)
                 yield finding
 
@@ -301,6 +327,11 @@ def _compared(contest: Contest, key: str, name: str) -> tuple[Finding, Differenc
         _effect(gap, metric.form),
         _times(*quotient) if quotient else "-",
         gap.basis,
+        effect=Effect(
+            *(gap.value, gap.value - gap.half, gap.value + gap.half),
+            (-math.inf, 0) if metric.better == "lower" else (0, math.inf),
+            scale=f"{metric.label}: WWAE less {METHODS[name].title}",
+        ),
     )
     return finding, gap
 
@@ -333,6 +364,11 @@ def _gaussian_codes(runs: Sequence[Run], timings: Mapping[str, Any]) -> Iterator
                 _effect(gap, metric.form),
                 f"a code is {math.exp(gap.value):.2f} times as likely",
                 gap.basis,
+                effect=Effect(
+                    *(gap.value, gap.value - gap.half, gap.value + gap.half),
+                    (-NATS, NATS),
+                    scale="nats per code that a mixture gains over one Gaussian",
+                ),
             )
             yield _equal(finding, gap, -NATS, NATS) if ours.seeds >= SEVERAL else finding
 
@@ -393,6 +429,12 @@ def _spread_ratio(setting: str, ours: Measured, name: str, theirs: Measured) -> 
         f"{seeds}, F",
         p=2 * min(below, 1 - below),
         leans=HOLDS if quotient > 1 else CONTRADICTED,
+        effect=Effect(
+            *map(_logarithm, (quotient, low, high)),
+            (0, math.inf),
+            scale=f"spread of the FID over seeds: {METHODS[name].title} over WWAE",
+            logarithmic=True,
+        ),
     )
 
 
@@ -429,6 +471,10 @@ def _step(
     return _in_time(setting, statistics.median(ours), name, statistics.median(theirs), gap), gap
 
 
+def _logarithm(value: float) -> float:
+    return math.log(value) if value > 0 else -math.inf
+
+
 def _in_time(setting: str, ours: float, name: str, theirs: float, gap: Difference) -> Finding:
     ends = [math.exp(gap.value + sign * gap.half) for sign in (-1, 1)]
     return Finding(
@@ -440,6 +486,12 @@ def _in_time(setting: str, ours: float, name: str, theirs: float, gap: Differenc
         f"{1e3 * (ours - theirs):+.1f} ms",
         f"theirs is {_times(math.exp(gap.value), *ends)}",
         gap.basis,
+        effect=Effect(
+            *(gap.value, gap.value - gap.half, gap.value + gap.half),
+            (0, math.inf),
+            scale=f"time of a step of training: {METHODS[name].title} over WWAE",
+            logarithmic=True,
+        ),
     )
 
 
@@ -462,6 +514,7 @@ def _saves_time(runs: Sequence[Run], timings: Mapping[str, Any]) -> Iterator[Fin
         if "wwae" in seconds and rivals:
             name = min(rivals, key=lambda one: statistics.median(seconds[one]))
             finding, gap = _step(setting, seconds["wwae"], name, seconds[name])
+            finding = finding._replace(effect=finding.effect._replace(margin=math.log(1 + SHARE)))
             tested = gap.over_seeds
             yield _superior(finding, gap, "higher", math.log(1 + SHARE)) if tested else finding
 
@@ -508,7 +561,9 @@ def _no_slower(runs: Sequence[Run], timings: Mapping[str, Any]) -> Iterator[Find
         if {"wwae", "ae"} <= seconds.keys() and len(seconds["wwae"]) > 1:
             finding, gap = _step(setting, seconds["wwae"], "ae", seconds["ae"])
             found[setting] = _no_longer(finding, gap) if gap.over_seeds else finding
-    yield from found.values()
+    longest = -math.log(1 + SHARE)
+    for one in found.values():
+        yield one._replace(effect=one.effect._replace(holds=(longest, math.inf)))
 
 
 def _no_longer(finding: Finding, gap: Difference) -> Finding:

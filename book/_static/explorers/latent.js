@@ -1,146 +1,16 @@
 // The decoders of recorded runs, in the reader's browser: a map of encoded test images, and lines between two of them.
-// No dependency. Each run is a script of its own (made by `python -m wwae_lib export`), fetched when the reader comes near.
+// networks.js computes; each run is a script of its own, fetched when the reader comes near.
 "use strict";
 
 (function () {
   const explorer = (window.wwaeExplorer = window.wwaeExplorer || {});
-  const folder = document.currentScript.src.replace(/[^/]*$/, "");
-  const models = {}; // "mnist-wwae" -> what add() made of its script
-
-  // ---------------------------------------------------------------- reading a run
-  /** Half-precision numbers (IEEE 754 binary16) in base64: the lower bytes of all, then the higher. */
-  function halves(base64) {
-    const bytes = atob(base64);
-    const numbers = new Float32Array(bytes.length / 2);
-    for (let i = 0; i < numbers.length; i++) {
-      const bits = bytes.charCodeAt(i) | (bytes.charCodeAt(numbers.length + i) << 8);
-      const exponent = (bits >> 10) & 31;
-      const fraction = bits & 1023;
-      const size = exponent === 0 ? fraction * 2 ** -24 : exponent === 31 ? NaN : (1 + fraction / 1024) * 2 ** (exponent - 15);
-      numbers[i] = bits & 0x8000 ? -size : size;
-    }
-    return numbers;
-  }
-
-  /** Kernels [tap][from][to] from torch's (to, from, tap) or, transposed, (from, to, tap): the inner loop runs along memory. */
-  function arrange(weight, { kind, inputs, outputs, kernel }) {
-    if (kind === "dense") return weight;
-    const taps = kernel * kernel;
-    const arranged = new Float32Array(weight.length);
-    for (let from = 0; from < inputs; from++)
-      for (let to = 0; to < outputs; to++)
-        for (let tap = 0; tap < taps; tap++) {
-          const source = kind === "transposed" ? (from * outputs + to) * taps + tap : (to * inputs + from) * taps + tap;
-          arranged[(tap * inputs + from) * outputs + to] = weight[source];
-        }
-    return arranged;
-  }
-
-  explorer.add = function (run) {
-    const numbers = halves(run.weights);
-    let used = 0;
-    const take = (n) => numbers.subarray(used, (used += n));
-    const layers = run.layers.map((layer) => {
-      if (layer.kind === "unflatten") return layer;
-      const size = layer.inputs * layer.outputs * (layer.kind === "dense" ? 1 : layer.kernel ** 2);
-      return { ...layer, weight: arrange(take(size), layer), bias: take(layer.outputs) };
-    });
-    if (used !== numbers.length) throw new Error(`${run.dataset} ${run.method}: ${numbers.length} weights, its layers hold ${used}`);
-    const codes = halves(run.codes);
-    const labels = Uint8Array.from(run.labels, Number);
-    models[`${run.dataset}-${run.method}`] = { ...run, layers, codes, labels };
-  };
-
-  // ---------------------------------------------------------------- the decoder
-  const f = Math.fround; // tells the engine that single precision is meant, as torch computes
-
-  function dense(x, { inputs, outputs, weight, bias, relu }) {
-    const y = new Float32Array(outputs);
-    for (let o = 0; o < outputs; o++) {
-      let sum = bias[o];
-      for (let i = 0, w = o * inputs; i < inputs; i++, w++) sum += weight[w] * x[i];
-      y[o] = relu && sum < 0 ? 0 : sum;
-    }
-    return y;
-  }
-
-  /** (channel, pixel) to (pixel, channel). */
-  function channelsLast(x, channels) {
-    const pixels = x.length / channels;
-    const y = new Float32Array(x.length);
-    for (let c = 0; c < channels; c++) for (let p = 0; p < pixels; p++) y[p * channels + c] = x[c * pixels + p];
-    return y;
-  }
-
-  /** Convolution, or transposed convolution, of (pixel, channel): every input pixel adds to the outputs that see it. */
-  function convolve(x, side, layer) {
-    const { kind, inputs, outputs, kernel, stride, padding, weight, bias, relu } = layer;
-    const transposed = kind === "transposed";
-    const size = transposed ? (side - 1) * stride - 2 * padding + kernel : side + 2 * padding - kernel + 1;
-    const y = new Float32Array(size * size * outputs);
-    for (let p = 0; p < y.length; p += outputs) y.set(bias, p);
-    for (let row = 0; row < side; row++)
-      for (let column = 0; column < side; column++)
-        for (let ky = 0; ky < kernel; ky++) {
-          const top = transposed ? row * stride - padding + ky : row + padding - ky;
-          if (top < 0 || top >= size) continue;
-          for (let kx = 0; kx < kernel; kx++) {
-            const left = transposed ? column * stride - padding + kx : column + padding - kx;
-            if (left < 0 || left >= size) continue;
-            const to = (top * size + left) * outputs;
-            const from = (row * side + column) * inputs;
-            let w = (ky * kernel + kx) * inputs * outputs;
-            for (let i = 0; i < inputs; i++, w += outputs) {
-              const value = x[from + i];
-              if (value === 0) continue; // about half of them are, after a ReLU
-              for (let o = 0; o < outputs; o++) y[to + o] = f(y[to + o] + f(value * weight[w + o]));
-            }
-          }
-        }
-    if (relu) for (let k = 0; k < y.length; k++) if (y[k] < 0) y[k] = 0;
-    return y;
-  }
-
-  /** The image of a code, (pixel, channel) in [0, 1]. */
-  function decode(model, code) {
-    let x = code;
-    let side = 0;
-    for (const layer of model.layers) {
-      if (layer.kind === "dense") x = dense(x, layer);
-      else if (layer.kind === "unflatten") {
-        x = channelsLast(x, layer.channels);
-        side = layer.side;
-      } else {
-        x = convolve(x, side, layer);
-        side = Math.sqrt(x.length / layer.outputs);
-      }
-    }
-    return x.map((v) => 1 / (1 + Math.exp(-v)));
-  }
-
-  /** For tests and for the curious: the pixels that a run's decoder makes of a code (an array of `latent` numbers). */
-  explorer.decode = (dataset, method, code) => decode(models[`${dataset}-${method}`], Float32Array.from(code));
-
-  /** Fetch the runs of a data set, once; a script, because a page opened from disk may not fetch anything else. */
-  const fetched = {};
-  explorer.load = function (dataset) {
-    const one = (method) => (fetched[`${dataset}-${method}`] ||= new Promise((resolve, reject) => {
-      const script = document.createElement("script");
-      script.src = `${folder}${dataset}-${method}.js`;
-      script.onload = resolve;
-      script.onerror = () => {
-        delete fetched[`${dataset}-${method}`];
-        reject(new Error(`${script.src} could not be loaded`));
-      };
-      document.head.append(script);
-    }));
-    return Promise.all(runs[dataset].map(one));
-  };
-
   // ---------------------------------------------------------------- the page
   const box = document.getElementById("latent-explorer");
   const runs = box ? JSON.parse(box.dataset.runs) : {};
   const titles = box ? JSON.parse(box.dataset.titles) : {};
+  const { models, paint } = explorer;
+  /** The runs of a data set. */
+  explorer.load = (dataset) => Promise.all(runs[dataset].map((method) => explorer.fetch(`${dataset}-${method}`)));
   if (!box) return;
 
   const EXTENT = 3.4; // the map reaches this many standard deviations of the prior from its mean
@@ -185,15 +55,7 @@
     return nearest(places.length / 2, (i) => (places[2 * i] - x) ** 2 + (places[2 * i + 1] - y) ** 2)[0];
   }
 
-  /** The encoded test image that is nearest in all dimensions, and how far it is. */
-  function nearestCode(method, code) {
-    const { codes, latent, labels } = model(method);
-    return nearest(labels.length, (i) => {
-      let sum = 0;
-      for (let k = 0, at = i * latent; k < latent; k++) sum += (codes[at + k] - code[k]) ** 2;
-      return sum;
-    });
-  }
+  const nearestCode = (method, code) => explorer.nearest(model(method), code);
 
   // ---------------------------------------------------------------- building
   function svg(tag, attributes = {}, parent = null) {
@@ -336,24 +198,11 @@
     [...box.querySelector(".ex-classes").children].forEach((button, k) => button.setAttribute("aria-pressed", String(state.shown === k)));
   }
 
-  function paint(canvas, pixels, channels) {
-    const context = canvas.getContext("2d", { willReadFrequently: true }); // kept in memory, where it is written
-    const image = context.createImageData(canvas.width, canvas.height);
-    for (let p = 0; p < pixels.length / channels; p++) {
-      for (let c = 0; c < 3; c++) {
-        const level = Math.round(255 * pixels[p * channels + (channels === 3 ? c : 0)]);
-        image.data[4 * p + c] = channels === 3 ? level : 255 - level; // ink on paper
-      }
-      image.data[4 * p + 3] = 255;
-    }
-    context.putImageData(image, 0, 0);
-  }
-
   function drawPoint(method) {
     const part = parts[method];
     const { code, place } = state.points[method];
     const { classes, labels, shape } = model(method);
-    paint(part.canvas, decode(model(method), code), shape[0]);
+    paint(part.canvas, explorer.decode(state.dataset, method, code), shape[0]);
     const [x, y] = toMap(place);
     part.ring.setAttribute("transform", `translate(${x.toFixed(1)} ${y.toFixed(1)})`);
     part.ring.setAttribute("aria-valuenow", place[0].toFixed(2));
@@ -387,7 +236,7 @@
   function drawStrips() {
     for (const method of methods())
       parts[method].strip.forEach((canvas, k) =>
-        paint(canvas, decode(model(method), onLine(method, k / (FRAMES - 1))), model(method).shape[0]));
+        paint(canvas, explorer.decode(state.dataset, method, onLine(method, k / (FRAMES - 1))), model(method).shape[0]));
   }
 
   let pending = null;

@@ -1,0 +1,213 @@
+"""How do the verdicts look? Tiles and forest plots, as HTML with inline SVG, drawn from the verdicts alone.
+
+On every axis what speaks for the claim lies to the right. Colours are the style sheet's, so that they follow
+the reader's light or dark; what a colour says a word and an icon say too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import NamedTuple
+
+from ..data import DATASETS
+from .tables import enumeration
+from .verdicts import CONTRADICTED, HOLDS, OPEN, TIE, UNTESTED, Effect, Finding, Verdict
+
+__all__ = ["Standing", "forest", "overall", "tiles"]
+
+
+class Standing(NamedTuple):
+    """What a tile says of a claim: one word, its icon, and the class of its colour."""
+
+    word: str
+    icon: str
+    name: str
+
+
+HELD = Standing("holds", "✓", "holds")
+IN_PART = Standing("holds in part", "◐", "part")
+FAILS = Standing("does not hold", "✗", "fails")
+TIED = Standing("makes no difference", "=", "tie")
+UNDECIDED = Standing("open", "?", "open")
+MARKS = {HOLDS: HELD, CONTRADICTED: FAILS, TIE: TIED, OPEN: UNDECIDED}
+TIMES, MINUS = "\N{MULTIPLICATION SIGN}", "\N{MINUS SIGN}"
+SHORT = {row.title: name for row, name in zip(DATASETS.values(), ("MNIST", "Fashion", "CelebA"), strict=True)}
+
+
+def overall(one: Verdict) -> Standing:
+    """A claim in one word.
+
+    It holds where it holds in every place that it names; in part where it holds in some; it does not hold
+    where it is contradicted in some and holds in none; where all that was decided is a tie, it makes no
+    difference; else it is open.
+    """
+    found = set(one.outcomes.values())
+    if found == {HOLDS}:
+        return HELD
+    if HOLDS in found:
+        return IN_PART
+    if CONTRADICTED in found:
+        return FAILS
+    return TIED if TIE in found else UNDECIDED
+
+
+# ---------------------------------------------------------------- tiles
+
+
+def tiles(found: Mapping[str, Verdict], page: str = "verdict.html") -> str:
+    """A tile for each claim: its verdict in a word, and each data set's interval; it leads to its section."""
+    return f'<div class="claims">{"".join(_tile(key, one, page) for key, one in found.items())}</div>'
+
+
+def _tile(key: str, one: Verdict, page: str) -> str:
+    standing = overall(one)
+    name = one.claim.name[:1].upper() + one.claim.name[1:]
+    drawn = [finding for finding in one.findings if finding.effect]
+    axis = _Axis([finding.effect for finding in drawn])
+    rows = [
+        f'<span class="claim-place">{escape(_place(finding.setting))}</span>{axis.plot(finding, 14, 3)}'
+        for finding in drawn
+    ]
+    rows += [
+        f'<span class="claim-place">{escape(_place(place))}</span><span class="claim-none">not tested</span>'
+        for place, outcome in one.outcomes.items()
+        if outcome == UNTESTED
+    ]
+    told = "; ".join(f"{place}: {outcome}" for place, outcome in one.outcomes.items())
+    return (
+        f'<a class="claim claim-{standing.name}" href="{page}#verdict-{key}">'
+        f'<span class="claim-word"><span class="claim-icon" aria-hidden="true">{standing.icon}</span>'
+        f'{standing.word}</span><span class="claim-name">{escape(name)}</span>'
+        f'<span class="claim-told">{escape(told)}</span>'
+        f'<span class="claim-rows" aria-hidden="true">{"".join(rows)}</span></a>'
+    )
+
+
+def _place(setting: str) -> str:
+    title, _, rest = setting.partition(", ")
+    return SHORT.get(title, title) + ("*" if rest else "")
+
+
+# ---------------------------------------------------------------- forest plots
+
+
+def forest(one: Verdict) -> str:
+    """The primary tests of a claim: estimate and 95% interval of each, for and against it.
+
+    The plain ground is where the claim would be false, the tinted where it is true; a grey band in a row is
+    what counts as no difference there.
+    """
+    drawn = [finding for finding in one.findings if finding.effect]
+    if not drawn:
+        return ""
+    axis = _Axis([finding.effect for finding in drawn])
+    rows = []
+    for finding in drawn:
+        mark = MARKS[finding.outcome]
+        rows.append(
+            f'<span class="forest-label">{escape(finding.setting)}</span>{axis.plot(finding, 30, 5)}'
+            f'<span class="forest-word forest-{mark.name}">{mark.icon} {escape(mark.word)}</span>'
+        )
+    sides = '<span class="forest-sides"><span>against the claim</span><span>for the claim</span></span>'
+    scale = f'<span class="forest-scale">{escape(drawn[0].effect.scale)}</span>'
+    return (
+        f'<figure class="forest"><div class="forest-rows" role="img" aria-label="{escape(_told(drawn))}">'
+        f"{sides}{''.join(rows)}{axis.ticks()}{scale}</div>"
+        f"<figcaption>{escape(_concluded(drawn))}</figcaption></figure>"
+    )
+
+
+def _told(drawn: Sequence[Finding]) -> str:
+    lines = [f"{one.setting}, against {one.rival}: {one.result}, {one.outcome}" for one in drawn]
+    return "Estimates with 95% intervals. " + "; ".join(lines)
+
+
+def _concluded(drawn: Sequence[Finding]) -> str:
+    """The figure's conclusion, a sentence for each outcome."""
+    ways = {
+        HOLDS: "The claim holds on {places}.",
+        CONTRADICTED: "The claim does not hold on {places}.",
+        TIE: "On {places} the whole interval lies within what counts as no difference.",
+        OPEN: "On {places} the records cannot decide.",
+    }
+    lines = []
+    for outcome, words in ways.items():
+        if places := [finding.setting for finding in drawn if finding.outcome == outcome]:
+            lines.append(words.format(places=enumeration(places)))
+    if single := [finding.setting for finding in drawn if math.isnan(finding.p)]:
+        lines.append(f"The hollow dot on {enumeration(single)} rests on too few seeds or pairs for a test.")
+    if any(finding.effect.margin for finding in drawn):
+        lines.append("The grey band is what counts as no difference.")
+    return " ".join(lines)
+
+
+# ---------------------------------------------------------------- drawing
+
+
+class _Axis:
+    """From effects to places, in per cent of the width: what speaks for the claim lies to the right."""
+
+    def __init__(self, effects: Sequence[Effect]):
+        self.effects = effects
+        if not effects:
+            return
+        reach = 6 * max(max(abs(one.value), one.margin) for one in effects) or 1.0  # longer ones are cut
+        ends = [x for one in effects for x in (one.value, one.low, one.high) if not math.isnan(x)]
+        ends = [min(max(x, -reach), reach) for x in ends]
+        ends += [side * one.margin for one in effects for side in (-1.3, 0, 1.3)]
+        space = 0.06 * (max(ends) - min(ends))
+        self.low, self.high = min(ends) - space, max(ends) + space
+        self.flip = effects[0].holds[0] == -math.inf
+
+    def place(self, x: float) -> float:
+        share = (min(max(x, self.low), self.high) - self.low) / (self.high - self.low)
+        return 100 * (1 - share if self.flip else share)
+
+    def plot(self, finding: Finding, height: int, radius: int) -> str:
+        """One row: where the claim is true, what counts as no difference, zero, and the interval."""
+        effect, name = finding.effect, MARKS[finding.outcome].name
+        parts = [self._band("forest-true", effect.holds, height)]
+        if effect.margin:
+            parts.append(self._band("forest-margin", (-effect.margin, effect.margin), height))
+        zero = f"{self.place(0):.2f}%"
+        parts.append(f'<line class="forest-zero" x1="{zero}" x2="{zero}" y1="0" y2="{height}"/>')
+        hollow = " forest-hollow" if math.isnan(finding.p) else ""
+        parts.append(f'<g class="forest-{name}{hollow}">')
+        if not math.isnan(effect.low):
+            ends = sorted((self.place(effect.low), self.place(effect.high)))
+            parts.append(
+                f'<line class="forest-interval" x1="{ends[0]:.2f}%" x2="{ends[1]:.2f}%" '
+                f'y1="{height / 2:g}" y2="{height / 2:g}"/>'
+            )
+        parts.append(f'<circle cx="{self.place(effect.value):.2f}%" cy="{height / 2:g}" r="{radius}"/></g>')
+        return f'<svg class="forest-plot" height="{height}">{"".join(parts)}</svg>'
+
+    def _band(self, name: str, ends: tuple[float, float], height: int) -> str:
+        first, last = sorted(map(self.place, ends))
+        return f'<rect class="{name}" x="{first:.2f}%" width="{last - first:.2f}%" height="{height}"/>'
+
+    def ticks(self) -> str:
+        found, logarithmic = [], self.effects[0].logarithmic
+        for x in _round_numbers(self.low, self.high, logarithmic):
+            words = f"{math.exp(x):.3g}{TIMES}" if logarithmic else f"{x:+.3g}" if x else "0"
+            at = f"{self.place(x):.2f}%"
+            found.append(
+                f'<line class="forest-tick" x1="{at}" x2="{at}" y1="0" y2="5"/>'
+                f'<text x="{at}" y="18" text-anchor="middle">{words.replace("-", MINUS)}</text>'
+            )
+        return f'<svg class="forest-axis" height="24">{"".join(found)}</svg>'
+
+
+def _round_numbers(low: float, high: float, logarithmic: bool) -> list[float]:
+    """Three to six round numbers of an axis."""
+    if logarithmic:
+        nice = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.8, 0.9, 1, 1.1, 1.2, 1.5, 2, 5, 10, 20, 50, 100]
+        within = [math.log(x) for x in nice if low < math.log(x) < high]
+        while len(within) > 6:
+            within = within[within.index(0.0) % 2 :: 2]
+        return within
+    step = 10 ** math.floor(math.log10((high - low) / 3))
+    step *= next(k for k in (5, 2, 1) if k * step <= (high - low) / 3)
+    return [k * step for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
