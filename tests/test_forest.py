@@ -90,7 +90,7 @@ def test_ticks_are_round_and_few(low, high, log):
 def test_tests_of_the_books_records_carry_the_number_they_print(monkeypatch):
     """The number that is drawn is the one that is printed."""
     monkeypatch.delenv("WWAE_RESULTS")  # the book's own
-    found = verdicts.verdicts(reproduce.records("quick", "*"), verdicts.benchmarks())
+    found = verdicts.verdicts(reproduce.records("quick", "*"), verdicts.read_benchmarks())
     drawn = [one for verdict in found.values() for one in verdict.findings if one.effect]
     assert len(drawn) > 10
     for one in drawn:
