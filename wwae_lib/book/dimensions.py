@@ -22,7 +22,7 @@ from .uncertainty import measured
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["LAWS", "best", "datasets", "figure", "recorded", "summary", "table"]
+__all__ = ["LAWS", "Best", "best", "datasets", "figure", "recorded", "summary", "table"]
 
 OWN = "fid_reconstruction"
 LAWS = {  # where new codes can come from
@@ -38,7 +38,6 @@ LINES = {
     "fid_mixture": ("green", "-."),
     "fid_mixture_100": ("purple", ":"),
 }
-Kind = tuple[str, str]  # a method and its estimator
 
 
 class Best(NamedTuple):
@@ -48,9 +47,9 @@ class Best(NamedTuple):
     law: str
 
 
-def recorded(dataset: str) -> dict[Kind, list[Run]]:
-    """The recorded runs of each kind of auto-encoder on a data set, the fewest dimensions first."""
-    kinds: dict[Kind, list[Run]] = {}
+def recorded(dataset: str) -> dict[tuple[str, str], list[Run]]:
+    """The recorded runs of each method and estimator on a data set, the fewest dimensions first."""
+    kinds: dict[tuple[str, str], list[Run]] = {}
     for experiment in selection.dimension_trials(dataset):
         run = selection.recorded(experiment)
         if run and OWN in run.metrics:
@@ -63,7 +62,7 @@ def datasets() -> list[str]:
     return [dataset for dataset in DATASETS if recorded(dataset)]
 
 
-def title(kind: Kind) -> str:
+def title(kind: tuple[str, str]) -> str:
     """What figures and tables call it."""
     method, estimator = kind
     return METHODS[method].title + (f", {estimator}" if estimator != "total" else "")

@@ -22,28 +22,28 @@ if TYPE_CHECKING:
 
 __all__ = ["convergence", "datasets", "figure", "lengths", "remedies", "summary", "table", "trade_off"]
 
-Kind = tuple[str, str]  # a method, and the estimator of the WWAE that is tried as a remedy, or ""
-REMEDIES: tuple[Kind, ...] = (("wwae", ""), *(("wwae", name) for name in selection.REMEDIES))
+# A kind of trial is a method, and the estimator of the WWAE that is tried as a remedy, or "".
+REMEDIES: tuple[tuple[str, str], ...] = (("wwae", ""), *(("wwae", name) for name in selection.REMEDIES))
 
 
-def methods() -> list[Kind]:
+def methods() -> list[tuple[str, str]]:
     """Every method that has a setting to choose."""
     return [(name, "") for name in selection.CENTRES if "/" not in name]
 
 
-def datasets(kinds: Sequence[Kind] | None = None) -> list[str]:
+def datasets(kinds: Sequence[tuple[str, str]] | None = None) -> list[str]:
     """The data sets on which trials of each of some kinds are recorded; by default of any method."""
     if kinds is None:
         return [dataset for dataset in DATASETS if _tried(dataset, methods())]
     return [dataset for dataset in DATASETS if len(_tried(dataset, kinds)) == len(kinds)]
 
 
-def _tried(dataset: str, kinds: Sequence[Kind]) -> dict[Kind, list[Run]]:
+def _tried(dataset: str, kinds: Sequence[tuple[str, str]]) -> dict[tuple[str, str], list[Run]]:
     """The recorded trials of each kind on a data set."""
     return {kind: trials for kind in kinds if (trials := selection.recorded_trials(dataset, *kind))}
 
 
-def _title(kind: Kind) -> str:
+def _title(kind: tuple[str, str]) -> str:
     method, remedy = kind
     return f"{METHODS[method].title}{f', {remedy}' if remedy else ''}"
 
@@ -58,7 +58,7 @@ def _distance(run: Run, key: str = "fid") -> str:
     return cell(measurement, METRICS["fid"]) if measurement else "-"
 
 
-def table(dataset: str, kinds: Sequence[Kind] | None = None) -> str:
+def table(dataset: str, kinds: Sequence[tuple[str, str]] | None = None) -> str:
     """Every trial of a setting, a method per row: the value, and the FID to validation images that it gave.
 
     The lowest of a row is bold where all its trials are recorded. A place stays empty where the method needs
@@ -133,7 +133,7 @@ def remedies(dataset: str) -> str:
     return " ".join(lines)
 
 
-def figure(dataset: str, kinds: Sequence[Kind] | None = None) -> Figure:
+def figure(dataset: str, kinds: Sequence[tuple[str, str]] | None = None) -> Figure:
     """FID to validation images against the multiple of the centre, a line per method, the lowest filled."""
     drawn, axis = plt.subplots(figsize=(WIDTH, 3.4))
     dashes = dict(zip(selection.REMEDIES, (":", "--", "-."), strict=True))
