@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 
@@ -12,14 +11,18 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from . import gaussian, processes
-from .gaussian import moments_across_processes, w2_squared_diagonal, w2_squared_to_standard_normal
+from .gaussian import (
+    expected_root_trace,
+    moments_across_processes,
+    w2_squared_diagonal,
+    w2_squared_to_standard_normal,
+)
 
 __all__ = [
     "ESTIMATORS",
     "AccumulatedMoments",
     "bias_corrected",
     "cramer_wold_squared",
-    "expected_root_trace",
     "kl_to_standard_normal",
     "mmd_squared",
     "posterior_w2_penalty",
@@ -115,9 +118,9 @@ def bias_corrected(mean: Tensor, cov: Tensor, n: int) -> Tensor:
         |m|^2 - \tfrac1n \operatorname{tr} S + \operatorname{tr} S + d
         - \tfrac{2 d}{R(n, d)} \operatorname{tr} S^{1/2}
 
-    with `R` the mean root trace of :func:`expected_root_trace`: the first two terms are unbiased for any
-    law, the last where the codes are normal with covariance :math:`s I`. For exact draws of N(0, I) the
-    mean is 0, so that a value can be negative.
+    with `R` the mean root trace of :func:`~wwae_lib.gaussian.expected_root_trace`: the first two terms are
+    unbiased for any law, the last where the codes are normal with covariance :math:`s I`. For exact draws of
+    N(0, I) the mean is 0, so that a value can be negative.
 
     Args:
         mean, cov: moments of a batch, ``(d,)`` and ``(d, d)``.
@@ -199,33 +202,6 @@ def mmd_squared(z: Tensor, prior: Tensor, scales: Sequence[float] = SCALES) -> T
         kernels = _Multiquadratics.apply(torch.cat(distances), constants)
     pairs = n * (n - 1)
     return 2 * kernels[:pairs].sum() / pairs - 2 * kernels[pairs:].sum() / n**2
-
-
-@functools.cache
-def expected_root_trace(n: int, d: int) -> float:
-    r"""Mean of :math:`\operatorname{tr} S^{1/2}` over covariances `S` of `n` exact draws of N(0, I).
-
-    The eigenvalues follow Marchenko and Pastur's law with ratio :math:`c = d / (n - 1)` on
-    :math:`[a, b] = [(1 - \sqrt c)^2, (1 + \sqrt c)^2]`; Bai & Silverstein (2004, section 5) give
-    the next term of a sum :math:`\sum f(\lambda_i)` over them. With
-    :math:`x = 1 + c + 2 \sqrt c \cos \theta` both are integrals over a period:
-
-    .. math::
-
-        d \int_0^\pi \sqrt x \, \frac{2 \sin^2 \theta}{\pi x} d\theta
-        + \frac{\sqrt a + \sqrt b}{4} - \frac{1}{2 \pi} \int_0^\pi \sqrt x \, d\theta.
-
-    Good to about 0.1 % of `d` (and better the larger `n` and `d`), also where ``n <= d``.
-
-    Args:
-        n: points, at least 2.
-        d: dimensions.
-    """
-    c = d / (n - 1)
-    theta = (torch.arange(4096, dtype=torch.float64) + 0.5) * math.pi / 4096
-    root = (1 + c + 2 * c**0.5 * theta.cos()).sqrt()
-    ends = (abs(1 - c**0.5) + 1 + c**0.5) / 4
-    return (2 * d * (theta.sin().square() / root).mean() + ends - root.mean() / 2).item()
 
 
 def sliced_w2_squared(z: Tensor, prior: Tensor, directions: Tensor) -> Tensor:
