@@ -318,7 +318,7 @@ def test_a_second_derivative_that_does_not_exist_is_an_error():
 
 
 def test_few_points_have_the_gradient_of_their_own_rank():
-    """The bound's last term is the nuclear norm of the product of the centred batches, smooth at that rank."""
+    """The bound's last term is a nuclear norm, of the product of the centred batches: smooth at that rank."""
     batches = [
         torch.randn(n, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(n), requires_grad=True)
         for n in (3, 4, 30)
