@@ -18,6 +18,30 @@ function holdPlaces() {
     formula.style.setProperty("--height", `${rows.reduce((sum, row) => sum + row, 1.7)}em`);
   }
 }
+// A formula wider than its column is set smaller, down to LEAST of its size; what is wider still scrolls, with a sign.
+const LEAST = 0.68;
+function fitFormula(formula) {
+  const drawn = formula.querySelector("mjx-container");
+  if (!drawn) return;
+  formula.classList.remove("scrolls");
+  drawn.style.fontSize = "";
+  drawn.removeAttribute("tabindex");
+  const display = formula.matches("div");
+  const room = display ? drawn.clientWidth : (formula.closest("p, li, td, dd, figcaption, div") ?? formula).clientWidth;
+  const width = display ? drawn.scrollWidth : drawn.getBoundingClientRect().width;
+  if (!room || width <= room + 1) return;
+  const size = parseFloat(getComputedStyle(drawn).fontSize);
+  drawn.style.fontSize = `${(size * Math.max(LEAST, (0.985 * room) / width)).toFixed(2)}px`;
+  const still = display ? drawn.scrollWidth > drawn.clientWidth + 1 : drawn.getBoundingClientRect().width > room + 1;
+  formula.classList.toggle("scrolls", still);
+  if (still) (display ? drawn : formula).tabIndex = 0; // a keyboard scrolls it too
+}
+let lastWidth = innerWidth;
+addEventListener("resize", () => {
+  if (innerWidth === lastWidth) return;
+  lastWidth = innerWidth;
+  document.querySelectorAll(".math:has(mjx-container)").forEach(fitFormula);
+});
 document.documentElement.classList.add("typesetting");
 const reading = new MutationObserver(holdPlaces);
 reading.observe(document, {childList: true, subtree: true});
@@ -28,7 +52,9 @@ window.MathJax = {
     async pageReady() {
       const formulas = [...document.querySelectorAll(".math")];
       while (formulas.length) {
-        await MathJax.typesetPromise(formulas.splice(0, 20));
+        const some = formulas.splice(0, 20);
+        await MathJax.typesetPromise(some);
+        some.forEach(fitFormula);
         await new Promise((resume) => setTimeout(resume));
       }
       document.documentElement.classList.remove("typesetting");
@@ -46,5 +72,33 @@ document.addEventListener("DOMContentLoaded", () => {
   each(".bd-sidebar-primary", (e) => {
     e.setAttribute("role", "region");
     e.setAttribute("aria-label", "Chapters");
+  });
+});
+
+// A figure is enlarged on a click, in a dialog that Escape or another click closes.
+document.addEventListener("DOMContentLoaded", () => {
+  const dialog = document.createElement("dialog");
+  dialog.className = "enlarged";
+  dialog.setAttribute("aria-label", "Figure, enlarged");
+  dialog.innerHTML = '<button type="button" aria-label="Close">\u2715</button>';
+  dialog.addEventListener("click", () => dialog.close());
+  dialog.addEventListener("close", () => dialog.querySelectorAll("img").forEach((image) => image.remove()));
+  document.body.append(dialog);
+  document.querySelectorAll("article img.only-light").forEach((light) => {
+    const pair = [light, light.nextElementSibling].filter((image) => image?.matches("img"));
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "enlarge";
+    button.title = "Enlarge";
+    light.before(button);
+    button.append(...pair);
+    button.addEventListener("click", () => {
+      for (const image of pair) {
+        const copy = image.cloneNode();
+        copy.removeAttribute("loading");
+        dialog.append(copy);
+      }
+      dialog.showModal();
+    });
   });
 });

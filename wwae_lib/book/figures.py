@@ -45,7 +45,7 @@ __all__ = [
     "use_style",
 ]
 
-WIDTH = 5.4  # inches: a phone's column shows type of 10 points at about its own size
+WIDTH = 5.4  # inches
 
 # Okabe & Ito's palette (2008): told apart with every common colour-vision deficiency.
 COLOURS = {
@@ -78,7 +78,7 @@ def use_style() -> None:
             "figure.constrained_layout.use": True,
             "figure.dpi": 150,
             "figure.figsize": (WIDTH, 2.8),
-            "font.size": 10,
+            "font.size": 12,  # in a phone's column, some 350 pixels, letters of 10 to 11 pixels
             "grid.alpha": 0.25,
             "legend.fontsize": "small",
             "legend.frameon": False,
@@ -286,7 +286,7 @@ def _strips(labels: Sequence[str], strips: Sequence[np.ndarray], columns: int, t
     axis.grid(False)
     axis.set_xticks([])
     axis.set_yticks([start + side / 2 for start in starts], [fill(label, 13) for label in labels])
-    axis.tick_params(length=0, labelsize=9)
+    axis.tick_params(length=0, labelsize=10)
     for spine in axis.spines.values():
         spine.set_visible(False)
     return figure
@@ -415,7 +415,7 @@ def overview(run: Run) -> Figure:
         arrow = {"arrowstyle": "-|>", "lw": 1.8, "color": COLOURS["blue"]}
         ends = {"xycoords": axes[end].transAxes, "textcoords": axes[start].transAxes}
         axes[end].annotate("", (-0.02, 0.5), (1.02, 0.5), arrowprops=arrow, annotation_clip=False, **ends)
-        axes[start].text(1.03, 0.57, word, transform=axes[start].transAxes, color=COLOURS["blue"], fontsize=9)
+        axes[start].text(1.03, 0.57, word, transform=axes[start].transAxes, color=COLOURS["blue"], fontsize=10)
     figure.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     figure.get_layout_engine().set(wspace=0.22)
     return figure
@@ -451,7 +451,7 @@ def _scatter(axis: Axes, codes: np.ndarray, labels: np.ndarray, classes: Sequenc
             name,
             ha="center",
             va="center",
-            size=9,
+            size=10,
             weight="bold",
             path_effects=halo,
             color=CLASS_COLOURS[label % len(CLASS_COLOURS)],
