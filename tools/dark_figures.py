@@ -1,8 +1,8 @@
 """How does a figure look in the dark? A Sphinx extension: every figure gets a twin for dark pages.
 
-Figures are drawn once, ink on white paper. The twin mirrors their lightness and keeps their hues, so that white
-becomes the dark page's ground and ink becomes light; photographs within a figure stay as they are. The pages
-show one or the other by the theme's classes ``only-light`` and ``only-dark``.
+Figures are drawn once, ink on white paper. The twin mirrors their lightness and keeps their hues, so that
+white becomes the dark page's ground and ink becomes light; photographs within a figure stay as they are. The
+pages show one or the other by the theme's classes ``only-light`` and ``only-dark``.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from scipy import ndimage
 GROUND = 0.183  # lightness, in Oklab, of the dark theme's page, #121212
 LIFT = 0.75  # an exponent below 1 makes the middle tones lighter: thin lines need it on dark ground
 PHOTOGRAPH = 44  # pixels: nothing that is drawn fills a solid block of this width and height
-IMAGE = re.compile(r'<img (?![^>]*\bclass=)([^>]*)src="((?:\.\./)*)_images/([^"]+\.(?:png|jpe?g))"([^>]*?)\s*/?>')
+IMAGE = re.compile(
+    r'<img (?![^>]*\bclass=)([^>]*)src="((?:\.\./)*)_images/([^"]+\.(?:png|jpe?g))"([^>]*?)\s*/?>'
+)
 
-# Oklab (Ottosson 2020): from linear RGB to cone responses, and from their cube roots to lightness and opponents.
+# Oklab (Ottosson 2020): from linear RGB to cone responses, and from their cube roots to lightness and the rest.
 CONES = np.array(
     [
         [0.4122214708, 0.5363325363, 0.0514459929],

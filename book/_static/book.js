@@ -58,7 +58,6 @@ window.MathJax = {
         await new Promise((resume) => setTimeout(resume));
       }
       document.documentElement.classList.remove("typesetting");
-      return MathJax.startup.defaultPageReady(); // whatever stands elsewhere
     },
   },
 };

@@ -415,7 +415,9 @@ def overview(run: Run) -> Figure:
         arrow = {"arrowstyle": "-|>", "lw": 1.8, "color": COLOURS["blue"]}
         ends = {"xycoords": axes[end].transAxes, "textcoords": axes[start].transAxes}
         axes[end].annotate("", (-0.02, 0.5), (1.02, 0.5), arrowprops=arrow, annotation_clip=False, **ends)
-        axes[start].text(1.03, 0.57, word, transform=axes[start].transAxes, color=COLOURS["blue"], fontsize=10)
+        axes[start].text(
+            1.03, 0.57, word, transform=axes[start].transAxes, color=COLOURS["blue"], fontsize=10
+        )
     figure.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     figure.get_layout_engine().set(wspace=0.22)
     return figure

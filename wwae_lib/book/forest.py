@@ -15,7 +15,7 @@ from ..data import DATASETS
 from .tables import enumeration
 from .verdicts import CONTRADICTED, HOLDS, OPEN, TIE, UNTESTED, Effect, Finding, Verdict
 
-__all__ = ["Standing", "forest", "overall", "tiles"]
+__all__ = ["Standing", "counted", "forest", "overall", "tiles"]
 
 
 class Standing(NamedTuple):
@@ -51,6 +51,37 @@ def overall(one: Verdict) -> Standing:
     if CONTRADICTED in found:
         return FAILS
     return TIED if TIE in found else UNDECIDED
+
+
+NUMBERS = (
+    "no",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+)
+
+
+def counted(found: Mapping[str, Verdict]) -> str:
+    """How many claims hold, hold in part, and so on: a sentence."""
+    words = [overall(one).word for one in found.values()]
+    plural = {"holds": "hold", "holds in part": "hold in part", "does not hold": "do not hold",
+              "makes no difference": "make no difference", "open": "are open"}  # fmt: skip
+    parts = []
+    for word, many in plural.items():
+        if n := words.count(word):
+            few = "is open" if word == "open" else word
+            parts.append(f"{NUMBERS[n] if n < len(NUMBERS) else n} {few if n == 1 else many}")
+    total = NUMBERS[len(words)] if len(words) < len(NUMBERS) else len(words)
+    return f"Of {total} claims that we tested, {enumeration(parts)}."
 
 
 # ---------------------------------------------------------------- tiles

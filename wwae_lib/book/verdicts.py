@@ -795,20 +795,20 @@ def _in_short(one: Finding) -> str:
     return f"{one.setting}, {one.rival}: {effect}, **{one.outcome}**"
 
 
-def evidence(one: Verdict) -> str:
-    """A claim with its primary tests, its verdict, and the secondary evidence, as Markdown."""
+def evidence(one: Verdict, figure: str = "") -> str:
+    """A claim with how it is judged and its verdict, as Markdown; the numbers of all its tests are folded.
+
+    Args:
+        one: the verdict on the claim.
+        figure: HTML that shows the primary tests (:func:`wwae_lib.book.forest.forest`), placed before them.
+    """
     claim = one.claim
     parts = [
         f"> “{claim.quote}”",
         claim.reading,
         f"Primary measure: {claim.measure}. {claim.reason}",
+        figure,
     ]
-    head = ["data", "measure", "WWAE", "against", "", "difference, ± at 95%", "ratio", "from"]
-    if one.findings:
-        rows = [
-            [*finding[:8], _p(finding.p), _p(finding.corrected), finding.outcome] for finding in one.findings
-        ]
-        parts.append(markdown([*head, "p", "after Holm", "outcome"], rows, words=11))
     few = enumeration([finding.setting for finding in one.findings if math.isnan(finding.p)])
     if few:
         parts.append(
@@ -822,10 +822,19 @@ def evidence(one: Verdict) -> str:
             "protocol."
         )
     parts.append(f"Verdict: **{one.verdict}**. [All numbers of this kind](#comparison-{claim.link}).")
+    head = ["data", "measure", "WWAE", "against", "", "difference, ± at 95%", "ratio", "from"]
+    folded = []
+    if one.findings:
+        rows = [
+            [*finding[:8], _p(finding.p), _p(finding.corrected), finding.outcome] for finding in one.findings
+        ]
+        folded.append(markdown([*head, "p", "after Holm", "outcome"], rows, words=11))
     if one.secondary:
-        parts.append("Secondary evidence, without a vote and without correction:")
-        parts.append(markdown(head, [finding[:8] for finding in one.secondary], words=len(head)))
-    return "\n\n".join(parts)
+        folded.append("Secondary evidence, without a vote and without correction:")
+        folded.append(markdown(head, [finding[:8] for finding in one.secondary], words=len(head)))
+    if folded:
+        parts += [":::{dropdown} All numbers", *folded, ":::"]
+    return "\n\n".join(filter(None, parts))
 
 
 def _p(value: float) -> str:
