@@ -21,7 +21,7 @@ IMAGE = re.compile(
     r'<img (?![^>]*\bclass=)([^>]*)src="((?:\.\./)*)_images/([^"]+\.(?:png|jpe?g))"([^>]*?)\s*/?>'
 )
 
-# Oklab (Ottosson 2020): from linear RGB to cone responses, and from their cube roots to lightness and the rest.
+# Oklab (Ottosson 2020): from linear RGB to cone responses, from their cube roots to lightness and the rest.
 CONES = np.array(
     [
         [0.4122214708, 0.5363325363, 0.0514459929],
@@ -39,7 +39,7 @@ OPPONENTS = np.array(
 
 
 def darkened(pixels: np.ndarray) -> np.ndarray:
-    """A drawing ``(H, W, 3)``, uint8, as it is seen on dark ground: lightness mirrored, hue and chroma kept."""
+    """A drawing ``(H, W, 3)``, uint8, for dark ground: its lightness mirrored, hue and chroma kept."""
     packed = pixels.reshape(-1, 3).astype(np.uint32) @ np.array([65536, 256, 1], dtype=np.uint32)
     colours, places = np.unique(packed, return_inverse=True)
     s = np.stack([colours >> 16, colours >> 8 & 255, colours & 255], axis=1) / 255.0
@@ -52,11 +52,19 @@ def darkened(pixels: np.ndarray) -> np.ndarray:
 
 
 def photographs(pixels: np.ndarray) -> np.ndarray:
-    """Where a drawing holds photographs: solid blocks of anything but paper, with whatever they enclose."""
-    solid = ndimage.binary_opening((pixels.min(-1) < 240), np.ones((PHOTOGRAPH, PHOTOGRAPH)))
+    """Where a drawing holds photographs: bands of solid blocks of anything but paper, side by side.
+
+    Within a band everything counts but columns of bare paper, so that a photograph may be white at its edge.
+    """
+    solid = ndimage.binary_opening(pixels.min(-1) < 240, np.ones((PHOTOGRAPH, PHOTOGRAPH)))
     found = np.zeros(solid.shape, bool)
-    for block in ndimage.find_objects(ndimage.label(solid)[0]):
-        found[block] = True
+    if not solid.any():
+        return found
+    columns = np.flatnonzero(solid.any(0))
+    left, right = columns[0], columns[-1] + 1
+    for (rows,) in ndimage.find_objects(ndimage.label(solid.any(1))[0]):
+        paper = (pixels[rows, left:right] >= 250).all((0, 2))
+        found[rows, left:right] = ~ndimage.binary_opening(paper, np.ones(7))
     return found
 
 

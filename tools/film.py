@@ -4,7 +4,7 @@
     python tools/film.py wide      # ... of 1, that of the prior
 
 Everything else is alike in the two. A moment holds the codes of the same test images, their mean and
-covariance, the loss' two terms over those images, and the images decoded from the same draws. All is written to
+covariance, the loss' two terms over those images, and the images decoded from the same draws. All goes to
 ``book/results/film/NAME.json``, from which ``python -m wwae_lib export`` makes what the page plays.
 """
 

@@ -108,8 +108,7 @@ def export(folder: Path | None = None, results: Path | None = None) -> list[Path
             content = json.dumps(encoder_record(run), separators=(",", ":"))
             files[f"{DRAWN}-{run.experiment.method}-encoder.js"] = f"wwaeExplorer.add({content});\n"
     films = recorded_films(results)
-    if films:
-        files["film-still.html"] = film_still(films)
+    files["film-still.html"] = film_still(films)
     for name, film in films.items():
         files[f"film-{name}.js"] = f"wwaeExplorer.film({json.dumps(film, separators=(',', ':'))});\n"
     for name, text in files.items():
@@ -574,6 +573,8 @@ def recorded_films(results: Path) -> dict[str, dict[str, Any]]:
 
 def film_still(films: dict[str, dict[str, Any]]) -> str:
     """The last moment of each training: the codes of test images, their ellipses and the prior's circles."""
+    if not films:
+        return '<p class="ex-message">This copy of the book holds no recorded training.</p>\n'
     known = json.dumps({"names": [*films], "titles": [FILMS[name] for name in films]})
     columns = "".join(_last_moment(name, film) for name, film in films.items())
     curves = "".join(
