@@ -392,7 +392,7 @@ def test_names_of_classes_do_not_overlap(browser, decoders):
                         const boxes = names.map((e) => e.getBoundingClientRect());
                         return boxes.flatMap((a, i) => boxes.slice(i + 1).filter((b) =>
                             Math.min(a.right, b.right) - Math.max(a.left, b.left) > 2 &&
-                            Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 4));
+                            Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 0.35 * a.height));
                     }).length"""
                 )
                 assert overlaps == 0, dataset
@@ -591,7 +591,7 @@ def test_a_digit_drawn_by_mouse_is_encoded_and_drawn_again(browser, decoders):
         np.testing.assert_allclose(middle, 13.5, atol=0.5)
         assert found["cost"] < 16  # milliseconds that the page is busy with a step of a stroke
         assert "7" in page.locator("#draw-explorer .ex-reading").first.inner_text()
-        page.get_by_role("button", name="New digit").click()
+        page.get_by_role("button", name="New digit", exact=True).click()
         page.wait_for_function("wwaeExplorer.drawing.code")
         new = assert_seen(page, decoders, encoded=False)
         assert new["codes"][0] == new["codes"][1] != found["codes"][0]
@@ -607,7 +607,7 @@ def test_new_digits_are_draws_from_the_prior(browser, decoders):
         codes = []
         for _ in range(40):
             page.evaluate("wwaeExplorer.drawing.answered = 0")
-            page.get_by_role("button", name="New digit").click()
+            page.get_by_role("button", name="New digit", exact=True).click()
             page.wait_for_function("wwaeExplorer.drawing.answered > 0")
             codes.append(page.evaluate("Array.from(wwaeExplorer.drawing.code)"))
     drawn = np.array(codes)  # 40 x 8 standard normals: mean within 4 standard errors, and so the variance

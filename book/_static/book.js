@@ -1,5 +1,10 @@
-// A page opened from disk may not fetch others, so the search shows titles without excerpts there.
-if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
+// The search's page looks through sections instead of pages (search.js).
+if (/\/search\.html$/.test(location.pathname)) {
+  const script = document.createElement("script");
+  script.src = document.currentScript.src.replace("book.js", "search.js");
+  document.head.append(script);
+  document.addEventListener("DOMContentLoaded", () => (Search.performSearch = () => {})); // Sphinx's own knows whole pages
+}
 
 // Formulas are typeset in small lots, from the top, so that a page of many can be read and scrolled meanwhile.
 // Until then each holds a place of about its size (book.css), told by its signs and rows while the page is read,
@@ -101,3 +106,67 @@ document.addEventListener("DOMContentLoaded", () => {
     });
   });
 });
+
+// What an equation, a theorem, a reference or a term says, where a link to it is pointed at (tools/page_index.py).
+(function () {
+  const folder = document.currentScript.src.replace(/[^/]*$/, "");
+  const root = new URL("../", folder);
+  let known = null;
+  const load = () =>
+    (known ||= new Promise((resolve) => {
+      window.wwaeTips = resolve;
+      const script = document.createElement("script");
+      script.src = `${folder}tips.js`;
+      script.onerror = () => resolve({});
+      document.head.append(script);
+    }));
+  const tip = document.createElement("div");
+  tip.className = "tip";
+  tip.role = "tooltip";
+  tip.id = "tip";
+  tip.hidden = true;
+  let owner = null;
+  let waiting = null;
+
+  function hide() {
+    clearTimeout(waiting);
+    owner?.removeAttribute("aria-describedby");
+    owner = null;
+    tip.hidden = true;
+  }
+
+  async function show(link) {
+    const target = new URL(link.href);
+    const name = decodeURIComponent(target.pathname.slice(root.pathname.length) + target.hash);
+    const html = (await load())[name];
+    if (!html || owner !== link) return;
+    tip.innerHTML = html;
+    tip.hidden = false;
+    if (/\\[([]/.test(html) && window.MathJax?.typesetPromise) await MathJax.typesetPromise([tip]);
+    if (owner !== link) return;
+    link.setAttribute("aria-describedby", "tip");
+    const [at, size] = [link.getBoundingClientRect(), tip.getBoundingClientRect()];
+    const below = at.bottom + size.height + 12 < innerHeight || at.top < size.height + 12;
+    tip.style.top = `${scrollY + (below ? at.bottom + 6 : at.top - size.height - 6)}px`;
+    tip.style.left = `${Math.max(8, Math.min(at.left, document.documentElement.clientWidth - size.width - 8))}px`;
+  }
+
+  document.addEventListener("DOMContentLoaded", () => {
+    document.body.append(tip);
+    const links = "article a.reference.internal[href*='#'], article a[href*='#equation-']";
+    for (const [kind, delay] of [["pointerover", 220], ["focusin", 0]])
+      document.addEventListener(kind, ({ target, pointerType }) => {
+        const link = target.closest?.(links);
+        if (!link || link === owner || pointerType === "touch") return;
+        hide();
+        owner = link;
+        waiting = setTimeout(show, delay, link);
+      });
+    document.addEventListener("pointerout", ({ target, relatedTarget }) => {
+      if (owner && target.closest?.(links) === owner && !owner.contains(relatedTarget) && !tip.contains(relatedTarget)) hide();
+    });
+    tip.addEventListener("pointerleave", hide);
+    document.addEventListener("focusout", hide);
+    document.addEventListener("keydown", (event) => event.key === "Escape" && hide());
+  });
+})();

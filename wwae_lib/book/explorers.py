@@ -115,10 +115,24 @@ def export(folder: Path | None = None, results: Path | None = None) -> list[Path
         with runs.write_atomically(folder / name) as part:
             part.write_text(text, encoding="utf-8")
     sheets = {f"celeba-{run.experiment.method}.png": sheet(run) for run in faces}
+    sheets |= _samples(results)
     for name, pixels in sheets.items():
         with runs.write_atomically(folder / name) as part:
             Image.fromarray(pixels).save(part, "PNG", optimize=True)
     return [folder / name for name in files | sheets]
+
+
+def _samples(results: Path) -> dict[str, np.ndarray]:
+    """Ten new images of every method of the comparison, by file name: its first ones, none chosen."""
+    found = {}
+    for run in runs.recorded("*", results=results):
+        chosen = run.experiment
+        if chosen.seed == 0 and not chosen.variant:
+            grid = run.grid("samples")
+            side = grid.shape[1] // GRID
+            shown = grid[: 2 * side, : 5 * side]
+            found[f"samples-{chosen.dataset}-{chosen.method}.png"] = 255 - shown if grid.ndim == 2 else shown
+    return found
 
 
 def recorded(results: Path, dataset: str, variant: str = "") -> list[runs.Run]:
@@ -457,7 +471,7 @@ aria-label="Map of the {_title(run)}'s codes of test images">
 
 
 def _width(name: str) -> float:
-    """About how wide a class' name is on the map, in its units; latent.js has the same."""
+    """About how wide a class' name is on the map, in its units."""
     return 22.0 * len(name) if len(name) > 2 else 55.0
 
 

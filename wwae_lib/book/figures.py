@@ -164,9 +164,9 @@ def ranking(runs: Sequence[Run], key: str) -> Figure:
 
 
 def training_curves(runs: Sequence[Run]) -> Figure:
-    """Reconstruction term of every run that has one, and the penalty of the first; an epoch a point.
+    """Reconstruction term of every run that has one, and the penalty of the first; one point per epoch.
 
-    The dashed line is what the penalty reads on average for a batch of exact draws from the prior.
+    The dashed line is the penalty's average for a batch of exact draws from the prior.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.3))
     for run in runs:
@@ -181,7 +181,7 @@ def training_curves(runs: Sequence[Run]) -> Figure:
     floor = small_sample_bias(chosen.batch_size, chosen.latent)
     right.axhline(floor, color=COLOURS["grey"], ls="--", lw=1.2)
     right.text(first[-1]["epoch"], floor, "exact draws", ha="right", va="bottom", fontsize="small")
-    left.set(title="squared error an image", xlabel="epoch", yscale="log")
+    left.set(title="squared error per image", xlabel="epoch", yscale="log")
     left.yaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 3, 5)))
     right.set(title=f"penalty, {name_of(runs[0])}", xlabel="epoch", ylim=(0, None))
     left.yaxis.set_major_formatter("{x:g}")
@@ -195,15 +195,24 @@ def training_curves(runs: Sequence[Run]) -> Figure:
 def metrics_by_choice(
     runs: Sequence[Run], labels: Sequence[str], baseline: int, metrics: Sequence[str]
 ) -> Figure:
-    """Each metric against a choice, a panel a metric and a run a point; the baseline is filled."""
-    figure, axes = plt.subplots(1, len(metrics), figsize=(WIDTH, 2.3), squeeze=False)
+    """Each metric against a choice, one panel per metric and one point per run; the baseline is filled."""
+    across = min(2, len(metrics))
+    down = -(-len(metrics) // across)
+    long = max(map(len, labels)) > 5
+    size = (WIDTH, down * (2.5 if long else 2.0))
+    figure, axes = plt.subplots(down, across, figsize=size, squeeze=False)
     places = range(len(runs))
-    for axis, key in zip(axes[0], metrics, strict=True):
+    for axis in axes.flat[len(metrics) :]:
+        axis.set_axis_off()
+    for axis, key in zip(axes.flat, metrics, strict=False):
         values = [run.metrics.get(key, np.nan) for run in runs]
         axis.plot(places, values, "-o", color=COLOURS["orange"], mfc="white", lw=1.2)
         axis.plot(baseline, values[baseline], "o", color=COLOURS["orange"])
-        axis.set_title(fill(METRICS[key].label, 14), fontsize="small")
-        axis.set_xticks(places, labels, rotation=90 if max(map(len, labels)) > 3 else 0, fontsize="small")
+        axis.set_title(fill(METRICS[key].label, 24), fontsize="small")
+        turned = {"rotation": 40, "ha": "right"} if long else {}
+        axis.set_xticks(places, labels, fontsize="small", **turned)
+        axis.yaxis.set_major_locator(mpl.ticker.MaxNLocator(4))
+        axis.tick_params(axis="y", labelsize="small")
         axis.set_xlim(-0.4, len(runs) - 0.6)
         axis.margins(y=0.15)
     return figure

@@ -12,6 +12,7 @@ from html import escape
 from typing import NamedTuple
 
 from ..data import DATASETS
+from .tables import counted as in_words
 from .tables import enumeration
 from .verdicts import CONTRADICTED, HOLDS, OPEN, TIE, UNTESTED, Effect, Finding, Verdict
 
@@ -53,23 +54,6 @@ def overall(one: Verdict) -> Standing:
     return TIED if TIE in found else UNDECIDED
 
 
-NUMBERS = (
-    "no",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-)
-
-
 def counted(found: Mapping[str, Verdict]) -> str:
     """How many claims hold, hold in part, and so on: a sentence."""
     words = [overall(one).word for one in found.values()]
@@ -79,9 +63,8 @@ def counted(found: Mapping[str, Verdict]) -> str:
     for word, many in plural.items():
         if n := words.count(word):
             few = "is open" if word == "open" else word
-            parts.append(f"{NUMBERS[n] if n < len(NUMBERS) else n} {few if n == 1 else many}")
-    total = NUMBERS[len(words)] if len(words) < len(NUMBERS) else len(words)
-    return f"Of {total} claims that we tested, {enumeration(parts)}."
+            parts.append(f"{in_words(n)} {few if n == 1 else many}")
+    return f"Of {in_words(len(words))} claims that we tested, {enumeration(parts)}."
 
 
 # ---------------------------------------------------------------- tiles

@@ -537,8 +537,13 @@ def _penalties_beside(runs: Sequence[Run], timings: Mapping[str, Any]) -> Iterat
                 f"{1e3 * theirs:.2f} ms",
                 f"{1e3 * (ours - theirs):+.2f} ms",
                 f"theirs is {_times(theirs / ours)}",
-                f"medians, {record['environment']['device']}, {record['environment']['threads']} thread(s)",
+                f"medians, {record['environment']['device']}, {_threads(record)}",
             )
+
+
+def _threads(record: Mapping[str, Any]) -> str:
+    n = record["environment"]["threads"]
+    return f"{n} thread{'s' * (n != 1)}"
 
 
 def penalties_timed(record: Mapping[str, Any]) -> dict[str, str]:

@@ -182,22 +182,33 @@
       [x, y, 1].forEach((v, k) => (sums[label][k] += v));
     });
     part.dots.replaceChildren(...paths.map((d, k) => svg("path", { class: `ex-dots ex-class${k}`, d })));
-    part.names.replaceChildren(...apart(sums.map(([x, y, n]) => [x / n, y / n]), classes.map(wide)).map(([x, y], k) => {
-      const text = svg("text", { class: `ex-name ex-class${k}${classes[k].length > 2 ? " ex-long" : ""}`, x: x.toFixed(0), y: y.toFixed(0) });
-      text.textContent = classes[k];
+    part.middles = sums.map(([x, y, n]) => [x / n, y / n]);
+    part.names.replaceChildren(...classes.map((name, k) => {
+      const text = svg("text", { class: `ex-name ex-class${k}${name.length > 2 ? " ex-long" : ""}` });
+      text.textContent = name;
       return text;
     }));
+    placeNames(method);
     const share = Math.round(100 * model(method).planes[state.plane].share);
     box.querySelector("#ex-map-plane").title = `holds ${share}% of the codes' variance`;
     part.map.setAttribute("aria-label", `Map of the ${part.name}'s codes of ${labels.length} test images, in a plane that holds ${share}% of their variance`);
     showClasses();
   }
 
-  /** About how wide a class' name is on the map, in its units; explorers.py has the same, and apart(). */
-  const wide = (name) => (name.length > 2 ? 22 * name.length : 55);
+  /** The classes' names at their means, moved apart as far as their size on the screen needs. */
+  function placeNames(method) {
+    const part = parts[method];
+    const unit = part.unit ?? 3;
+    const widths = model(method).classes.map((name) => (name.length > 2 ? 6.4 * name.length : 15) * unit);
+    apart(part.middles, widths, 17 * unit).forEach(([x, y], k) => {
+      const [half, name] = [widths[k] / 2, part.names.children[k]];
+      name.setAttribute("x", clamp(x, half, SIZE - half).toFixed(0));
+      name.setAttribute("y", clamp(y, 9 * unit, SIZE - 9 * unit).toFixed(0));
+    });
+  }
 
   /** Names moved from their places until none overlaps another: each pair steps apart the shorter way. */
-  function apart(places, widths, height = 55) {
+  function apart(places, widths, height) {
     const found = places.map((place) => [...place]);
     for (let round = 0; round < 200; round++)
       for (let i = 0; i < found.length; i++)
@@ -390,7 +401,7 @@
 
   /** Rings and letters keep their size on the screen, whatever the size of the map. */
   function fit() {
-    for (const part of Object.values(parts)) {
+    for (const [method, part] of Object.entries(parts)) {
       const width = part.map.clientWidth;
       if (!width) continue;
       const unit = SIZE / width;
@@ -400,6 +411,8 @@
       part.scaled.querySelector(".ex-knob").setAttribute("r", 7 * visible);
       part.ends.forEach((mark) => mark.querySelector("text").setAttribute("y", (-19 * visible * unit).toFixed(1)));
       part.map.style.setProperty("--ex-unit", `${(visible * unit).toFixed(3)}px`);
+      part.unit = visible * unit;
+      if (part.middles) placeNames(method);
     }
   }
 
