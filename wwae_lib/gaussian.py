@@ -291,7 +291,9 @@ def w2_penalty(z, variance=None, *, eigensolver: bool | None = None) -> Tensor:
     if eigensolver is None:
         eigensolver = _looking_is_free(z)
     with _full_precision(z):
-        return _Penalty.apply(z, variance, eigensolver)[0]
+        if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+            return _Penalty.apply(z, variance, eigensolver)[0]
+        return _PenaltyAtOnce.apply(z, variance, eigensolver)
 
 
 def w2_squared_diagonal(mean1, variance1, mean2=0.0, variance2=1.0) -> Tensor:
@@ -880,6 +882,20 @@ class _Penalty(_Function):
         if ctx.needs_input_grad[1]:
             by_variance = weight.diagonal(dim1=-2, dim2=-1) * grad.unsqueeze(-1)
         return gradient * (grad[..., None, None] if grad.ndim else grad), by_variance, None
+
+
+class _PenaltyAtOnce(torch.autograd.Function):
+    """The same where nothing transforms it: a form that torch.func cannot read, and a fifth quicker."""
+
+    @staticmethod
+    def forward(ctx, z: Tensor, variance: Tensor | None, eigensolver: bool) -> Tensor:
+        value, *found = _Penalty.forward(z, variance, eigensolver)
+        ctx.save_for_backward(z, variance, *found)
+        return value
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        return _Penalty.backward(ctx, grad)
 
 
 def _penalty_gradient(z: Tensor, variance: Tensor | None) -> tuple[Tensor, Tensor]:
