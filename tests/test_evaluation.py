@@ -48,11 +48,11 @@ def test_measure_is_its_definition(method, test_digits):
         error = ((images - rebuilt).double() ** 2).sum((1, 2, 3)).mean().item()
     covariance = np.cov(mean, rowvar=False) + np.diag(np.exp(log_variance).mean(0))
     roots = np.sqrt(np.linalg.eigvalsh(covariance))
-    found = evaluation.quick_metrics(method, test_digits)
-    assert found["squared_error"] == pytest.approx(error, rel=1e-6)
+    metrics = evaluation.quick_metrics(method, test_digits)
+    assert metrics["squared_error"] == pytest.approx(error, rel=1e-6)
     expected = (mean.mean(0) ** 2).sum() + ((roots - 1) ** 2).sum()
-    assert found["posterior_w2_squared"] == pytest.approx(expected, rel=1e-6)
-    assert found["posterior_variance"] == pytest.approx(np.exp(log_variance).mean(), rel=1e-6)
+    assert metrics["posterior_w2_squared"] == pytest.approx(expected, rel=1e-6)
+    assert metrics["posterior_variance"] == pytest.approx(np.exp(log_variance).mean(), rel=1e-6)
 
 
 def test_measure_does_not_depend_on_the_chunks(method, test_digits, monkeypatch):
@@ -162,8 +162,8 @@ def test_sets_are_what_they_say(finished, digits, test_digits):
     torch.testing.assert_close(made("reconstruction"), decoded(means[:40]), rtol=0, atol=1)
     assert len(made("reconstruction", 1000)) == len(real)  # no more than there are
     middles = (means[:20, None] + means[None, :20])[~torch.eye(20, dtype=torch.bool)] / 2
-    some = dataclasses.replace(test_digits, pixels=real[:20])
-    between = evaluation._Encoded(method, digits, some).made_images("interpolation", 40, seed)
+    first = dataclasses.replace(test_digits, pixels=real[:20])
+    between = evaluation._Encoded(method, digits, first).made_images("interpolation", 40, seed)
     distances = torch.cdist(between.flatten(1).float(), decoded(middles).flatten(1).float())
     assert distances.min(1).values.max() < 0.2 * distances.median()
     train = evaluation.encode(method, digits.pixels)[0]
@@ -202,20 +202,22 @@ def test_an_image_is_not_interpolated_with_itself(method, digits, test_digits, m
 
 
 def test_codes_are_measured_by_what_each_measure_asks_for(method, digits, test_digits):
-    found = evaluation.code_metrics(method, digits, test_digits, seed=1)
+    metrics = evaluation.code_metrics(method, digits, test_digits, seed=1)
     mean, variance = evaluation.encode(method, test_digits.pixels)
-    assert found["effective_dimension"] == latents.effective_dimension(mean)
-    assert found["active_dimensions"] == sum(np.var(mean.double().numpy(), axis=0, ddof=1) > 0.01)
+    assert metrics["effective_dimension"] == latents.effective_dimension(mean)
+    assert metrics["active_dimensions"] == sum(np.var(mean.double().numpy(), axis=0, ddof=1) > 0.01)
     train = evaluation.encode(method, digits.pixels)[0]
     expected = latents.accuracies(train, digits.labels, mean, test_digits.labels)
-    assert found["knn_accuracy"] == expected["knn_accuracy"] > 0.15  # chance is 0.1
-    assert found["linear_accuracy"] == expected["linear_accuracy"]
+    assert metrics["knn_accuracy"] == expected["knn_accuracy"] > 0.15  # chance is 0.1
+    assert metrics["linear_accuracy"] == expected["linear_accuracy"]
     # the rest on one draw a code, whose law has both variances; the untrained encoder's is nearly its noise
     law = mean.double().var(0) + variance.double().mean(0)
-    assert found["sliced_w2_squared"] == pytest.approx(((law.sqrt() - 1) ** 2).mean().item(), abs=0.05)
-    assert 0 < found["sliced_w2_squared_floor"] < 0.1
-    assert found == evaluation.code_metrics(method, digits, test_digits, seed=1)
-    assert found["henze_zirkler"] != evaluation.code_metrics(method, digits, test_digits, 2)["henze_zirkler"]
+    assert metrics["sliced_w2_squared"] == pytest.approx(((law.sqrt() - 1) ** 2).mean().item(), abs=0.05)
+    assert 0 < metrics["sliced_w2_squared_floor"] < 0.1
+    assert metrics == evaluation.code_metrics(method, digits, test_digits, seed=1)
+    assert (
+        metrics["henze_zirkler"] != evaluation.code_metrics(method, digits, test_digits, 2)["henze_zirkler"]
+    )
 
 
 def test_codes_that_fill_no_volume_have_no_henze_zirkler(method, digits, test_digits, monkeypatch):
@@ -225,9 +227,9 @@ def test_codes_that_fill_no_volume_have_no_henze_zirkler(method, digits, test_di
         return mean, torch.zeros_like(mean)
 
     monkeypatch.setattr(evaluation, "encode", flat)
-    found = evaluation.code_metrics(method, digits, test_digits, seed=1)
-    assert "henze_zirkler" not in found and found["active_dimensions"] == 1
-    assert found["effective_dimension"] == pytest.approx(1)
+    metrics = evaluation.code_metrics(method, digits, test_digits, seed=1)
+    assert "henze_zirkler" not in metrics and metrics["active_dimensions"] == 1
+    assert metrics["effective_dimension"] == pytest.approx(1)
 
 
 def test_what_a_mixture_gains_is_measured_on_drawn_codes_of_held_out_images(
@@ -237,26 +239,26 @@ def test_what_a_mixture_gains_is_measured_on_drawn_codes_of_held_out_images(
 
     def fake(means):
         def encoded(method, pixels):
-            chosen = means[torch.arange(len(pixels)) % len(means)]
-            return chosen, torch.full_like(chosen, 0.01)
+            repeated = means[torch.arange(len(pixels)) % len(means)]
+            return repeated, torch.full_like(repeated, 0.01)
 
         return encoded
 
     for means, expected in ((torch.zeros(1, 3), 0), (20 * torch.eye(10)[:, :3] + 3, None)):
         monkeypatch.setattr(evaluation, "encode", fake(means))
-        found = evaluation.code_metrics(method, digits, test_digits, seed=1)
-        assert found["mixture_nats_floor"] < 0.05, "a mixture gains nothing on exact draws"
+        metrics = evaluation.code_metrics(method, digits, test_digits, seed=1)
+        assert metrics["mixture_nats_floor"] < 0.05, "a mixture gains nothing on exact draws"
         if expected is None:
-            assert found["mixture_nats"] > 3
+            assert metrics["mixture_nats"] > 3
         else:
-            assert found["mixture_nats"] < 0.05
+            assert metrics["mixture_nats"] < 0.05
 
 
 def test_distances_to_the_nearest_training_image_tell_who_memorised(digits, test_digits):
     training = digits.pixels
-    found, entry = evaluation._nearest_training(training, {"": training[:40], "_data": test_digits.pixels})
-    assert found["neighbour_distance"] == 0 < found["neighbour_distance_data_5"]
-    assert found["neighbour_distance_data_5"] < found["neighbour_distance_data"]
+    metrics, entry = evaluation._nearest_training(training, {"": training[:40], "_data": test_digits.pixels})
+    assert metrics["neighbour_distance"] == 0 < metrics["neighbour_distance_data_5"]
+    assert metrics["neighbour_distance_data_5"] < metrics["neighbour_distance_data"]
     percentiles = entry["neighbours"]
     assert percentiles["images"] == 40
     expected = [
@@ -462,8 +464,8 @@ def test_dumped_images_are_those_that_were_compared(run, evaluate, stand_in, dig
     done = evaluate(run, sets=["prior", "mixture"])
     folder = tmp_path / "images"
     options = {"sets": ["prior", "mixture"]}
-    found = evaluation.dump(done, digits, test_digits, folder, **options)
-    assert [path.name for path in found] == ["prior", "mixture", "reference"]
+    files = evaluation.dump(done, digits, test_digits, folder, **options)
+    assert [path.name for path in files] == ["prior", "mixture", "reference"]
     real = read_pngs(folder / "reference")
     assert torch.equal(real, test_digits.pixels)
     for name, key in (("prior", "fid"), ("mixture", "fid_mixture")):
@@ -549,6 +551,6 @@ def test_a_committed_runs_numbers_are_those_of_its_weights_on_the_official_test_
     assert images.sha256 == run.record["data"]["test"]["sha256"]
     if run.experiment.has_encoder:
         check_codes(run, evaluation.load_method(run), images.pixels)
-    found = evaluation.quick_metrics(evaluation.load_method(run), images)
-    for name, value in found.items():
+    metrics = evaluation.quick_metrics(evaluation.load_method(run), images)
+    for name, value in metrics.items():
         assert run.metrics[name] == pytest.approx(value, rel=1e-3), name

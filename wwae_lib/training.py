@@ -522,13 +522,13 @@ class _Checkpoints:
         self.epoch, self.cost = epoch, time.perf_counter() - start
         self.spent += self.cost
 
-    def diverged(self, what: str) -> TrainingDiverged:
+    def diverged(self, place: str) -> TrainingDiverged:
         """The error that says what is not finite, and which checkpoint is kept."""
         kept = "no epoch was saved, so there is no checkpoint"
         if self.draft and self.draft.checkpoint.exists():
             kept = f"the checkpoint of epoch {self.epoch} is kept in {self.draft.folder}"
         return TrainingDiverged(
-            f"{what} stopped being finite; {kept}. "
+            f"{place} stopped being finite; {kept}. "
             "A smaller learning_rate or penalty_weight, or precision 32-true, usually helps."
         )
 
