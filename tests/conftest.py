@@ -7,14 +7,21 @@ import urllib.request
 from pathlib import Path
 from urllib.error import URLError
 
-import browsing
 import pytest
 import torch
+from jaxtyping import install_import_hook
 from torch import nn
 from torch.nn import functional
 
-from wwae_lib import data, evaluation, inception, training
-from wwae_lib.experiments import Experiment, experiment
+# Types and shapes in the signatures of these modules are checked at every call. The others name types that
+# are imported for type checkers alone.
+CHECKED = ("data", "evaluation", "experiments", "fidelity", "gaussian", "inception", "latents", "methods")
+CHECKED += ("networks", "own_images", "penalties", "processes", "runs", "selection", "shapes")
+with install_import_hook([f"wwae_lib.{name}" for name in CHECKED], "typechecking.checked"):
+    import browsing
+
+    from wwae_lib import data, evaluation, inception, training
+    from wwae_lib.experiments import Experiment, experiment
 
 torch.set_num_threads(1)  # small batches gain nothing from more, and sums keep one order
 

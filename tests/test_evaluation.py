@@ -162,7 +162,7 @@ def test_sets_are_what_they_say(finished, digits, test_digits):
     torch.testing.assert_close(made("reconstruction"), decoded(means[:40]), rtol=0, atol=1)
     assert len(made("reconstruction", 1000)) == len(real)  # no more than there are
     middles = (means[:20, None] + means[None, :20])[~torch.eye(20, dtype=torch.bool)] / 2
-    first = dataclasses.replace(test_digits, pixels=real[:20])
+    first = dataclasses.replace(test_digits, pixels=real[:20], labels=test_digits.labels[:20])
     between = evaluation._Encoded(method, digits, first).made_images("interpolation", 40, seed)
     distances = torch.cdist(between.flatten(1).float(), decoded(middles).flatten(1).float())
     assert distances.min(1).values.max() < 0.2 * distances.median()
@@ -193,7 +193,8 @@ def test_seeds_of_purposes_differ():
 
 def test_an_image_is_not_interpolated_with_itself(method, digits, test_digits, monkeypatch):
     """Of two images, all interpolations are the one midpoint."""
-    two = dataclasses.replace(test_digits, pixels=test_digits.pixels[[3, 60]])
+    pair = [3, 60]
+    two = dataclasses.replace(test_digits, pixels=test_digits.pixels[pair], labels=test_digits.labels[pair])
     between = evaluation._Encoded(method, digits, two).made_images("interpolation", 50, 0)
     assert (between.float() - between[0].float()).abs().max() <= 1
 

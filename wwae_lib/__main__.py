@@ -97,7 +97,7 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         if field.name in FIELDS:
             command.add_argument(
                 f"--{field.name.replace('_', '-')}",
-                type={"int": int, "float": float, "str": str}[field.type],
+                type={"int": int, "float": float, "str": str}[str(field.type)],
                 help=f"{FIELDS[field.name]} (default: the book's; for the WWAE on MNIST "
                 f"{getattr(experiments.BOOK[0], field.name)!r})",
             )

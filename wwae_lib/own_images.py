@@ -39,7 +39,7 @@ def load(path: Path, split: str, side: int = 32, grey: bool = False) -> Images:
     kept = pixels[torch.from_numpy(np.isin(np.arange(len(pixels)) % 10, PARTS[split]))]
     source = f"own images: {len(pixels):,} pictures of {path.name}, centre square to {side} x {side}"
     labels = torch.zeros(len(kept), dtype=torch.int64)
-    return Images(kept, labels, own_dataset_name(tuple(pixels.shape[1:])), split, source)
+    return Images(kept, labels, own_dataset_name(pixels.shape[1], side), split, source)
 
 
 def read(path: Path, side: int = 32, grey: bool = False) -> Tensor:
