@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import urllib.request
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.error import URLError
 
 import pytest
 import torch
-from jaxtyping import install_import_hook
 from torch import nn
 from torch.nn import functional
 
 # Types and shapes in the signatures of these modules are checked at every call. The others name types that
 # are imported for type checkers alone.
+CAN_CHECK = find_spec("jaxtyping") and find_spec("beartype")  # else test_shapes.py is skipped, and says so
 CHECKED = ("data", "evaluation", "experiments", "fidelity", "gaussian", "inception", "latents", "methods")
 CHECKED += ("networks", "own_images", "penalties", "processes", "runs", "selection", "shapes")
-with install_import_hook([f"wwae_lib.{name}" for name in CHECKED], "typechecking.checked"):
+with contextlib.ExitStack() as hooks:
+    if CAN_CHECK:
+        from jaxtyping import install_import_hook
+
+        hooks.enter_context(
+            install_import_hook([f"wwae_lib.{name}" for name in CHECKED], "typechecking.checked")
+        )
     import browsing
 
     from wwae_lib import data, evaluation, inception, training

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from jaxtyping import TypeCheckError
 
 from wwae_lib import data, evaluation, methods, networks
 
+pytest.importorskip("beartype")
+jaxtyping = pytest.importorskip("jaxtyping")
 GREY = (1, 28, 28)
 
 
@@ -28,5 +29,5 @@ def pixels(*shape: int) -> torch.Tensor:
     ],
 )
 def test_a_wrong_shape_or_kind_of_number_is_named(call):
-    with pytest.raises(TypeCheckError, match="Type-check error whilst checking the parameters"):
+    with pytest.raises(jaxtyping.TypeCheckError, match="Type-check error whilst checking the parameters"):
         call()
