@@ -14,11 +14,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-# Types and shapes in the signatures of these modules are checked at every call. The others name types that
-# are imported for type checkers alone.
+# In the modules of tensors, types and shapes of signatures are checked at every call.
 CAN_CHECK = find_spec("jaxtyping") and find_spec("beartype")  # else test_shapes.py is skipped, and says so
-CHECKED = ("data", "evaluation", "experiments", "fidelity", "gaussian", "inception", "latents", "methods")
-CHECKED += ("networks", "own_images", "penalties", "processes", "runs", "selection", "shapes")
+CHECKED = ("evaluation", "fidelity", "gaussian", "inception", "latents", "methods", "networks")
+CHECKED += ("penalties", "shapes")
 with contextlib.ExitStack() as hooks:
     if CAN_CHECK:
         from jaxtyping import install_import_hook

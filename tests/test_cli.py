@@ -169,7 +169,7 @@ def test_words_that_are_no_command(words, capsys):
 
 def test_embedded_is_for_mnist_alone(capsys):
     assert main(["train", "fashion_mnist", "--embedded"]) == 1
-    assert_one_line(capsys, "--embedded digits exist for mnist alone")
+    assert_one_line(capsys, "--embedded: only mnist has embedded digits")
 
 
 def test_data_that_cannot_be_had(capsys, no_network):
@@ -306,7 +306,7 @@ def test_a_busy_machine_is_given_fewer_threads_and_that_is_said(monkeypatch, cap
         assert torch.get_num_threads() == left
     finally:
         torch.set_num_threads(1)
-    assert ("threads: 1 of 2" in capsys.readouterr().err) == (left == 1)
+    assert ("using 1 of 2 threads" in capsys.readouterr().err) == (left == 1)
 
 
 @pytest.mark.parametrize(("network", "most"), [("tiny", 1), ("compact", 7)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
 import shutil
@@ -188,7 +189,7 @@ def test_training_images_are_the_same_for_every_run(method, digits, test_digits)
 
 def test_seeds_of_purposes_differ():
     seeds = {evaluation._seed(seed, name) for seed in range(5) for name in (*evaluation.SETS, "codes")}
-    assert len(seeds) == 5 * 7
+    assert len(seeds) == 5 * (len(evaluation.SETS) + 1)
 
 
 def test_an_image_is_not_interpolated_with_itself(method, digits, test_digits, monkeypatch):
@@ -348,6 +349,25 @@ def test_a_run_is_measured_whole(run, evaluate, stand_in, digits, test_digits):
     latent = done.record["latent"]
     assert latent["posterior_variance"] == pytest.approx(variance.mean(0).tolist())
     assert latent["code_variance"] == pytest.approx(mean.double().var(0).tolist(), rel=1e-4)
+
+
+@pytest.mark.parametrize("protocol", ["full", "brief"])
+def test_an_evaluation_encodes_and_hashes_every_image_once(run, evaluate, stand_in, protocol):
+    """Whatever is measured of them: codes, reconstructions, interpolations, laws fitted to codes, caches."""
+    encoded, hashed = collections.Counter(), []
+    encode, checksum = evaluation.AutoEncoder.encode, data.checksum
+
+    def counting(self, images):
+        encoded.update(image.numpy().tobytes() for image in images)
+        return encode(self, images)
+
+    stand_in.setattr(evaluation.AutoEncoder, "encode", counting)
+    stand_in.setattr(data, "checksum", lambda pixels: hashed.append(len(pixels)) or checksum(pixels))
+    done = evaluate(run, sets=evaluation.SETS, protocol=protocol)
+    assert done.metrics.keys() == DISTANCES | OF_PRIOR | CHEAP
+    assert len(encoded) == 500 and set(encoded.values()) == {1}
+    # Images remember their checksums, and those of the digits are known; a part of them is hashed once.
+    assert hashed.count(50) == (protocol == "brief") and not {400, 100} & set(hashed)
 
 
 def without_seconds(record: dict) -> dict:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wwae_lib import data, evaluation, methods, networks
+from wwae_lib import evaluation, methods, networks
 
 pytest.importorskip("beartype")
 jaxtyping = pytest.importorskip("jaxtyping")
@@ -22,8 +22,6 @@ def pixels(*shape: int) -> torch.Tensor:
         lambda: methods.squared_error(torch.zeros(3, 4), torch.zeros(3, 1)),  # which torch would broadcast
         lambda: methods.VAE.for_images(GREY, "tiny").penalty(*torch.zeros(2, 3, 2), torch.zeros(3, 4)),
         lambda: networks.LatentDiscriminator(2)(torch.zeros(2)),
-        lambda: data.Images(pixels(3, *GREY), torch.zeros(4, dtype=torch.int64), "mnist", "train", ""),
-        lambda: data.to_unit(torch.zeros(3)),
         lambda: evaluation.to_pixels(pixels(3)),
         lambda: evaluation.nearest(pixels(2, *GREY), pixels(28, 28)),
     ],

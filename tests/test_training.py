@@ -352,6 +352,19 @@ def test_interrupted_in_the_middle_of_an_epoch(train, finished, monkeypatch):
     assert_same_run(train(small(), resume=True), finished)
 
 
+def test_images_are_hashed_once_and_the_history_is_written_with_each_checkpoint(
+    train, digits, test_digits, monkeypatch
+):
+    hashed, written = [], []
+    checksum, write = data.checksum, runs.Draft.write_history
+    monkeypatch.setattr(data, "checksum", lambda pixels: hashed.append(len(pixels)) or checksum(pixels))
+    monkeypatch.setattr(
+        runs.Draft, "write_history", lambda self, lines: (written.append(len(lines)), write(self, lines))
+    )
+    train(small(), *(dataclasses.replace(images) for images in (digits, test_digits)))
+    assert hashed == [len(digits), len(test_digits)] and written == [1, 2, 3]
+
+
 def test_resume_without_a_checkpoint_starts_afresh(train, finished):
     assert_same_run(train(small(), resume=True), finished)
 

@@ -70,9 +70,9 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         "train",
         help="train one experiment and record it as a run",
         description="Train one experiment and record it as a run: weights, history, pictures, cheap metrics. "
-        "A checkpoint is written after every epoch; --resume goes on from the last. A finished run of the "
-        "same name is replaced once the new one is complete, one of another configuration only with "
-        "--restart; --variant keeps both. Runs on the embedded digits are kept in the data folder, apart "
+        "A checkpoint is written after every epoch; --resume continues from the last. A finished run of the "
+        "same name is replaced once the new one is complete; if its configuration differs, only with "
+        "--restart. --variant keeps both. Runs on the embedded digits are kept in the data folder, apart "
         "from the book's.",
     )
     source = command.add_mutually_exclusive_group(required=True)
@@ -87,9 +87,9 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         type=int,
         choices=(28, 32, 64),
         default=32,
-        help="of your own pictures: pixels that they are resized to (default: %(default)s)",
+        help="with --images: the side in pixels that pictures are resized to (default: %(default)s)",
     )
-    command.add_argument("--grey", action="store_true", help="of your own pictures: drop their colours")
+    command.add_argument("--grey", action="store_true", help="with --images: convert the pictures to grey")
     command.add_argument(
         "--method", choices=tuple(methods.METHODS), default="wwae", help="default: %(default)s"
     )
@@ -108,7 +108,7 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         "--held-out",
         choices=("test", "valid"),
         default="test",
-        help="the images that it is measured on: valid to choose settings by (default: %(default)s)",
+        help="the split to measure on; valid is for choosing settings (default: %(default)s)",
     )
     command.add_argument(
         "--accelerator", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)"
@@ -121,7 +121,7 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
     )
     again = command.add_mutually_exclusive_group()
     again.add_argument(
-        "--resume", action="store_true", help="go on from the last checkpoint, if there is one"
+        "--resume", action="store_true", help="continue from the last checkpoint, if there is one"
     )
     again.add_argument(
         "--restart",
@@ -150,9 +150,9 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
         "--protocol",
         choices=("full", "brief", "selection"),
         default="full",
-        help="full: 10,000 images against all held-out ones; brief: 2,500 against every second, in a quarter "
-        "of the time, for numbers to compare with each other alone; selection: 2,500 against all, for "
-        "settings (default: %(default)s)",
+        help="full: 10,000 images against all held-out ones; brief: 2,500 against every second one, in a "
+        "quarter of the time, whose numbers compare only with each other; selection: 2,500 against all, for "
+        "choosing settings (default: %(default)s)",
     )
     command.add_argument(
         "--sets",
@@ -165,11 +165,11 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
         "--dump",
         type=Path,
         metavar="FOLDER",
-        help="of one run: measure nothing, but write the made images of these sets and the real ones as PNGs "
-        "into FOLDER, for another tool to compare",
+        help="measure nothing; write the made images of one run and the real images as PNGs into FOLDER, for "
+        "another tool to compare",
     )
     command.add_argument(
-        "--images", type=Path, metavar="PATH", help="of a run on your own pictures: where they are"
+        "--images", type=Path, metavar="PATH", help="where your pictures are, for a run on your own pictures"
     )
     command.add_argument("--redo", action="store_true", help="measure again what the record holds")
     command.add_argument(
@@ -183,7 +183,7 @@ def _add_reproduce(commands: argparse._SubParsersAction) -> None:
         "reproduce",
         help="train and measure the whole comparison",
         description="Make all runs of a profile, each in a process of its own. What is finished is skipped, "
-        "what was interrupted is resumed; failures are listed at the end and stop nothing else.",
+        "what was interrupted is resumed. A failure stops no other run; failures are listed at the end.",
     )
     command.add_argument(
         "--profile",
@@ -211,7 +211,7 @@ def _add_reproduce(commands: argparse._SubParsersAction) -> None:
         "--minutes",
         type=float,
         default=math.inf,
-        help="stop after as many; the same command goes on from there",
+        help="stop after so many minutes; the same command continues from there",
     )
     command.add_argument(
         "--accelerator", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)"
@@ -251,7 +251,7 @@ def run_train(arguments: argparse.Namespace) -> None:
     changes = {name: value for name in FIELDS if (value := getattr(arguments, name)) is not None}
     images, test_images = _images_to_train(arguments)
     experiment = experiments.experiment(images.dataset, arguments.method, **changes)
-    # one is as fast for so little work as a tiny network's
+    # for the little work of a tiny network one thread is as fast as several
     _choose_threads(1 if experiment.network == "tiny" else processes.free_cores())
     if first := processes.rank() == 0:
         print(f"{len(images):,} training images: {images.source}")
@@ -269,7 +269,7 @@ def run_train(arguments: argparse.Namespace) -> None:
 
 
 def _choose_threads(most: int) -> None:
-    """No more threads than so many, unless the user chose their number; fewer than torch's are said."""
+    """Use at most so many threads, unless the user chose their number; say so if torch would use more."""
     import torch
 
     if "OMP_NUM_THREADS" in os.environ or most >= (usual := torch.get_num_threads()):
@@ -277,8 +277,8 @@ def _choose_threads(most: int) -> None:
     torch.set_num_threads(most)
     if processes.rank() == 0:
         print(
-            f"threads: {most} of {usual}, which is fastest for a small network or on a busy machine "
-            "(OMP_NUM_THREADS decides otherwise)",
+            f"using {most} of {usual} threads, which is faster for a small network or on a busy machine "
+            "(set OMP_NUM_THREADS to choose another number)",
             file=sys.stderr,
         )
 
@@ -286,7 +286,7 @@ def _choose_threads(most: int) -> None:
 def _images_to_train(arguments: argparse.Namespace) -> tuple[data.Images, data.Images]:
     """The training images of the command line, and those held out."""
     if arguments.embedded and arguments.dataset != "mnist":
-        raise ValueError("--embedded digits exist for mnist alone")
+        raise ValueError("--embedded: only mnist has embedded digits")
     load = data.embedded_digits if arguments.embedded else functools.partial(data.load, arguments.dataset)
     if arguments.images:
         from . import own_images
@@ -296,7 +296,7 @@ def _images_to_train(arguments: argparse.Namespace) -> tuple[data.Images, data.I
 
 
 def _trials(images: data.Images) -> Path | None:
-    """Where runs on embedded digits and on own images are kept, so that none passes for one of the book's."""
+    """Where runs on embedded digits or on own images are kept, apart from the book's; None: the default."""
     from . import reproduce
 
     if "WWAE_RESULTS" in os.environ:
@@ -369,7 +369,7 @@ def run_reproduce(arguments: argparse.Namespace) -> int:
         print(tables.table([runs.load(results / experiment.name) for experiment in finished], TOLD))
         print(f"images: {results / finished[0].name / 'samples.png'}, and so on")
     summary = f"{len(finished)} finished, {len(failures)} failed"
-    print(f"{summary}, {left} to go on with" if left else summary)
+    print(f"{summary}, {left} unfinished" if left else summary)
     for name, why in failures.items():
         print(f"failed: {name}: {why}", file=sys.stderr)
     return 1 if failures else 0
@@ -415,7 +415,7 @@ def main(words: list[str] | None = None) -> int:
         print(f"error: the package {error.name} is not installed; {remedy}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stopped:
-        advice = "what was finished is kept, and train --resume or reproduce goes on from it"
+        advice = "what was finished is kept; train --resume or reproduce continue from it"
         print(f"interrupted; {advice}", file=sys.stderr)
         return 128 + (signal.SIGTERM if isinstance(stopped, _Terminated) else signal.SIGINT)
 
