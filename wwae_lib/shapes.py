@@ -32,6 +32,8 @@ __all__ = [
     "Images",
     "Labels",
     "Mean",
+    "OtherLabels",
+    "OtherPoints",
     "Others",
     "PerImage",
     "Pixels",
@@ -42,8 +44,10 @@ __all__ = [
 Scalar: TypeAlias = Float[Tensor, ""]
 PerImage: TypeAlias = Float[Tensor, " n"]  # a number of each image
 Labels: TypeAlias = Integer[Tensor, " n"]
+OtherLabels: TypeAlias = Integer[Tensor, " m"]
 Codes: TypeAlias = Float[Tensor, "n latent"]  # or their means, variances, log-variances
 Points: TypeAlias = Float[Tensor, "n d"]
+OtherPoints: TypeAlias = Float[Tensor, "m d"]
 Mean: TypeAlias = Float[Tensor, " d"]
 Covariance: TypeAlias = Float[Tensor, "d d"]
 Pixels: TypeAlias = UInt8[Tensor, "n channels height width"]  # 0, ..., 255
