@@ -14,9 +14,8 @@ import pytest
 import torch
 from conftest import cpu_fabric, real_data, small
 from PIL import Image
-from torch import nn
 
-from wwae_lib import data, evaluation, experiments, fidelity, inception, latents, runs, training
+from wwae_lib import data, evaluation, experiments, fidelity, inception, latents, methods, runs, training
 from wwae_lib.gaussian import moments, w2_squared
 
 BOOK_RESULTS = Path(__file__).resolve().parents[1] / "book" / "results"
@@ -395,7 +394,8 @@ def test_an_interrupted_evaluation_goes_on(run, evaluate, stand_in, tmp_path):
     cheap = []
     stand_in.setattr(evaluation, "_measure_without_inception", lambda *arguments: cheap.append(arguments))
     done = evaluate(half, sets=evaluation.SETS)
-    assert seen == [61] * 6 and not cheap  # two before, four after; the reference's features are in the cache
+    # two before, the others after; the features of the reference and of training images are in the cache
+    assert seen == [61] * len(evaluation.SETS) and not cheap
     assert without_seconds(done.record) == without_seconds(whole.record)
 
 
@@ -420,7 +420,7 @@ def test_what_is_recorded_is_measured_again_only_if_asked(run, evaluate, stand_i
         assert redone.metrics == pytest.approx(brief.metrics)
 
 
-class Idle(nn.Module):
+class Idle(methods.Method):
     """A method that is measured nowhere."""
 
 
