@@ -75,32 +75,11 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         "--restart. --variant keeps both. Runs on the embedded digits are kept in the data folder, apart "
         "from the book's.",
     )
-    source = command.add_mutually_exclusive_group(required=True)
-    source.add_argument(
-        "dataset", nargs="?", choices=tuple(data.DATASETS), help="which images, unless --images names yours"
-    )
-    source.add_argument(
-        "--images", type=Path, metavar="PATH", help="a folder of your own pictures, or an .npy file of them"
-    )
-    command.add_argument(
-        "--side",
-        type=int,
-        choices=(28, 32, 64),
-        default=32,
-        help="with --images: the side in pixels that pictures are resized to (default: %(default)s)",
-    )
-    command.add_argument("--grey", action="store_true", help="with --images: convert the pictures to grey")
+    _add_images(command)
     command.add_argument(
         "--method", choices=tuple(methods.METHODS), default="wwae", help="default: %(default)s"
     )
-    for field in dataclasses.fields(experiments.Experiment):
-        if field.name in FIELDS:
-            command.add_argument(
-                f"--{field.name.replace('_', '-')}",
-                type={"int": int, "float": float, "str": str}[str(field.type)],
-                help=f"{FIELDS[field.name]} (default: the book's; for the WWAE on MNIST "
-                f"{getattr(experiments.BOOK[0], field.name)!r})",
-            )
+    _add_fields(command)
     command.add_argument(
         "--embedded", action="store_true", help="MNIST only: 5,000 digits that need no download"
     )
@@ -110,9 +89,7 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         default="test",
         help="the split to measure on; valid is for choosing settings (default: %(default)s)",
     )
-    command.add_argument(
-        "--accelerator", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)"
-    )
+    _add_accelerator(command)
     command.add_argument(
         "--precision",
         default="auto",
@@ -132,6 +109,42 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         "--results", type=Path, help="results folder (default: the book's; for embedded digits the data's)"
     )
     command.set_defaults(run=run_train)
+
+
+def _add_images(command: argparse.ArgumentParser) -> None:
+    source = command.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "dataset", nargs="?", choices=tuple(data.DATASETS), help="which images, unless --images names yours"
+    )
+    source.add_argument(
+        "--images", type=Path, metavar="PATH", help="a folder of your own pictures, or an .npy file of them"
+    )
+    command.add_argument(
+        "--side",
+        type=int,
+        choices=(28, 32, 64),
+        default=32,
+        help="with --images: the side in pixels that pictures are resized to (default: %(default)s)",
+    )
+    command.add_argument("--grey", action="store_true", help="with --images: convert the pictures to grey")
+
+
+def _add_fields(command: argparse.ArgumentParser) -> None:
+    """An option for each field of an experiment."""
+    for field in dataclasses.fields(experiments.Experiment):
+        if field.name in FIELDS:
+            command.add_argument(
+                f"--{field.name.replace('_', '-')}",
+                type={"int": int, "float": float, "str": str}[str(field.type)],
+                help=f"{FIELDS[field.name]} (default: the book's; for the WWAE on MNIST "
+                f"{getattr(experiments.BOOK[0], field.name)!r})",
+            )
+
+
+def _add_accelerator(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--accelerator", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)"
+    )
 
 
 def _add_evaluate(commands: argparse._SubParsersAction) -> None:
@@ -172,9 +185,7 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
         "--images", type=Path, metavar="PATH", help="where your pictures are, for a run on your own pictures"
     )
     command.add_argument("--redo", action="store_true", help="measure again what the record holds")
-    command.add_argument(
-        "--accelerator", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)"
-    )
+    _add_accelerator(command)
     command.set_defaults(run=run_evaluate)
 
 
@@ -213,9 +224,7 @@ def _add_reproduce(commands: argparse._SubParsersAction) -> None:
         default=math.inf,
         help="stop after so many minutes; the same command continues from there",
     )
-    command.add_argument(
-        "--accelerator", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)"
-    )
+    _add_accelerator(command)
     command.add_argument(
         "--results", type=Path, help="results folder (default: the book's; for quick one in the data folder)"
     )
