@@ -79,7 +79,7 @@ def test_train_and_evaluate_end_to_end_without_data_or_network(tmp_path, capsys,
 
     assert main(["evaluate", str(run.path)]) == 1
     assert_one_line(
-        capsys, "FID needs at least 2,048 reference images, one a feature; got 1,000", "--sets none"
+        capsys, "FID needs at least 2,048 reference images, one per feature; got 1,000", "--sets none"
     )
     assert main(["evaluate", str(run.path), "--sets", "none"]) == 0
     assert "knn_accuracy" in runs.load(run.path).metrics

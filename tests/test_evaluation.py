@@ -453,10 +453,10 @@ def test_unknown_names(run, evaluate, options, said):
 def test_too_few_images(run, evaluate, stand_in):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation, "MINIMUM_FID_IMAGES", 101)
-        with pytest.raises(ValueError, match="at least 101 images, one a feature; got 61"):
+        with pytest.raises(ValueError, match="at least 101 images, one per feature; got 61"):
             evaluate(run)
         patch.setitem(evaluation.PROTOCOLS, "full", evaluation.Protocol(200, 1))
-        with pytest.raises(ValueError, match="at least 101 reference images, one a feature; got 100"):
+        with pytest.raises(ValueError, match="at least 101 reference images, one per feature; got 100"):
             evaluate(run)
         assert runs.load(run.path).record == run.record  # it failed before anything was measured
         assert "knn_accuracy" in evaluate(run, sets=()).metrics  # which needs no reference
@@ -503,9 +503,9 @@ def test_dumped_images_are_those_that_were_compared(run, evaluate, stand_in, dig
 
 def test_fid_refuses_fewer_than_2048_images():
     few, enough = torch.zeros(2047, 1, 2, 2, dtype=torch.uint8), torch.zeros(2048, 1, 2, 2, dtype=torch.uint8)
-    with pytest.raises(ValueError, match="at least 2,048 images, one a feature; got 2,047"):
+    with pytest.raises(ValueError, match="at least 2,048 images, one per feature; got 2,047"):
         evaluation.fid(few, enough)
-    with pytest.raises(ValueError, match="at least 2,048 reference images, one a feature; got 2,047"):
+    with pytest.raises(ValueError, match="at least 2,048 reference images, one per feature; got 2,047"):
         evaluation.fid(enough, few)
 
 

@@ -385,7 +385,7 @@ def _check_images(run: runs.Run, images: Images, test_images: Images) -> None:
 def _check_enough(n: int, kind: str) -> None:
     if n < MINIMUM_FID_IMAGES:
         raise ValueError(
-            f"FID needs at least {MINIMUM_FID_IMAGES:,} {kind}, one a feature; got {n:,} (without sets of "
+            f"FID needs at least {MINIMUM_FID_IMAGES:,} {kind}, one per feature; got {n:,} (without sets of "
             "images, --sets none, everything else is measured)"
         )
 

@@ -64,7 +64,7 @@ class Loss(NamedTuple):
 
 
 def squared_error(images: Images, reconstructions: Images) -> PerImage:
-    """Squared error summed over pixels, one number an image: ``(n,)``."""
+    """Squared error of each image, summed over pixels: ``(n,)``."""
     return (images - reconstructions).square().flatten(1).sum(1)
 
 
@@ -108,7 +108,7 @@ class Method(nn.Module):
     betas: tuple[float, float] = (0.9, 0.999)
     rates: dict[str, float] = {}  # noqa: RUF012
     latent: int
-    waits: bool = False  # its loss looks at a value, so that a GPU cannot take its steps by itself
+    waits: bool = False  # the loss waits for a value, so that a GPU cannot replay its steps
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -297,7 +297,7 @@ class LearnedVAE(VAE):
         \frac{1}{2 \gamma} E|x - G(z)|^2 + \frac{D}{2} \log 2 \pi \gamma
             + \lambda \, \mathrm{KL}(q(z|x) \,\|\, N(0, I))
 
-    in nats an image of `D` pixels; :math:`\lambda = 1` is the negative evidence lower bound. At the best
+    in nats per image of `D` pixels; :math:`\lambda = 1` is the negative evidence lower bound. At the best
     :math:`\gamma`, the mean squared error of a pixel, the gradient is that of :class:`VAE` with weight
     :math:`2 \gamma`, over :math:`2 \gamma`. It begins at 0.05, about the variance of a pixel.
     """
@@ -325,7 +325,7 @@ class BernoulliVAE(VAE):
         -E \sum_i \bigl(x_i \log G_i(z) + (1 - x_i) \log (1 - G_i(z))\bigr)
             + \lambda \, \mathrm{KL}(q(z|x) \,\|\, N(0, I))
 
-    in nats an image; :math:`\lambda = 1` is the negative evidence lower bound where pixels are 0 or 1, and
+    in nats per image; :math:`\lambda = 1` is the negative evidence lower bound where pixels are 0 or 1, and
     its usual stand-in for grey images.
     """
 

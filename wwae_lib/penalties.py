@@ -54,7 +54,7 @@ def posterior_w2_penalty(
       \overline{\operatorname{diag} \sigma^2}`, the law of total covariance;
     * ``sampled``: mean and covariance of the sampled codes;
     * ``diagonal``: ``total``, its off-diagonal entries ignored;
-    * ``corrected``: ``total``, less what it reads too much on a batch (:func:`bias_corrected`);
+    * ``corrected``: ``total`` without its bias on a batch (:func:`bias_corrected`);
     * ``accumulated``: ``total``, averaged over past batches (:class:`AccumulatedMoments`);
     * ``sliced``: ``total``, and beside it what it cannot see: `d` times the squared W2 of sampled codes to
       the prior on 50 random lines (:func:`sliced_w2_squared_to_standard_normal`), no longer a distance of
@@ -112,7 +112,7 @@ def _wide(points: Tensor) -> Tensor:
 
 
 def bias_corrected(mean: Tensor, cov: Tensor, n: int) -> Tensor:
-    r"""Squared W2 to N(0, I) from the moments of `n` points, less what it reads too much on average.
+    r"""Squared W2 to N(0, I) from the moments of `n` points, corrected for the bias of a finite sample.
 
     .. math::
 

@@ -196,7 +196,7 @@ def state(experiment: Experiment, results: Path, profile: Profile) -> State:
     """How far a profile's run is, by what its folder holds.
 
     Raises:
-        RunError: what is there is damaged.
+        RunError: the run or its checkpoint is damaged.
     """
     path = results / experiment.name
     draft = runs.Draft(path)

@@ -327,7 +327,7 @@ def fit_experiment(
     """An experiment's method, built and trained: nothing is written unless a draft is given.
 
     Args:
-        draft: where checkpoints are kept; if there is one, training goes on from it.
+        draft: where checkpoints are kept; training continues from the one that is there.
         fabric, capture, progress: as :func:`fit`.
 
     Raises: as :func:`train`.
