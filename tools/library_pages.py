@@ -122,10 +122,11 @@ def reference(name: str) -> list[str]:
     lines += [f".. automodule:: {full}", "   :no-members:", ""]
     if name == "__main__":
         return lines + _command_line()
-    lines += [f".. currentmodule:: {full}", "", ".. autosummary::", "   :nosignatures:", ""]
-    lines += [f"   {word}" for word, thing in content.items() if callable(thing)] + [""]
+    lines += [f".. currentmodule:: {full}", ""]
+    if documented := [word for word, x in content.items() if is_own_class(x) or inspect.isroutine(x)]:
+        lines += [".. autosummary::", "   :nosignatures:", "", *(f"   {word}" for word in documented), ""]
     for word, thing in content.items():
-        if inspect.isclass(thing):
+        if is_own_class(thing):
             family = thing.__bases__ not in ((object,), (tuple,))
             lines += [f".. autoclass:: {word}", "   :members:", *["   :show-inheritance:"] * family, ""]
         elif inspect.isroutine(thing):
@@ -135,8 +136,15 @@ def reference(name: str) -> list[str]:
     return lines
 
 
+def is_own_class(thing: Any) -> bool:
+    """Whether a public name is a class of the library, and no other name for somebody else's."""
+    return inspect.isclass(thing) and thing.__module__.startswith(LIBRARY.name)
+
+
 def _constant(value: Any) -> list[str]:
     """What a constant holds: its value where that is short, else its keys or its size."""
+    if inspect.isclass(value):
+        return [f"   A type, ``{value.__name__}``."]
     if isinstance(value, dict):
         return [f"   A dictionary by {', '.join(f'``{key}``' for key in value)}."]
     text = repr(value)
