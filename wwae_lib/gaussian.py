@@ -923,7 +923,8 @@ def _by_eigenvalues(z: Tensor, variance: Tensor | None) -> tuple[Tensor, Tensor,
     values, vectors = torch.linalg.eigh(gram)
     if z.dtype == torch.float32 and not _float32_suffices(values, mean):
         wide = _by_eigenvalues(z.double(), None if variance is None else variance.double())
-        return tuple(found.float() for found in wide)
+        value, gradient, weight = (part.float() for part in wide)
+        return value, gradient, weight
     cut = torch.finfo(values.dtype).eps * values.shape[-1]
     # for one batch, to look at two numbers is quicker than to mask
     regular = values.ndim == 1 and values[0].item() > cut * values[-1].item()
@@ -1184,7 +1185,7 @@ def _gaussian_pair(mean1, cov1, mean2, cov2) -> tuple[Tensor, ...]:
 def _full_precision(like: Tensor):
     """Autocast off: in bfloat16 a covariance keeps two digits."""
     kind = like.device.type
-    there = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    there = torch.amp.autocast_mode.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
     return torch.autocast(kind, enabled=False) if there else nullcontext()
 
 
