@@ -43,6 +43,7 @@ test: $(READY) lint
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright --level error --pythonpath $(BIN)/python
 	$(BIN)/python tools/check_text.py
 
 reproduce: $(READY)

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import urllib.request
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.error import URLError
 
-import browsing
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
-from wwae_lib import data, evaluation, inception, training
-from wwae_lib.experiments import Experiment, experiment
+# In the modules of tensors, types and shapes of signatures are checked at every call.
+CAN_CHECK = find_spec("jaxtyping") and find_spec("beartype")  # else test_shapes.py is skipped, and says so
+CHECKED = ("evaluation", "fidelity", "gaussian", "inception", "latents", "methods", "networks")
+CHECKED += ("penalties", "shapes")
+with contextlib.ExitStack() as hooks:
+    if CAN_CHECK:
+        from jaxtyping import install_import_hook
+
+        hooks.enter_context(
+            install_import_hook([f"wwae_lib.{name}" for name in CHECKED], "typechecking.checked")
+        )
+    import browsing
+
+    from wwae_lib import data, evaluation, inception, training
+    from wwae_lib.experiments import Experiment, experiment
 
 torch.set_num_threads(1)  # small batches gain nothing from more, and sums keep one order
 

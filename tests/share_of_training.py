@@ -65,18 +65,18 @@ def losses_and_gradients(case: str, fabric) -> dict[str, torch.Tensor]:
     method, *_ = fabric.setup(method, *optimizers)
     generator = torch.Generator().manual_seed(2)
     images = torch.rand(N, 1, 2, 2, dtype=torch.float64, generator=generator)
-    found = {}
+    results = {}
     for player in players:
         torch.manual_seed(3)
         method.zero_grad()
         loss = method(processes.share(images), player)
         fabric.backward(loss.total)
-        found[f"{case} {player}"] = fabric.all_reduce(loss.total.detach(), reduce_op="mean")
+        results[f"{case} {player}"] = fabric.all_reduce(loss.total.detach(), reduce_op="mean")
         for number, weight in enumerate(method.module.weights(player)):
-            found[f"{case} {player} {number}"] = weight.grad.clone()
+            results[f"{case} {player} {number}"] = weight.grad.clone()
         for name, running in method.module.named_buffers():
-            found[f"{case} {player} {name}"] = running.double()
-    return found
+            results[f"{case} {player} {name}"] = running.double()
+    return results
 
 
 def train(folder: Path, fabric) -> None:
@@ -125,10 +125,10 @@ def evaluate(folder: Path, fabric) -> None:
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
     fabric = training.choose_fabric("cpu", "64-true")
-    found = {}
+    results = {}
     for case in CASES:
-        found |= losses_and_gradients(case, fabric)
-    torch.save(found, folder / f"found-{fabric.world_size}-{fabric.global_rank}.pt")
+        results |= losses_and_gradients(case, fabric)
+    torch.save(results, folder / f"found-{fabric.world_size}-{fabric.global_rank}.pt")
     plain = training.choose_fabric("cpu", "32-true")
     train(folder / f"results-{fabric.world_size}", plain)
     if fabric.world_size == 2:

@@ -74,15 +74,15 @@ def test_quick_benchmark_writes_its_record(tmp_path):
 
 @pytest.mark.parametrize("method", ["wwae", "wgan_gp"])
 def test_what_is_timed_is_training_itself(benchmark, method):
-    chosen = experiments.experiment("mnist", method, network="tiny", epochs=1, batch_size=8)
+    planned = experiments.experiment("mnist", method, network="tiny", epochs=1, batch_size=8)
     torch.manual_seed(0)
     images = benchmark.pixels("mnist", 48)
     timed = benchmark.Stopwatch(accelerator="cpu", precision="32-true", devices=1)
-    found = [
-        training.fit_experiment(chosen, images, fabric=fabric, progress=False)[0].state_dict()
+    steps = [
+        training.fit_experiment(planned, images, fabric=fabric, progress=False)[0].state_dict()
         for fabric in (timed, training.choose_fabric("cpu", "32-true"))
     ]
-    assert all(torch.equal(found[0][name], found[1][name]) for name in found[1])
+    assert all(torch.equal(steps[0][name], steps[1][name]) for name in steps[1])
     assert len(timed.durations()) == 48 // 8 - 1
     assert min(timed.durations()) > 0
 
@@ -93,9 +93,9 @@ def test_operations_are_counted(benchmark):
     with benchmark._Operations() as operations:
         (x @ weight).sum().backward()
     assert operations.count == 3 * 2 * 5 * 7 * 3
-    chosen = experiments.experiment("mnist", "ae", network="tiny", batch_size=4)
-    weights = sum(w.numel() for w in experiments.build(chosen).parameters() if w.ndim == 2)
-    assert benchmark.flops(chosen) > 5 * 2 * 4 * weights  # convolutions besides
+    planned = experiments.experiment("mnist", "ae", network="tiny", batch_size=4)
+    weights = sum(w.numel() for w in experiments.build(planned).parameters() if w.ndim == 2)
+    assert benchmark.flops(planned) > 5 * 2 * 4 * weights  # convolutions besides
 
 
 def test_the_operations_of_the_roofline_are_counted_as_those_of_a_step(benchmark):

@@ -33,13 +33,13 @@ TINY = [
 def test_help(command, capsys):
     with pytest.raises(SystemExit) as left:
         main([*command, "--help"])
-    said = capsys.readouterr().out
-    assert left.value.code == 0 and "usage: python -m wwae_lib" in said
+    output = capsys.readouterr().out
+    assert left.value.code == 0 and "usage: python -m wwae_lib" in output
     if command == ["train"]:
         for option in ("--method", "--embedded", "--resume", "--restart", "--penalty-weight", "--results"):
-            assert option in said
+            assert option in output
     if not command:
-        assert "examples:" in said and "WWAE_DATA" in said and "WWAE_RESULTS" in said
+        assert "examples:" in output and "WWAE_DATA" in output and "WWAE_RESULTS" in output
 
 
 def test_it_runs_as_a_module_and_says_errors_in_one_line(tmp_path):
@@ -66,9 +66,9 @@ def test_train_and_evaluate_end_to_end_without_data_or_network(tmp_path, capsys,
         str(results),
     ]
     assert main(words) == 0
-    said = capsys.readouterr()
-    assert "4,000 training images: embedded: 5,000 MNIST digits" in said.out
-    assert "squared_error" in said.out and "wwae-try/seed-3" in said.out
+    output = capsys.readouterr()
+    assert "4,000 training images: embedded: 5,000 MNIST digits" in output.out
+    assert "squared_error" in output.out and "wwae-try/seed-3" in output.out
     run = runs.load(results / "mnist" / "wwae-try" / "seed-3")
     assert run.experiment.latent == 2 and run.record["data"]["train"]["images"] == 4000
     assert not (tmp_path / "results").exists()
@@ -79,7 +79,7 @@ def test_train_and_evaluate_end_to_end_without_data_or_network(tmp_path, capsys,
 
     assert main(["evaluate", str(run.path)]) == 1
     assert_one_line(
-        capsys, "FID needs at least 2,048 reference images, one a feature; got 1,000", "--sets none"
+        capsys, "FID needs at least 2,048 reference images, one per feature; got 1,000", "--sets none"
     )
     assert main(["evaluate", str(run.path), "--sets", "none"]) == 0
     assert "knn_accuracy" in runs.load(run.path).metrics
@@ -105,20 +105,20 @@ def test_a_finished_run_is_not_replaced_by_another_unasked(tmp_path, capsys):
 
 
 def test_whoever_reads_may_stop(tmp_path):
-    said = subprocess.run(
+    output = subprocess.run(
         f"{sys.executable} -m wwae_lib reproduce --profile full --dry-run --results {tmp_path} | head -1",
         shell=True,
         capture_output=True,
         text=True,
     )
-    assert said.stdout.count("\n") == 1 and said.stderr == ""
+    assert output.stdout.count("\n") == 1 and output.stderr == ""
 
 
 def assert_one_line(capsys, *parts: str) -> None:
-    said = capsys.readouterr().err
-    assert said.startswith("error: ") and said.count("\n") == 1 and "Traceback" not in said, said
+    output = capsys.readouterr().err
+    assert output.startswith("error: ") and output.count("\n") == 1 and "Traceback" not in output, output
     for part in parts:
-        assert part in said
+        assert part in output
 
 
 @pytest.mark.parametrize(
@@ -163,13 +163,13 @@ def test_options_that_cannot_be(words, said, capsys, tmp_path):
 def test_words_that_are_no_command(words, capsys):
     with pytest.raises(SystemExit) as left:
         main(words)
-    said = capsys.readouterr().err
-    assert left.value.code == 2 and "usage: " in said and "error: " in said and "Traceback" not in said
+    output = capsys.readouterr().err
+    assert left.value.code == 2 and "usage: " in output and "error: " in output and "Traceback" not in output
 
 
 def test_embedded_is_for_mnist_alone(capsys):
     assert main(["train", "fashion_mnist", "--embedded"]) == 1
-    assert_one_line(capsys, "--embedded digits exist for mnist alone")
+    assert_one_line(capsys, "--embedded: only mnist has embedded digits")
 
 
 def test_data_that_cannot_be_had(capsys, no_network):
@@ -208,8 +208,8 @@ def test_evaluate_adds_the_sets_asked_for_and_shows_the_metrics(capsys, finished
     assert main(["evaluate", *map(str, paths), "--sets", "none"]) == 0
     assert "fid" not in runs.load(paths[0]).metrics and "knn_accuracy" in runs.load(paths[0]).metrics
     assert main(["evaluate", str(paths[0]), "--protocol", "brief", "--sets", "prior,mixture"]) == 0
-    said = capsys.readouterr().out
-    assert "fid_mixture_error" in said and "squared_error" in said
+    output = capsys.readouterr().out
+    assert "fid_mixture_error" in output and "squared_error" in output
     record = runs.load(paths[0]).record
     assert {name: how.get("protocol") for name, how in record["evaluation"].items()} == {
         "codes": None, "prior": "brief", "mixture": "brief",
@@ -243,8 +243,8 @@ def test_results_that_cannot_be_written(capsys, tmp_path):
     (tmp_path / "file").write_text("in the way")
     words = ["train", "mnist", "--embedded", *TINY, "--results", str(tmp_path / "file")]
     assert main(words) == 1
-    said = capsys.readouterr().err
-    assert "error: " in said and str(tmp_path / "file") in said and "Traceback" not in said
+    output = capsys.readouterr().err
+    assert "error: " in output and str(tmp_path / "file") in output and "Traceback" not in output
 
 
 def test_an_interrupt_is_one_line_and_can_be_resumed(capsys, tmp_path, monkeypatch):
@@ -258,17 +258,17 @@ def test_an_interrupt_is_one_line_and_can_be_resumed(capsys, tmp_path, monkeypat
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runs.Draft, "save_checkpoint", interrupted)
         assert main(words) == 130
-    said = capsys.readouterr().err
-    assert "--resume" in said and "Traceback" not in said
+    output = capsys.readouterr().err
+    assert "--resume" in output and "Traceback" not in output
     assert main([*words, "--resume"]) == 0
 
 
 def test_data_checks_what_is_there(capsys, monkeypatch, test_digits, tmp_path):
     monkeypatch.setattr(data, "load", lambda dataset, split, fall_back: test_digits)
     assert main(["data", "mnist"]) == 0
-    said = capsys.readouterr().out
-    assert str(tmp_path / "data") in said
-    assert "mnist train: 100 images, checked" in said and "mnist test: 100 images" in said
+    output = capsys.readouterr().out
+    assert str(tmp_path / "data") in output
+    assert "mnist train: 100 images, checked" in output and "mnist test: 100 images" in output
 
 
 def test_a_bug_is_not_dressed_up_as_an_error_of_the_user(monkeypatch):
@@ -306,7 +306,7 @@ def test_a_busy_machine_is_given_fewer_threads_and_that_is_said(monkeypatch, cap
         assert torch.get_num_threads() == left
     finally:
         torch.set_num_threads(1)
-    assert ("threads: 1 of 2" in capsys.readouterr().err) == (left == 1)
+    assert ("using 1 of 2 threads" in capsys.readouterr().err) == (left == 1)
 
 
 @pytest.mark.parametrize(("network", "most"), [("tiny", 1), ("compact", 7)])

@@ -29,46 +29,46 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
-def found(folder: Path, world: int, rank: int) -> dict[str, torch.Tensor]:
+def results_of(folder: Path, world: int, rank: int) -> dict[str, torch.Tensor]:
     return torch.load(folder / f"found-{world}-{rank}.pt", weights_only=True)
 
 
 @pytest.mark.parametrize("case", script.CASES)
 def test_half_batches_give_the_loss_and_gradients_of_the_whole(case, folder):
-    one, halves = found(folder, 1, 0), [found(folder, 2, rank) for rank in (0, 1)]
-    names = [name for name in one if name.startswith(f"{case} ")]
+    whole, halves = results_of(folder, 1, 0), [results_of(folder, 2, rank) for rank in (0, 1)]
+    names = [name for name in whole if name.startswith(f"{case} ")]
     assert len(names) >= 3
     for name in names:
         for half in halves:
             # Fabric hands a loss out in float32; gradients stay in float64.
-            tolerance = 3e-7 if one[name].ndim == 0 and name.split()[-1].isalpha() else 1e-12
-            torch.testing.assert_close(half[name], one[name], rtol=tolerance, atol=1e-13, msg=name)
-    assert any(one[name].abs().max() > 1e-3 for name in names[1:])
+            tolerance = 3e-7 if whole[name].ndim == 0 and name.split()[-1].isalpha() else 1e-12
+            torch.testing.assert_close(half[name], whole[name], rtol=tolerance, atol=1e-13, msg=name)
+    assert any(whole[name].abs().max() > 1e-3 for name in names[1:])
 
 
 @pytest.mark.parametrize("method", script.TRAINED)
 def test_training_in_two_processes_is_training_in_one(method, folder):
     """But for float32 sums taken in another order, which training amplifies."""
     name = small(method, epochs=2).name
-    one, two = (runs.load(folder / f"results-{world}" / name) for world in (1, 2))
-    assert one.record["environment"]["processes"] == 1 and two.record["environment"]["processes"] == 2
-    for a, b in zip(one.history(), two.history(), strict=True):
+    alone, shared = (runs.load(folder / f"results-{world}" / name) for world in (1, 2))
+    assert alone.record["environment"]["processes"] == 1 and shared.record["environment"]["processes"] == 2
+    for a, b in zip(alone.history(), shared.history(), strict=True):
         assert {k: v for k, v in a.items() if k != "seconds"} == pytest.approx(
             {k: v for k, v in b.items() if k != "seconds"}, rel=1e-3, abs=1e-4
         )
-    assert one.metrics == pytest.approx({name: two.metrics[name] for name in one.metrics}, rel=1e-2)
+    assert alone.metrics == pytest.approx({name: shared.metrics[name] for name in alone.metrics}, rel=1e-2)
 
 
 def test_two_processes_measure_what_one_does(folder, digits, test_digits, tmp_path, monkeypatch):
     stand_in(monkeypatch)
     path = folder / "results-2" / small("wwae", epochs=2).name
-    two = runs.load(path)
-    assert two.record["evaluation"].keys() == {"codes", *evaluation.SETS}
+    shared = runs.load(path)
+    assert shared.record["evaluation"].keys() == {"codes", *evaluation.SETS}
     shutil.copytree(path, tmp_path / "run")
-    one = evaluation.evaluate(
+    alone = evaluation.evaluate(
         runs.load(tmp_path / "run"), digits, test_digits, sets=evaluation.SETS, redo=True, progress=False
     )
-    assert two.metrics == pytest.approx(one.metrics, rel=1e-5)
+    assert shared.metrics == pytest.approx(alone.metrics, rel=1e-5)
     assert not list((folder / "data-2").rglob("*.part*"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
 import shutil
@@ -13,9 +14,8 @@ import pytest
 import torch
 from conftest import cpu_fabric, real_data, small
 from PIL import Image
-from torch import nn
 
-from wwae_lib import data, evaluation, experiments, fidelity, inception, latents, runs, training
+from wwae_lib import data, evaluation, experiments, fidelity, inception, latents, methods, runs, training
 from wwae_lib.gaussian import moments, w2_squared
 
 BOOK_RESULTS = Path(__file__).resolve().parents[1] / "book" / "results"
@@ -48,11 +48,11 @@ def test_measure_is_its_definition(method, test_digits):
         error = ((images - rebuilt).double() ** 2).sum((1, 2, 3)).mean().item()
     covariance = np.cov(mean, rowvar=False) + np.diag(np.exp(log_variance).mean(0))
     roots = np.sqrt(np.linalg.eigvalsh(covariance))
-    found = evaluation.quick_metrics(method, test_digits)
-    assert found["squared_error"] == pytest.approx(error, rel=1e-6)
+    metrics = evaluation.quick_metrics(method, test_digits)
+    assert metrics["squared_error"] == pytest.approx(error, rel=1e-6)
     expected = (mean.mean(0) ** 2).sum() + ((roots - 1) ** 2).sum()
-    assert found["posterior_w2_squared"] == pytest.approx(expected, rel=1e-6)
-    assert found["posterior_variance"] == pytest.approx(np.exp(log_variance).mean(), rel=1e-6)
+    assert metrics["posterior_w2_squared"] == pytest.approx(expected, rel=1e-6)
+    assert metrics["posterior_variance"] == pytest.approx(np.exp(log_variance).mean(), rel=1e-6)
 
 
 def test_measure_does_not_depend_on_the_chunks(method, test_digits, monkeypatch):
@@ -162,8 +162,8 @@ def test_sets_are_what_they_say(finished, digits, test_digits):
     torch.testing.assert_close(made("reconstruction"), decoded(means[:40]), rtol=0, atol=1)
     assert len(made("reconstruction", 1000)) == len(real)  # no more than there are
     middles = (means[:20, None] + means[None, :20])[~torch.eye(20, dtype=torch.bool)] / 2
-    some = dataclasses.replace(test_digits, pixels=real[:20])
-    between = evaluation._Encoded(method, digits, some).made_images("interpolation", 40, seed)
+    first = dataclasses.replace(test_digits, pixels=real[:20], labels=test_digits.labels[:20])
+    between = evaluation._Encoded(method, digits, first).made_images("interpolation", 40, seed)
     distances = torch.cdist(between.flatten(1).float(), decoded(middles).flatten(1).float())
     assert distances.min(1).values.max() < 0.2 * distances.median()
     train = evaluation.encode(method, digits.pixels)[0]
@@ -188,12 +188,13 @@ def test_training_images_are_the_same_for_every_run(method, digits, test_digits)
 
 def test_seeds_of_purposes_differ():
     seeds = {evaluation._seed(seed, name) for seed in range(5) for name in (*evaluation.SETS, "codes")}
-    assert len(seeds) == 5 * 7
+    assert len(seeds) == 5 * (len(evaluation.SETS) + 1)
 
 
 def test_an_image_is_not_interpolated_with_itself(method, digits, test_digits, monkeypatch):
     """Of two images, all interpolations are the one midpoint."""
-    two = dataclasses.replace(test_digits, pixels=test_digits.pixels[[3, 60]])
+    pair = [3, 60]
+    two = dataclasses.replace(test_digits, pixels=test_digits.pixels[pair], labels=test_digits.labels[pair])
     between = evaluation._Encoded(method, digits, two).made_images("interpolation", 50, 0)
     assert (between.float() - between[0].float()).abs().max() <= 1
 
@@ -202,20 +203,22 @@ def test_an_image_is_not_interpolated_with_itself(method, digits, test_digits, m
 
 
 def test_codes_are_measured_by_what_each_measure_asks_for(method, digits, test_digits):
-    found = evaluation.code_metrics(method, digits, test_digits, seed=1)
+    metrics = evaluation.code_metrics(method, digits, test_digits, seed=1)
     mean, variance = evaluation.encode(method, test_digits.pixels)
-    assert found["effective_dimension"] == latents.effective_dimension(mean)
-    assert found["active_dimensions"] == sum(np.var(mean.double().numpy(), axis=0, ddof=1) > 0.01)
+    assert metrics["effective_dimension"] == latents.effective_dimension(mean)
+    assert metrics["active_dimensions"] == sum(np.var(mean.double().numpy(), axis=0, ddof=1) > 0.01)
     train = evaluation.encode(method, digits.pixels)[0]
     expected = latents.accuracies(train, digits.labels, mean, test_digits.labels)
-    assert found["knn_accuracy"] == expected["knn_accuracy"] > 0.15  # chance is 0.1
-    assert found["linear_accuracy"] == expected["linear_accuracy"]
+    assert metrics["knn_accuracy"] == expected["knn_accuracy"] > 0.15  # chance is 0.1
+    assert metrics["linear_accuracy"] == expected["linear_accuracy"]
     # the rest on one draw a code, whose law has both variances; the untrained encoder's is nearly its noise
     law = mean.double().var(0) + variance.double().mean(0)
-    assert found["sliced_w2_squared"] == pytest.approx(((law.sqrt() - 1) ** 2).mean().item(), abs=0.05)
-    assert 0 < found["sliced_w2_squared_floor"] < 0.1
-    assert found == evaluation.code_metrics(method, digits, test_digits, seed=1)
-    assert found["henze_zirkler"] != evaluation.code_metrics(method, digits, test_digits, 2)["henze_zirkler"]
+    assert metrics["sliced_w2_squared"] == pytest.approx(((law.sqrt() - 1) ** 2).mean().item(), abs=0.05)
+    assert 0 < metrics["sliced_w2_squared_floor"] < 0.1
+    assert metrics == evaluation.code_metrics(method, digits, test_digits, seed=1)
+    assert (
+        metrics["henze_zirkler"] != evaluation.code_metrics(method, digits, test_digits, 2)["henze_zirkler"]
+    )
 
 
 def test_codes_that_fill_no_volume_have_no_henze_zirkler(method, digits, test_digits, monkeypatch):
@@ -225,9 +228,9 @@ def test_codes_that_fill_no_volume_have_no_henze_zirkler(method, digits, test_di
         return mean, torch.zeros_like(mean)
 
     monkeypatch.setattr(evaluation, "encode", flat)
-    found = evaluation.code_metrics(method, digits, test_digits, seed=1)
-    assert "henze_zirkler" not in found and found["active_dimensions"] == 1
-    assert found["effective_dimension"] == pytest.approx(1)
+    metrics = evaluation.code_metrics(method, digits, test_digits, seed=1)
+    assert "henze_zirkler" not in metrics and metrics["active_dimensions"] == 1
+    assert metrics["effective_dimension"] == pytest.approx(1)
 
 
 def test_what_a_mixture_gains_is_measured_on_drawn_codes_of_held_out_images(
@@ -237,26 +240,26 @@ def test_what_a_mixture_gains_is_measured_on_drawn_codes_of_held_out_images(
 
     def fake(means):
         def encoded(method, pixels):
-            chosen = means[torch.arange(len(pixels)) % len(means)]
-            return chosen, torch.full_like(chosen, 0.01)
+            repeated = means[torch.arange(len(pixels)) % len(means)]
+            return repeated, torch.full_like(repeated, 0.01)
 
         return encoded
 
     for means, expected in ((torch.zeros(1, 3), 0), (20 * torch.eye(10)[:, :3] + 3, None)):
         monkeypatch.setattr(evaluation, "encode", fake(means))
-        found = evaluation.code_metrics(method, digits, test_digits, seed=1)
-        assert found["mixture_nats_floor"] < 0.05, "a mixture gains nothing on exact draws"
+        metrics = evaluation.code_metrics(method, digits, test_digits, seed=1)
+        assert metrics["mixture_nats_floor"] < 0.05, "a mixture gains nothing on exact draws"
         if expected is None:
-            assert found["mixture_nats"] > 3
+            assert metrics["mixture_nats"] > 3
         else:
-            assert found["mixture_nats"] < 0.05
+            assert metrics["mixture_nats"] < 0.05
 
 
 def test_distances_to_the_nearest_training_image_tell_who_memorised(digits, test_digits):
     training = digits.pixels
-    found, entry = evaluation._nearest_training(training, {"": training[:40], "_data": test_digits.pixels})
-    assert found["neighbour_distance"] == 0 < found["neighbour_distance_data_5"]
-    assert found["neighbour_distance_data_5"] < found["neighbour_distance_data"]
+    metrics, entry = evaluation._nearest_training(training, {"": training[:40], "_data": test_digits.pixels})
+    assert metrics["neighbour_distance"] == 0 < metrics["neighbour_distance_data_5"]
+    assert metrics["neighbour_distance_data_5"] < metrics["neighbour_distance_data"]
     percentiles = entry["neighbours"]
     assert percentiles["images"] == 40
     expected = [
@@ -347,6 +350,25 @@ def test_a_run_is_measured_whole(run, evaluate, stand_in, digits, test_digits):
     assert latent["code_variance"] == pytest.approx(mean.double().var(0).tolist(), rel=1e-4)
 
 
+@pytest.mark.parametrize("protocol", ["full", "brief"])
+def test_an_evaluation_encodes_and_hashes_every_image_once(run, evaluate, stand_in, protocol):
+    """Whatever is measured of them: codes, reconstructions, interpolations, laws fitted to codes, caches."""
+    encoded, hashed = collections.Counter(), []
+    encode, checksum = evaluation.AutoEncoder.encode, data.checksum
+
+    def counting(self, images):
+        encoded.update(image.numpy().tobytes() for image in images)
+        return encode(self, images)
+
+    stand_in.setattr(evaluation.AutoEncoder, "encode", counting)
+    stand_in.setattr(data, "checksum", lambda pixels: hashed.append(len(pixels)) or checksum(pixels))
+    done = evaluate(run, sets=evaluation.SETS, protocol=protocol)
+    assert done.metrics.keys() == DISTANCES | OF_PRIOR | CHEAP
+    assert len(encoded) == 500 and set(encoded.values()) == {1}
+    # Images remember their checksums, and those of the digits are known; a part of them is hashed once.
+    assert hashed.count(50) == (protocol == "brief") and not {400, 100} & set(hashed)
+
+
 def without_seconds(record: dict) -> dict:
     entries = {name: dict(how, seconds=0) for name, how in record["evaluation"].items()}
     return record | {"evaluation": entries}
@@ -372,7 +394,8 @@ def test_an_interrupted_evaluation_goes_on(run, evaluate, stand_in, tmp_path):
     cheap = []
     stand_in.setattr(evaluation, "_measure_without_inception", lambda *arguments: cheap.append(arguments))
     done = evaluate(half, sets=evaluation.SETS)
-    assert seen == [61] * 6 and not cheap  # two before, four after; the reference's features are in the cache
+    # two before, the others after; the features of the reference and of training images are in the cache
+    assert seen == [61] * len(evaluation.SETS) and not cheap
     assert without_seconds(done.record) == without_seconds(whole.record)
 
 
@@ -397,7 +420,7 @@ def test_what_is_recorded_is_measured_again_only_if_asked(run, evaluate, stand_i
         assert redone.metrics == pytest.approx(brief.metrics)
 
 
-class Idle(nn.Module):
+class Idle(methods.Method):
     """A method that is measured nowhere."""
 
 
@@ -430,10 +453,10 @@ def test_unknown_names(run, evaluate, options, said):
 def test_too_few_images(run, evaluate, stand_in):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation, "MINIMUM_FID_IMAGES", 101)
-        with pytest.raises(ValueError, match="at least 101 images, one a feature; got 61"):
+        with pytest.raises(ValueError, match="at least 101 images, one per feature; got 61"):
             evaluate(run)
         patch.setitem(evaluation.PROTOCOLS, "full", evaluation.Protocol(200, 1))
-        with pytest.raises(ValueError, match="at least 101 reference images, one a feature; got 100"):
+        with pytest.raises(ValueError, match="at least 101 reference images, one per feature; got 100"):
             evaluate(run)
         assert runs.load(run.path).record == run.record  # it failed before anything was measured
         assert "knn_accuracy" in evaluate(run, sets=()).metrics  # which needs no reference
@@ -462,8 +485,8 @@ def test_dumped_images_are_those_that_were_compared(run, evaluate, stand_in, dig
     done = evaluate(run, sets=["prior", "mixture"])
     folder = tmp_path / "images"
     options = {"sets": ["prior", "mixture"]}
-    found = evaluation.dump(done, digits, test_digits, folder, **options)
-    assert [path.name for path in found] == ["prior", "mixture", "reference"]
+    files = evaluation.dump(done, digits, test_digits, folder, **options)
+    assert [path.name for path in files] == ["prior", "mixture", "reference"]
     real = read_pngs(folder / "reference")
     assert torch.equal(real, test_digits.pixels)
     for name, key in (("prior", "fid"), ("mixture", "fid_mixture")):
@@ -480,9 +503,9 @@ def test_dumped_images_are_those_that_were_compared(run, evaluate, stand_in, dig
 
 def test_fid_refuses_fewer_than_2048_images():
     few, enough = torch.zeros(2047, 1, 2, 2, dtype=torch.uint8), torch.zeros(2048, 1, 2, 2, dtype=torch.uint8)
-    with pytest.raises(ValueError, match="at least 2,048 images, one a feature; got 2,047"):
+    with pytest.raises(ValueError, match="at least 2,048 images, one per feature; got 2,047"):
         evaluation.fid(few, enough)
-    with pytest.raises(ValueError, match="at least 2,048 reference images, one a feature; got 2,047"):
+    with pytest.raises(ValueError, match="at least 2,048 reference images, one per feature; got 2,047"):
         evaluation.fid(enough, few)
 
 
@@ -549,6 +572,6 @@ def test_a_committed_runs_numbers_are_those_of_its_weights_on_the_official_test_
     assert images.sha256 == run.record["data"]["test"]["sha256"]
     if run.experiment.has_encoder:
         check_codes(run, evaluation.load_method(run), images.pixels)
-    found = evaluation.quick_metrics(evaluation.load_method(run), images)
-    for name, value in found.items():
+    metrics = evaluation.quick_metrics(evaluation.load_method(run), images)
+    for name, value in metrics.items():
         assert run.metrics[name] == pytest.approx(value, rel=1e-3), name

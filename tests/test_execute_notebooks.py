@@ -87,9 +87,9 @@ def test_notebooks_of_the_book_go_by_their_names(capsys):
     assert execute_notebooks.main(["nothere"]) == 2
     assert "there is no notebook nothere; the book has ablations, celeba" in capsys.readouterr().err
     book = [Path("book/mnist.ipynb"), Path("book/celeba.ipynb")]
-    assert execute_notebooks.found(Path("celeba"), book) == book[1]
+    assert execute_notebooks.notebook_path(Path("celeba"), book) == book[1]
     with pytest.raises(ValueError, match="there is no notebook elsewhere/celeba"):
-        execute_notebooks.found(Path("elsewhere/celeba"), book)
+        execute_notebooks.notebook_path(Path("elsewhere/celeba"), book)
 
 
 @pytest.mark.parametrize("line", ["SEED = int('3')", "import math", "SEED = OTHER = 3", "print(1)"])

@@ -62,10 +62,10 @@ def test_a_change_of_type_is_refused():
 
 
 def test_an_experiment_is_frozen_and_survives_json():
-    chosen = experiment("celeba", "vae", seed=3, variant="wide_2", learning_rate=2e-4)
-    assert Experiment(**json.loads(json.dumps(chosen.as_dict()))) == chosen
+    original = experiment("celeba", "vae", seed=3, variant="wide_2", learning_rate=2e-4)
+    assert Experiment(**json.loads(json.dumps(original.as_dict()))) == original
     with pytest.raises(dataclasses.FrozenInstanceError):
-        chosen.latent = 3
+        original.latent = 3
 
 
 def test_names_are_places_below_the_results():

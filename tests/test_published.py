@@ -19,12 +19,12 @@ from wwae_lib.experiments import experiment
 from wwae_lib.methods import METHODS
 from wwae_lib.runs import Run
 
-FOUND = published.read()
+PUBLISHED = published.read()
 
 
 def entry(source: str, method: str) -> dict:
-    (one,) = (one for one in FOUND["settings"] if (one["source"], one["method"]) == (source, method))
-    return one
+    (row,) = (row for row in PUBLISHED["settings"] if (row["source"], row["method"]) == (source, method))
+    return row
 
 
 class Anything(dict):
@@ -38,11 +38,11 @@ class Anything(dict):
 
 
 def test_sources_are_well_formed():
-    assert FOUND["format"] == 2
-    assert set(FOUND) == {"format", "metrics", "scale", "order", "sources", "settings", "results"}
+    assert PUBLISHED["format"] == 2
+    assert set(PUBLISHED) == {"format", "metrics", "scale", "order", "sources", "settings", "results"}
     keys = {"name", "title", "url", "where", "read", "unread", "images", "samples", "reference", "choice"}
     keys |= set(published.SHARED) | (set(published.FIELDS) - {"weight", "adversary_rate"})
-    for name, source in FOUND["sources"].items():
+    for name, source in PUBLISHED["sources"].items():
         assert source.keys() == keys, name
         assert urlparse(source["url"]).scheme == "https"
         assert source["read"] and source["unread"], name
@@ -51,45 +51,45 @@ def test_sources_are_well_formed():
         )
         for value in source.values():
             assert not isinstance(value, dict) or set(value) <= set(DATASETS), name
-    used = {one["source"] for one in FOUND["results"] + FOUND["settings"]}
-    assert used == FOUND["sources"].keys()
+    used = {row["source"] for row in PUBLISHED["results"] + PUBLISHED["settings"]}
+    assert used == PUBLISHED["sources"].keys()
 
 
 def test_results_are_well_formed():
     seen = set()
-    for one in FOUND["results"]:
+    for row in PUBLISHED["results"]:
         optional = {"approximate", "codes"}
-        values = set(one) - {"source", "dataset", "method", "label"} - optional
+        values = set(row) - {"source", "dataset", "method", "label"} - optional
         assert values
-        assert {key.removesuffix("_spread") for key in values} <= METRICS.keys(), one
-        assert all(0 < one[key] < 200 for key in values)
-        assert one["dataset"] in DATASETS
-        assert one["method"] is None or one["method"] in METHODS
-        identity = one["source"], one["dataset"], one["label"]
+        assert {key.removesuffix("_spread") for key in values} <= METRICS.keys(), row
+        assert all(0 < row[key] < 200 for key in values)
+        assert row["dataset"] in DATASETS
+        assert row["method"] is None or row["method"] in METHODS
+        identity = row["source"], row["dataset"], row["label"]
         assert identity not in seen
         seen.add(identity)
 
 
 def test_settings_are_well_formed():
     seen = set()
-    for one in FOUND["settings"]:
-        assert set(one) <= {"source", "method", "error_weight", "pixel_width"} | set(published.FIELDS), one
-        assert one["method"] in METHODS
-        assert ("error_weight" in one) == ("pixel_width" in one)
-        assert (one["source"], one["method"]) not in seen
-        seen.add((one["source"], one["method"]))
+    for row in PUBLISHED["settings"]:
+        assert set(row) <= {"source", "method", "error_weight", "pixel_width"} | set(published.FIELDS), row
+        assert row["method"] in METHODS
+        assert ("error_weight" in row) == ("pixel_width" in row)
+        assert (row["source"], row["method"]) not in seen
+        seen.add((row["source"], row["method"]))
     without = set(METHODS) - {method for _, method in seen}
     assert without == {"wwae"}
 
 
 def test_nothing_published_is_said_to_be_of_the_paper_we_could_not_read():
-    assert not re.search("wwae(?!_lib)|1902.09323", json.dumps(FOUND), re.IGNORECASE)
+    assert not re.search("wwae(?!_lib)|1902.09323", json.dumps(PUBLISHED), re.IGNORECASE)
 
 
 def test_codes_of_a_method_without_prior_are_not_said_to_be_drawn_from_one():
-    for one in FOUND["results"]:
-        if one["label"] == "AE" or one["label"].startswith("RAE"):
-            assert "fid" not in one or one["codes"] == "not said", one
+    for row in PUBLISHED["results"]:
+        if row["label"] == "AE" or row["label"].startswith("RAE"):
+            assert "fid" not in row or row["codes"] == "not said", row
 
 
 # ---------------------------------------------------------------- weights
@@ -116,9 +116,9 @@ def test_a_converted_weight_leaves_the_objective_where_it_was(source, method, da
     wide = 2.0 if (source, dataset) == ("tolstikhin2018", "celeba") else 1.0  # [-1, 1] there
     theirs = sum((wide * a - wide * b) ** 2 for a, b in zip(pixels, made, strict=True)) / factor
     ours = sum((a - b) ** 2 for a, b in zip(pixels, made, strict=True))
-    one, penalty = entry(source, method), 0.37
-    objective = theirs + one["weight"][dataset] * penalty
-    converted = ours + published.penalty_weight(one, dataset) * penalty
+    setting, penalty = entry(source, method), 0.37
+    objective = theirs + setting["weight"][dataset] * penalty
+    converted = ours + published.penalty_weight(setting, dataset) * penalty
     assert converted * theirs == pytest.approx(objective * ours), "the two are not proportional"
 
 
@@ -136,7 +136,7 @@ def test_weights_read_in_the_authors_code():
 
 
 def test_a_methods_own_setting_comes_before_its_sources():
-    source = FOUND["sources"]["ghosh2020"]
+    source = PUBLISHED["sources"]["ghosh2020"]
     assert published.stated_values(entry("ghosh2020", "vae"), source, "learning_rate") == {
         "mnist": 1e-4,
         "celeba": 1e-4,
@@ -160,20 +160,20 @@ def runs() -> list[Run]:
 @pytest.mark.parametrize("key", ["fid", "fid_gaussian", "fid_mixture", "fid_reconstruction"])
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_published_numbers_stand_beside_ours(runs, dataset, key):
-    told = [one for one in FOUND["results"] if one["dataset"] == dataset and key in one]
+    expected = [result for result in PUBLISHED["results"] if result["dataset"] == dataset and key in result]
     table = published.ours_and_published(runs, dataset, key)
-    assert bool(table) == bool(told)
-    found = {row["method"]: row for row in rows(table)} if table else {}
-    for one in told:
-        row = found[METHODS[one["method"]].title if one["method"] else one["label"]]
-        number = re.match(r"~?([\d.]+)", row[FOUND["sources"][one["source"]]["name"]]).group(1)
-        assert float(number) == one[key]
+    assert bool(table) == bool(expected)
+    shown = {row["method"]: row for row in rows(table)} if table else {}
+    for result in expected:
+        row = shown[METHODS[result["method"]].title if result["method"] else result["label"]]
+        number = re.match(r"~?([\d.]+)", row[PUBLISHED["sources"][result["source"]]["name"]]).group(1)
+        assert float(number) == result[key]
     if (dataset, key) == ("mnist", "fid"):
-        assert found["WWAE"]["this book"] == "24.4 ± 2.0"
-        assert found["WWAE"]["Ghosh et al. 2020"] == "-"
-        assert "AE" not in found
+        assert shown["WWAE"]["this book"] == "24.4 ± 2.0"
+        assert shown["WWAE"]["Ghosh et al. 2020"] == "-"
+        assert "AE" not in shown
     if (dataset, key) == ("mnist", "fid_gaussian"):
-        assert (found["AE"]["this book"], found["AE"]["Ghosh et al. 2020"]) == ("28.0", "58.73")
+        assert (shown["AE"]["this book"], shown["AE"]["Ghosh et al. 2020"]) == ("28.0", "58.73")
 
 
 def test_the_reference_network_has_a_column_of_its_own(runs):
@@ -183,10 +183,10 @@ def test_the_reference_network_has_a_column_of_its_own(runs):
 
 def test_every_source_of_results_has_a_protocol():
     text = published.protocols()
-    giving = {one["source"] for one in FOUND["results"]}
-    for name, one in FOUND["sources"].items():
-        assert (f"[{one['name']}]({one['url']})" in text) == (name in giving)
-        assert f"[{one['name']}]({one['url']})" in published.sources()
+    giving = {source["source"] for source in PUBLISHED["results"]}
+    for name, source in PUBLISHED["sources"].items():
+        assert (f"[{source['name']}]({source['url']})" in text) == (name in giving)
+        assert f"[{source['name']}]({source['url']})" in published.sources()
 
 
 def settings() -> dict[tuple[str, str], dict[str, str]]:

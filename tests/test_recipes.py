@@ -57,41 +57,45 @@ def toy(monkeypatch):
 def test_they_are_fetched_trained_measured_shown_and_tried(toy, tmp_path, monkeypatch, capsys):
     stand_in(monkeypatch)
     assert main(["data", "stripes"]) == 0
-    said = capsys.readouterr().out
-    assert "stripes test: 120 images" in said and "stripes terms: none needed" in said
+    output = capsys.readouterr().out
+    assert "stripes test: 120 images" in output and "stripes terms: none needed" in output
     tiny = ["--network", "tiny", "--latent", "2", "--epochs", "1", "--batch-size", "50"]
     for method in ("norm", "wwae"):
         assert main(["train", "stripes", "--method", method, *tiny, "--accelerator", "cpu"]) == 0
         assert main(["evaluate", f"stripes/{method}/seed-0", "--protocol", "brief"]) == 0
-    found = [runs.load(f"stripes/{method}/seed-0") for method in ("norm", "wwae")]
-    ours = found[0]
+    recorded = [runs.load(f"stripes/{method}/seed-0") for method in ("norm", "wwae")]
+    ours = recorded[0]
     assert ours.experiment.penalty_weight == 0.5 and {"fid", "linear_accuracy"} <= ours.metrics.keys()
 
-    (contest,) = tables.contests(found)
+    (contest,) = tables.contests(recorded)
     assert contest.title.startswith("Stripes")
-    for text in (tables.table(found), tables.comparisons(found), tables.metric_across_datasets(found, "fid")):
+    for text in (
+        tables.table(recorded),
+        tables.comparisons(recorded),
+        tables.metric_across_datasets(recorded, "fid"),
+    ):
         assert "Norm-AE" in text and "WWAE" in text
-    assert "Stripes" in tables.metric_across_datasets(found, "fid") and "Stripes" in tables.training_hours(
-        found
+    assert "Stripes" in tables.metric_across_datasets(recorded, "fid") and "Stripes" in tables.training_hours(
+        recorded
     )
-    assert tables.rankings(found, "fid", "norm") and tables.configured(found, "latent", "norm")
+    assert tables.rankings(recorded, "fid", "norm") and tables.configured(recorded, "latent", "norm")
     figures.use_style()
-    drawn = [figures.ranking(found, "fid"), figures.training_curves(found), figures.samples(found)]
-    drawn += [figures.posterior(found, data.DATASETS["stripes"].classes)]
+    drawn = [figures.ranking(recorded, "fid"), figures.training_curves(recorded), figures.samples(recorded)]
+    drawn += [figures.posterior(recorded, data.DATASETS["stripes"].classes)]
     drawn += [figures.overview(ours)]
     assert "Norm-AE" in [label.get_text() for label in drawn[0].axes[0].get_yticklabels()]
     plt.close("all")
 
-    tried = [one for one in selection.trials("stripes") if one.method == "norm"]
-    assert sorted(one.penalty_weight for one in tried) == [0.05, 0.15, 0.5, 1.5, 5]
+    tried = [planned for planned in selection.trials("stripes") if planned.method == "norm"]
+    assert sorted(planned.penalty_weight for planned in tried) == [0.05, 0.15, 0.5, 1.5, 5]
 
 
 def test_the_whole_matrix_takes_them(toy, tmp_path):
-    chosen = [experiments.experiment("stripes", "norm", network="tiny", latent=2, epochs=1, batch_size=50)]
-    profile = reproduce.Profile(tuple(chosen), sets=())
-    reproduce._train_and_measure(chosen[0], profile, tmp_path, "cpu")
-    assert reproduce.state(chosen[0], tmp_path, profile).name == "finished"
-    view = reproduce._ProgressBar(profile, chosen, tmp_path, 0, False)
+    planned = [experiments.experiment("stripes", "norm", network="tiny", latent=2, epochs=1, batch_size=50)]
+    profile = reproduce.Profile(tuple(planned), sets=())
+    reproduce._train_and_measure(planned[0], profile, tmp_path, "cpu")
+    assert reproduce.state(planned[0], tmp_path, profile).name == "finished"
+    view = reproduce._ProgressBar(profile, planned, tmp_path, 0, False)
     assert view.bar.total == view.bar.n == pytest.approx(300 / 60_000)
 
 

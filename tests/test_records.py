@@ -64,8 +64,8 @@ def of(records: list[dict], contest: str, method: str) -> list[dict]:
 
 
 def values(records: list[dict], key: str) -> list[float]:
-    found = [DERIVED[key](one) if key in DERIVED else one["metrics"].get(key) for one in records]
-    return [value for value in found if value is not None]
+    numbers = [DERIVED[key](record) if key in DERIVED else record["metrics"].get(key) for record in records]
+    return [value for value in numbers if value is not None]
 
 
 def outputs(name: str) -> str:
@@ -82,15 +82,15 @@ def outputs(name: str) -> str:
 
 def found_tables(text: str) -> list[tuple[str, list[str], list[list[str]]]]:
     """Title (a bold line above, if there is one), head and rows of every Markdown table."""
-    found, title = [], ""
+    parsed, title = [], ""
     for block in text.split("\n\n"):
         if bold := re.fullmatch(r"\*\*(.+)\*\*", block.strip()):
             title = bold.group(1)
         elif block.startswith("| "):
             lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in block.strip().splitlines()]
-            found.append((title, lines[0], lines[2:]))
+            parsed.append((title, lines[0], lines[2:]))
             title = ""
-    return found
+    return parsed
 
 
 def assert_cell(cell: str, expected: list[float], errors: list[float | None]) -> None:
@@ -133,19 +133,19 @@ def test_every_number_of_the_comparison_is_that_of_the_records(records):
         for row in body if head[0] == "method" else []:
             for column, cell in zip(head[1:], row[1:], strict=True):
                 if column in KEY_OF:  # a contest's table: metrics are columns
-                    chosen, key = of(records, title, METHOD_OF[row[0]]), KEY_OF[column]
+                    of_method, key = of(records, title, METHOD_OF[row[0]]), KEY_OF[column]
                 elif column.split(",")[0] in TITLES.values():  # contests are columns
-                    chosen, key = of(records, column, METHOD_OF[row[0]]), "fid"
+                    of_method, key = of(records, column, METHOD_OF[row[0]]), "fid"
                 elif column.startswith("this book") and row[0] in METHOD_OF:
                     data, _, label = title.partition(": ")
                     contest = data + column.removeprefix("this book")
-                    chosen, key = of(records, contest, METHOD_OF[row[0]]), KEY_OF[label]
+                    of_method, key = of(records, contest, METHOD_OF[row[0]]), KEY_OF[label]
                 else:
                     continue  # numbers of seeds, checked with their table, and published numbers
-                with_it = [one for one in chosen if values([one], key)]
-                assert_cell(cell, values(with_it, key), [error(one, key) for one in with_it])
+                with_it = [record for record in of_method if values([record], key)]
+                assert_cell(cell, values(with_it, key), [error(record, key) for record in with_it])
                 checked += cell != "-"
-    measured = sum(len(one["metrics"]) > 4 for one in records if one["config"]["variant"] == "")
+    measured = sum(len(record["metrics"]) > 4 for record in records if record["config"]["variant"] == "")
     assert checked >= max(1, measured)
 
 
@@ -159,26 +159,29 @@ def test_every_published_number_of_the_comparison_is_in_the_file():
             for row in body if name in sources else []:
                 if row[column] != "-":
                     dataset = next(key for key, words in TITLES.items() if words == data)
-                    (one,) = (
-                        one
-                        for one in theirs["results"]
-                        if (one["source"], one["dataset"]) == (sources[name], dataset)
-                        and (METHODS[one["method"]].title if one["method"] else one["label"]) == row[0]
+                    (result,) = (
+                        result
+                        for result in theirs["results"]
+                        if (result["source"], result["dataset"]) == (sources[name], dataset)
+                        and (METHODS[result["method"]].title if result["method"] else result["label"])
+                        == row[0]
                     )
                     key = KEY_OF[label]
                     number, *spread = re.findall(r"\d+(?:\.\d+)?", row[column])
-                    assert float(number) == one[key]
-                    assert [float(s) for s in spread] == [one[s] for s in [f"{key}_spread"] if s in one]
+                    assert float(number) == result[key]
+                    assert [float(s) for s in spread] == [result[s] for s in [f"{key}_spread"] if s in result]
                     checked += 1
                     keys.add(key)
     assert {"fid", "fid_gaussian"} <= keys
-    assert checked == sum(key in one for one in theirs["results"] for key in keys)
+    assert checked == sum(key in result for result in theirs["results"] for key in keys)
 
 
 def lent(records: list[dict], contest: str, key: str) -> tuple[float, int] | None:
     """The largest standard deviation over three or more seeds that a method of the contest has."""
-    every = [values(of(records, contest, method), key) for method in METHODS]
-    return max(((np.std(one, ddof=1), len(one) - 1) for one in every if len(one) > 2), default=None)
+    samples = [values(of(records, contest, method), key) for method in METHODS]
+    return max(
+        ((np.std(sample, ddof=1), len(sample) - 1) for sample in samples if len(sample) > 2), default=None
+    )
 
 
 def half_width(a: list[float], b: list[float], spread: tuple[float, int] | None) -> float | None:
@@ -188,9 +191,9 @@ def half_width(a: list[float], b: list[float], spread: tuple[float, int] | None)
         return (interval.high - interval.low) / 2
     if spread is None:
         return None
-    sides = [np.std(one, ddof=1) if len(one) > 1 else spread[0] for one in (a, b)]
-    freedom = min([spread[1], *(len(one) - 1 for one in (a, b) if len(one) > 1)])
-    error = np.sqrt(sum(side**2 / len(one) for side, one in zip(sides, (a, b), strict=True)))
+    sides = [np.std(sample, ddof=1) if len(sample) > 1 else spread[0] for sample in (a, b)]
+    freedom = min([spread[1], *(len(sample) - 1 for sample in (a, b) if len(sample) > 1)])
+    error = np.sqrt(sum(side**2 / len(sample) for side, sample in zip(sides, (a, b), strict=True)))
     return stats.t.ppf(0.975, freedom) * error
 
 
@@ -247,7 +250,9 @@ def test_every_difference_of_the_verdict_follows_from_the_records(records):
         else:
             assert row["ratio"] == "-"
         checked += 1
-    pairs = {"wwae", "vae"} <= {one["config"]["method"] for one in records if "fid" in one["metrics"]}
+    pairs = {"wwae", "vae"} <= {
+        record["config"]["method"] for record in records if "fid" in record["metrics"]
+    }
     assert checked or not pairs
 
 
@@ -275,8 +280,8 @@ def test_every_outcome_of_the_verdict_follows_from_the_records(records):
         largest = min(1.0, max(largest, (len(order) - place) * number(row["p"])))
         assert abs(number(row["holm"]) - largest) <= 0.00051 * (len(order) - place + 1), row
         assert (row["outcome"] in ("holds", "contradicted")) == (number(row["holm"]) <= 0.05), row
-    said = re.search(r"counts (\d+) primary test", outputs("verdict")).group(1)
-    assert int(said) == len(tested)
+    counted = re.search(r"counts (\d+) primary test", outputs("verdict")).group(1)
+    assert int(counted) == len(tested)
 
 
 @pytest.mark.parametrize(
@@ -304,14 +309,14 @@ def test_every_recorded_run_has_the_configuration_and_protocol_of_a_profile(fold
 def test_the_pages_are_what_the_library_makes_of_the_records(monkeypatch):
     # nbval tests this by executing the notebooks; here it takes no kernel and covers the summaries too.
     monkeypatch.setenv("WWAE_RESULTS", str(RESULTS))
-    found = runs.recorded()
-    judged = verdicts.verdicts(found, verdicts.read_benchmarks())
-    assert tables.metric_across_datasets(found, "fid").replace(GLUE, " ") in outputs("comparison")
+    recorded = runs.recorded()
+    judged = verdicts.verdicts(recorded, verdicts.read_benchmarks())
+    assert tables.metric_across_datasets(recorded, "fid").replace(GLUE, " ") in outputs("comparison")
     assert verdicts.table(judged).replace(GLUE, " ") in outputs("verdict")
     assert verdicts.summary(judged).replace(GLUE, " ") in outputs("verdict")
-    assert verdicts.why_these_rivals(found).replace(GLUE, " ") in outputs("verdict")
-    assert tables.ex_post_sampling(found).replace(GLUE, " ") in outputs("comparison")
-    assert tables.training_hours(found) in outputs("deviations")
+    assert verdicts.why_these_rivals(recorded).replace(GLUE, " ") in outputs("verdict")
+    assert tables.ex_post_sampling(recorded).replace(GLUE, " ") in outputs("comparison")
+    assert tables.training_hours(recorded) in outputs("deviations")
     for one in judged.values():
         assert verdicts.evidence(one, forest.forest(one)).replace(GLUE, " ") in outputs("verdict")
 
@@ -325,18 +330,20 @@ def test_choices_are_those_of_the_records(records):
         *choices, steps, seeds = row[1:]
         for field, cell in zip(fields, choices, strict=True):
             configured = {
-                one["config"][field]
-                for one in records
-                if METHODS[one["config"]["method"]].title == row[0] and one["config"]["variant"] == ""
+                record["config"][field]
+                for record in records
+                if METHODS[record["config"]["method"]].title == row[0] and record["config"]["variant"] == ""
             }
             assert {float(value) for value in re.sub(r"\(.*?\)", "", cell).split(";")} == configured
         method = METHOD_OF[row[0]]
-        found = [some for title in TITLES.values() if (some := of(records, title, method))]
-        assert seeds == ", ".join(str(len(some)) for some in found)
+        found = [of_method for title in TITLES.values() if (of_method := of(records, title, method))]
+        assert seeds == ", ".join(str(len(of_method)) for of_method in found)
         config, images = found[0][0]["config"], found[0][0]["data"]["train"]["images"]
         batches = config["epochs"] * (images // config["batch_size"])
         assert int(steps.replace(",", "")) == (batches // 5 if method == "wgan_gp" else batches)
-    trained = {one["config"]["method"] for one in records if one["config"]["variant"] in ("", "reference")}
+    trained = {
+        record["config"]["method"] for record in records if record["config"]["variant"] in ("", "reference")
+    }
     assert {row[0] for row in body} == {METHODS[method].title for method in trained}
 
 

@@ -40,27 +40,31 @@ def test_profiles_hold_every_method_and_no_name_twice():
         ("full", set(data.DATASETS), set(range(5))),
     ):
         profile = PROFILES[name]
-        assert len({one.name for one in profile.experiments}) == len(profile.experiments)
-        assert {one.dataset for one in profile.experiments} == datasets
-        assert {one.seed for one in profile.experiments} == seeds
+        assert len({planned.name for planned in profile.experiments}) == len(profile.experiments)
+        assert {planned.dataset for planned in profile.experiments} == datasets
+        assert {planned.seed for planned in profile.experiments} == seeds
         for dataset in datasets:
-            there = {one.method for one in profile.experiments if one.dataset == dataset}
+            methods = {planned.method for planned in profile.experiments if planned.dataset == dataset}
             every = set(METHODS) - ({"vae_bernoulli"} if dataset == "celeba" else set())
-            few = {
+            some = {
                 ("celeba", "cpu"): {"wwae", "vae"},
                 ("celeba", "long"): {"wwae", "vae_learned", "ae", "swae", "wae_mmd", "gan"},
             }
-            assert there == few.get((dataset, name), every)
+            assert methods == some.get((dataset, name), every)
     assert [name for name, profile in PROFILES.items() if profile.held_out != "test"] == [
         "selection", "remedies", "dimensions", "convergence"
     ]  # fmt: skip
     assert PROFILES["quick"].embedded and not PROFILES["quick"].sets
-    assert {one.seed for one in PROFILES["full"].experiments if one.dataset == "celeba"} == {0, 1, 2}
-    assert {one.network for one in PROFILES["full"].experiments} == {"reference"}
+    assert {planned.seed for planned in PROFILES["full"].experiments if planned.dataset == "celeba"} == {
+        0,
+        1,
+        2,
+    }
+    assert {planned.network for planned in PROFILES["full"].experiments} == {"reference"}
     ablations = set(PROFILES["ablations"].experiments)
-    assert ablations == {one for answers in ABLATIONS.values() for one in answers}
-    assert len({one.name for one in ablations}) == len(ablations)
-    assert {one.estimator for one in ablations} == set(ESTIMATORS) - {"sliced"}
+    assert ablations == {planned for answers in ABLATIONS.values() for planned in answers}
+    assert len({planned.name for planned in ablations}) == len(ablations)
+    assert {planned.estimator for planned in ablations} == set(ESTIMATORS) - {"sliced"}
     assert not ablations & set(PROFILES["cpu"].experiments)
 
 
@@ -80,22 +84,28 @@ def test_quick_runs_are_none_of_the_books():
 
 def test_a_wgan_gp_is_trained_for_longer():
     for name in ("quick", "cpu", "long", "full"):
-        for one in PROFILES[name].experiments:
-            if one.method == "wgan_gp":
+        for planned in PROFILES[name].experiments:
+            if planned.method == "wgan_gp":
                 (other,) = {
                     other.epochs
                     for other in PROFILES[name].experiments
-                    if (other.dataset, other.variant, other.method) == (one.dataset, one.variant, "gan")
+                    if (other.dataset, other.variant, other.method)
+                    == (planned.dataset, planned.variant, "gan")
                 }
-                assert one.epochs == other * (2 if one.dataset == "celeba" else 3)
+                assert planned.epochs == other * (2 if planned.dataset == "celeba" else 3)
 
 
 def test_only_selects_by_name():
     quick = PROFILES["quick"]
-    names = {one.name for one in reproduce.select(quick, "*vae*")}
+    names = {selected.name for selected in reproduce.select(quick, "*vae*")}
     assert names == {f"mnist/{name}/seed-0" for name in ("vae", "vae_learned", "vae_bernoulli")}
-    assert [one.name for one in reproduce.select(quick, "*/wgan*/seed-?")] == ["mnist/wgan_gp/seed-0"]
-    assert [one.method for one in reproduce.select(quick, "*/gan/*", "*cwae*", "*/gan/*")] == ["cwae", "gan"]
+    assert [selected.name for selected in reproduce.select(quick, "*/wgan*/seed-?")] == [
+        "mnist/wgan_gp/seed-0"
+    ]
+    assert [selected.method for selected in reproduce.select(quick, "*/gan/*", "*cwae*", "*/gan/*")] == [
+        "cwae",
+        "gan",
+    ]
     assert reproduce.select(quick) == quick.experiments
     with pytest.raises(ValueError, match="no run's name is 'nothing'"):
         reproduce.select(quick, "*vae*", "nothing")
@@ -112,7 +122,9 @@ def test_runs_are_made_once_and_one_failure_stops_no_other(tmp_path, capfd):
         and "damaged" in failures[profile.experiments[1].name]
     )
     assert "2 of 2 runs" in capfd.readouterr().err
-    made = [tmp_path / one.name / "run.json" for one in (profile.experiments[0], profile.experiments[2])]
+    made = [
+        tmp_path / planned.name / "run.json" for planned in (profile.experiments[0], profile.experiments[2])
+    ]
     times = [path.stat().st_mtime_ns for path in made]
     shutil.rmtree(broken)
     assert run(profile, tmp_path) == {}
@@ -121,32 +133,32 @@ def test_runs_are_made_once_and_one_failure_stops_no_other(tmp_path, capfd):
 
 
 def test_states_as_they_are_read_from_the_folder(tmp_path, finished):
-    chosen = small()
-    cheap = Profile((chosen,), sets=())
-    some, more = (dataclasses.replace(cheap, sets=sets) for sets in (("prior",), ("prior", "mixture")))
-    assert reproduce.state(chosen, tmp_path, cheap).words == "3 epochs to train"
-    path = tmp_path / chosen.name
+    planned = small()
+    cheap = Profile((planned,), sets=())
+    prior, mixture = (dataclasses.replace(cheap, sets=sets) for sets in (("prior",), ("prior", "mixture")))
+    assert reproduce.state(planned, tmp_path, cheap).words == "3 epochs to train"
+    path = tmp_path / planned.name
     shutil.copytree(finished.path, path)
-    assert reproduce.state(chosen, tmp_path, cheap).name == "finished"
-    assert reproduce.state(chosen, tmp_path, some).name == "to measure"
+    assert reproduce.state(planned, tmp_path, cheap).name == "finished"
+    assert reproduce.state(planned, tmp_path, prior).name == "to measure"
     runs.load(path).add_metrics({"fid": 1.0}, evaluation={"prior": {"protocol": "full"}})
-    assert reproduce.state(chosen, tmp_path, some).name == "finished"
-    brief = dataclasses.replace(some, protocol="brief")
-    assert reproduce.state(chosen, tmp_path, brief).name == "to measure"
-    assert reproduce.state(chosen, tmp_path, more).words == "trained, FID to measure: mixture"
+    assert reproduce.state(planned, tmp_path, prior).name == "finished"
+    brief = dataclasses.replace(prior, protocol="brief")
+    assert reproduce.state(planned, tmp_path, brief).name == "to measure"
+    assert reproduce.state(planned, tmp_path, mixture).words == "trained, FID to measure: mixture"
     other = reproduce.state(small(latent=4), tmp_path, cheap)
     assert other.name == "differs" and "latent was 3, is now 4" in other.words
-    assert "latent was 3, is now 4" in run(few("wwae", latent=4), tmp_path)[chosen.name]
-    assert runs.load(path).experiment == chosen  # left as it was
+    assert "latent was 3, is now 4" in run(few("wwae", latent=4), tmp_path)[planned.name]
+    assert runs.load(path).experiment == planned  # left as it was
 
 
 def test_a_slice_of_time_ends_and_the_next_goes_on(tmp_path, monkeypatch):
-    chosen = dataclasses.replace(small(), epochs=2000)  # more than the slice has time for
-    profile = Profile((chosen,), embedded=True, sets=())
+    planned = dataclasses.replace(small(), epochs=2000)  # more than the slice has time for
+    profile = Profile((planned,), embedded=True, sets=())
     start = time.monotonic()
     assert run(profile, tmp_path, minutes=0.1) == {}
     assert time.monotonic() - start < 60
-    assert not (tmp_path / chosen.name).exists()
+    assert not (tmp_path / planned.name).exists()
 
 
 def test_two_in_one_folder(tmp_path):
@@ -211,8 +223,8 @@ def test_killed_and_restarted_three_times(tmp_path):
     assert process.returncode == 0, err
     assert out.rstrip().endswith("2 finished, 0 failed")
     for name in ("gan", "swae"):
-        found = runs.load(tmp_path / f"mnist/{name}/seed-0")
-        assert len(found.history()) == found.experiment.epochs
+        recorded = runs.load(tmp_path / f"mnist/{name}/seed-0")
+        assert len(recorded.history()) == recorded.experiment.epochs
     hidden = [path.name for path in tmp_path.rglob(".*")]
     assert set(hidden) <= {".reproduce.lock"}
 
@@ -229,9 +241,9 @@ def test_asked_to_end(tmp_path):
 
 def test_dry_run_lists_and_changes_nothing(tmp_path, capsys):
     assert main(["reproduce", "--dry-run", "--results", str(tmp_path / "none")]) == 0
-    said = capsys.readouterr().out
-    assert len(said.splitlines()) == 1 + len(PROFILES["quick"].experiments)
-    assert "mnist/wgan_gp/seed-0" in said and "epochs to train" in said
+    output = capsys.readouterr().out
+    assert len(output.splitlines()) == 1 + len(PROFILES["quick"].experiments)
+    assert "mnist/wgan_gp/seed-0" in output and "epochs to train" in output
     assert not (tmp_path / "none").exists()
 
 
@@ -239,9 +251,9 @@ def test_exit_code_is_1_where_a_run_failed(tmp_path, capsys, monkeypatch):
     profile = few("wwae", batch_size=4_001)
     monkeypatch.setitem(PROFILES, "quick", profile)
     assert main(["reproduce", "--results", str(tmp_path), "--accelerator", "cpu"]) == 1
-    said = capsys.readouterr()
-    assert "0 finished, 1 failed" in said.out
-    assert f"failed: {profile.experiments[0].name}: a batch of 4001" in said.err
+    output = capsys.readouterr()
+    assert "0 finished, 1 failed" in output.out
+    assert f"failed: {profile.experiments[0].name}: a batch of 4001" in output.err
 
 
 @pytest.mark.parametrize(
@@ -326,8 +338,8 @@ def test_a_notebook_reads_the_records_or_the_same_experiments_trained_again(tmp_
     recorded = runs.results_root()
     for name in ("wwae", "wwae-other"):
         shutil.copytree(finished.path, recorded / "mnist" / name / "seed-0")
-    (found,) = reproduce.records("quick", "mnist/wwae/seed-*")
-    assert found.path == recorded / "mnist/wwae/seed-0"
+    (read,) = reproduce.records("quick", "mnist/wwae/seed-*")
+    assert read.path == recorded / "mnist/wwae/seed-0"
 
     made = []
 

@@ -73,9 +73,9 @@ def test_the_longest_of_a_part_begins_first_and_what_failed_is_left_out(few):
 
 def test_a_rehearsal_has_as_many_runs_and_none_by_the_name_of_a_real_one():
     real, rehearsed = (plan("grey", "ablations", rehearsal=which).experiments() for which in (False, True))
-    names = {one.name for one in rehearsed}
-    assert len(names) == len(real) and not names & {one.name for one in real}
-    assert {one.network for one in rehearsed} == {"tiny"}
+    names = {planned.name for planned in rehearsed}
+    assert len(names) == len(real) and not names & {planned.name for planned in real}
+    assert {planned.network for planned in rehearsed} == {"tiny"}
 
 
 def test_a_rehearsal_measures_one_distance(monkeypatch):
@@ -102,16 +102,16 @@ def test_smoke_times_each_kind_and_leaves_out_one_that_fails(few, tmp_path, monk
     fit_together = training.fit_together
 
     def failing(trainings, **options):
-        for one, result in fit_together(trainings, **options):
-            yield one, RuntimeError("no such kernel") if one.method == "vae" else result
+        for planned, result in fit_together(trainings, **options):
+            yield planned, RuntimeError("no such kernel") if planned.method == "vae" else result
 
     monkeypatch.setattr(training, "fit_together", failing)
     monkeypatch.setattr(slices, "_penalty", lambda device: "")
     monkeypatch.setattr(slices, "inception_is_here", lambda: False)
-    found = slices.smoke(plan("mnist/*", profile="quick"), tmp_path)
-    assert found.milliseconds[slices.kind(few[0])] > 0
-    assert found.failed == {slices.kind(few[2]): "RuntimeError: no such kernel"}
-    assert slices.read(tmp_path) == found and set(found.lanes) == {"1", "2"}
+    plan_after = slices.smoke(plan("mnist/*", profile="quick"), tmp_path)
+    assert plan_after.milliseconds[slices.kind(few[0])] > 0
+    assert plan_after.failed == {slices.kind(few[2]): "RuntimeError: no such kernel"}
+    assert slices.read(tmp_path) == plan_after and set(plan_after.lanes) == {"1", "2"}
     assert "FAILED, left out" in capsys.readouterr().out
 
 
@@ -135,7 +135,7 @@ def test_as_many_at_once_as_gain_something():
 def test_nothing_is_begun_that_could_not_end(few, tmp_path, capsys):
     slow = plan("mnist/*", profile="quick", milliseconds={slices.kind(few[0]): 1.0, slices.kind(few[2]): 1e4})
     slices.train(slow, tmp_path, time.time() + slices.FINISHING + 60, 1)
-    done = {one: slices.stage(slow, tmp_path, one) for one in few}
+    done = {planned: slices.stage(slow, tmp_path, planned) for planned in few}
     assert list(done.values()) == ["to publish", "to publish", "to train"]
     assert "no time is left for mnist/vae/seed-0" in capsys.readouterr().out
 
@@ -152,7 +152,7 @@ def test_a_failure_costs_its_own_run_and_the_rest_is_published_and_measured(few,
     slices.train(whole, tmp_path, math.inf, 2)
     slices.finish(whole, tmp_path, math.inf, 0, 1, over)
     assert slices.failures(tmp_path) == {(few[0].name, "to train")}
-    assert [slices.stage(whole, tmp_path, one) for one in few] == ["to train", "finished", "finished"]
+    assert [slices.stage(whole, tmp_path, planned) for planned in few] == ["to train", "finished", "finished"]
     assert "fid" in runs.load(tmp_path / few[1].name).metrics
 
 
@@ -196,7 +196,7 @@ def test_what_is_collected_is_received_whole_in_pieces(few, tmp_path, monkeypatc
 def test_a_damaged_piece_is_told_and_costs_no_other(few, tmp_path):
     with pytest.raises(runs.RunError, match="no piece"):
         slices.receive(tmp_path, tmp_path / "home")
-    one, whole = few[0], plan("mnist/wwae/seed-0", profile="quick")
+    damaged, whole = few[0], plan("mnist/wwae/seed-0", profile="quick")
     there, over = tmp_path / "there", multiprocessing.Event()
     whole.write(there)
     over.set()
@@ -207,7 +207,7 @@ def test_a_damaged_piece_is_told_and_costs_no_other(few, tmp_path):
     (tmp_path / "out" / "runs-0.tar").write_bytes(piece.read_bytes()[: piece.stat().st_size // 2])
     with pytest.raises(runs.RunError, match=r"runs-0\.tar is damaged"):
         slices.receive(tmp_path / "out", tmp_path / "home")
-    assert runs.load(tmp_path / "home" / one.name).experiment == one
+    assert runs.load(tmp_path / "home" / damaged.name).experiment == damaged
 
 
 @pytest.mark.filterwarnings(

@@ -46,10 +46,10 @@ def without_seconds(history) -> list[dict]:
     return [{name: value for name, value in line.items() if name != "seconds"} for line in history]
 
 
-def assert_same(one, other) -> None:
+def assert_same(first, second) -> None:
     """Weights and history, bit for bit."""
-    assert one[1] == other[1]
-    assert all(torch.equal(value, other[0][name]) for name, value in one[0].items())
+    assert first[1] == second[1]
+    assert all(torch.equal(value, second[0][name]) for name, value in first[0].items())
 
 
 # ---------------------------------------------------------------- repeated
@@ -76,8 +76,8 @@ def test_two_steps_differ_in_nothing_but_data(experiment, digits, monkeypatch):
 
     monkeypatch.setattr(Steps, "_take", noting)
     training.fit_experiment(experiment, digits, fabric=cpu_fabric(), progress=False)
-    for _, one, *others in noted.values():  # the first sets the moments and the log up
-        assert one and others and all(other == one for other in others)
+    for _, second, *others in noted.values():  # the first sets the moments and the log up
+        assert second and others and all(other == second for other in others)
 
 
 def asks_for_the_rate(self, players):
@@ -170,22 +170,24 @@ def test_the_first_player_that_was_not_finite_is_named(digits, monkeypatch):
 
 @pytest.mark.parametrize("at_once", [1, 2, 4])
 def test_in_turns_each_computes_what_it_would_alone(at_once, digits):
-    chosen = [small(seed=1, epochs=1), small("vae"), small("gan", epochs=2), small("wgan_gp", epochs=2)]
-    alone = {one: result(one, digits) for one in chosen}
-    given = ((one, digits, None) for one in chosen)
-    found = dict(training.fit_together(given, at_once=at_once, fabric=cpu_fabric(), progress=False))
-    assert found.keys() == alone.keys()
-    for one, (method, history, _) in found.items():
-        assert_same((method.state_dict(), without_seconds(history)), alone[one])
+    experiments = [small(seed=1, epochs=1), small("vae"), small("gan", epochs=2), small("wgan_gp", epochs=2)]
+    alone = {planned: result(planned, digits) for planned in experiments}
+    given = ((planned, digits, None) for planned in experiments)
+    results = dict(training.fit_together(given, at_once=at_once, fabric=cpu_fabric(), progress=False))
+    assert results.keys() == alone.keys()
+    for planned, (method, history, _) in results.items():
+        assert_same((method.state_dict(), without_seconds(history)), alone[planned])
 
 
 def test_one_that_fails_costs_only_itself(digits):
-    chosen = [small(batch_size=401), small()]
-    given = [(one, digits, None) for one in chosen]
-    found = dict(training.fit_together(given, at_once=2, fabric=cpu_fabric(), progress=False))
-    assert isinstance(found[chosen[0]], ValueError) and "a batch of 401" in str(found[chosen[0]])
-    method, history, _ = found[chosen[1]]
-    assert_same((method.state_dict(), without_seconds(history)), result(chosen[1], digits))
+    experiments = [small(batch_size=401), small()]
+    given = [(planned, digits, None) for planned in experiments]
+    results = dict(training.fit_together(given, at_once=2, fabric=cpu_fabric(), progress=False))
+    assert isinstance(results[experiments[0]], ValueError) and "a batch of 401" in str(
+        results[experiments[0]]
+    )
+    method, history, _ = results[experiments[1]]
+    assert_same((method.state_dict(), without_seconds(history)), result(experiments[1], digits))
 
 
 def test_a_training_is_asked_for_when_there_is_room(digits):
@@ -197,8 +199,8 @@ def test_a_training_is_asked_for_when_there_is_room(digits):
             asked.append((number, len(ended)))
             yield dataclasses.replace(small(epochs=1), seed=number), digits, None
 
-    for one, _ in training.fit_together(given(), at_once=2, fabric=cpu_fabric(), progress=False):
-        ended.append(one.seed)
+    for ended_now, _ in training.fit_together(given(), at_once=2, fabric=cpu_fabric(), progress=False):
+        ended.append(ended_now.seed)
     assert ended == [0, 1, 2] and asked == [(0, 0), (1, 0), (2, 1)]
 
 

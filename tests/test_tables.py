@@ -63,8 +63,8 @@ def test_readings_are_the_values_in_words():
     ],
 )
 def test_near_the_best_is_within_the_share_of_it(key, values, share, near):
-    some = [made_up.run("wwae", **({key: value} if value else {})) for value in values]
-    assert tables.near_best(some, key, share) == [some[place] for place in near]
+    runs = [made_up.run("wwae", **({key: value} if value else {})) for value in values]
+    assert tables.near_best(runs, key, share) == [runs[place] for place in near]
 
 
 @pytest.mark.parametrize(("key", "metrics"), [("fid", {}), ("sharpness", {"sharpness": 0.1})])
@@ -74,8 +74,8 @@ def test_there_is_no_best_of_what_is_not_measured_or_judged(key, metrics):
 
 
 def test_a_run_a_row():
-    some = [made_up.run("wwae", fid=24.11, squared_error=10.0), made_up.run("gan", variant="x_1", fid=17.5)]
-    assert rows(tables.table(some)) == [
+    runs = [made_up.run("wwae", fid=24.11, squared_error=10.0), made_up.run("gan", variant="x_1", fid=17.5)]
+    assert rows(tables.table(runs)) == [
         {"method": "WWAE", METRICS["fid"].label: "24.1", METRICS["squared_error"].label: "10.00"},
         {"method": "DCGAN (x 1)", METRICS["fid"].label: "17.5", METRICS["squared_error"].label: "-"},
     ]
@@ -106,17 +106,17 @@ def test_settings_show_the_configuration_of_the_record():
 def test_cells_hold_mean_and_interval_or_value_and_error(runs):
     (mnist, fashion) = tables.contests(runs)
     fid, kid = METRICS["fid"].label, METRICS["kid"].label
-    found = {row["method"]: row for row in rows(tables.comparison(mnist, ["fid", "kid"]))}
+    cells = {row["method"]: row for row in rows(tables.comparison(mnist, ["fid", "kid"]))}
     values = [24.11, 25.32, 23.83]
     half = stats.t.ppf(0.975, 2) * stats.sem(values)
-    assert found["WWAE"][fid] == f"{np.mean(values):.1f} ± {half:.1f}"
-    assert found["WWAE"]["seeds"] == "3"
-    assert found["VAE"][fid] == "31.4 (0.2)"
-    assert found["VAE"][kid] == "0.0500 (0.0001)"
-    assert found["DCGAN"][kid] == "-"
-    found = {row["method"]: row for row in rows(tables.comparison(fashion, ["fid"]))}
-    assert found["WWAE"][fid] == "52.1"  # no error known
-    assert (found["DCGAN"][fid], found["DCGAN"]["seeds"]) == ("40.5", "2")
+    assert cells["WWAE"][fid] == f"{np.mean(values):.1f} ± {half:.1f}"
+    assert cells["WWAE"]["seeds"] == "3"
+    assert cells["VAE"][fid] == "31.4 (0.2)"
+    assert cells["VAE"][kid] == "0.0500 (0.0001)"
+    assert cells["DCGAN"][kid] == "-"
+    cells = {row["method"]: row for row in rows(tables.comparison(fashion, ["fid"]))}
+    assert cells["WWAE"][fid] == "52.1"  # no error known
+    assert (cells["DCGAN"][fid], cells["DCGAN"]["seeds"]) == ("40.5", "2")
 
 
 def test_a_cell_of_fewer_seeds_than_its_row_says_so():
@@ -160,14 +160,14 @@ def test_what_the_records_do_not_show_of_the_control_is_not_said():
 
 
 def test_distances_say_of_how_many_images_they_are():
-    (one,) = seeds("wwae", fid=[37.0])
+    (run,) = seeds("wwae", fid=[37.0])
     how = {"images": 2500, "reference_images": 5000}
-    one.record["evaluation"] = {"prior": how}
-    assert tables.fid_sample_sizes([one]).startswith("- MNIST: 2,500 images against 5,000.")
+    run.record["evaluation"] = {"prior": how}
+    assert tables.fid_sample_sizes([run]).startswith("- MNIST: 2,500 images against 5,000.")
     (other,) = seeds("vae", fid=[37.0])
     other.record["evaluation"] = {"prior": {"images": 10_000, "reference_images": 10_000}}
     words = "2,500 images against 5,000 and 10,000 images against 10,000, which do not compare"
-    assert words in tables.fid_sample_sizes([one, other])
+    assert words in tables.fid_sample_sizes([run, other])
     assert tables.fid_sample_sizes(seeds("wwae", fid=[37.0])) == ""
 
 
@@ -200,15 +200,15 @@ def marked(*runs: Run, key: str = "fid") -> list[str]:
 
 
 def test_the_best_is_marked_only_where_it_is_surely_best():
-    def one(method, value, error):
+    def single(method, value, error):
         return made_up.run(method, fid=value, fid_error=error)
 
-    assert marked(one("wwae", 20.0, 0.1), one("vae", 99.0, 0.1)) == [], "no spread is known"
-    assert marked(one("wwae", 20.0, 0.1)) == [], "nothing to be better than"
+    assert marked(single("wwae", 20.0, 0.1), single("vae", 99.0, 0.1)) == [], "no spread is known"
+    assert marked(single("wwae", 20.0, 0.1)) == [], "nothing to be better than"
     steady = seeds("wwae", fid=[20.0, 20.1, 19.9])
-    assert marked(*steady, one("vae", 21.0, 0.1)) == ["WWAE"]
-    assert marked(*steady, one("vae", 20.2, 0.1)) == []
-    assert marked(*steady, one("vae", 21.0, 0.1), *seeds("gan", fid=[80, 90, 99])) == [], (
+    assert marked(*steady, single("vae", 21.0, 0.1)) == ["WWAE"]
+    assert marked(*steady, single("vae", 20.2, 0.1)) == []
+    assert marked(*steady, single("vae", 21.0, 0.1), *seeds("gan", fid=[80, 90, 99])) == [], (
         "lent a spread of 10"
     )
     assert marked(*seeds("wwae", fid=[1, 2, 3]), *seeds("gan", fid=[9, 10, 11])) == ["WWAE"]
@@ -279,13 +279,13 @@ def test_choices_are_read_from_the_runs(runs):
 
 
 def test_hours_of_training(runs):
-    found = rows(tables.training_hours(runs))
-    assert [(row["data set"], row["runs"]) for row in found] == [
+    hours = rows(tables.training_hours(runs))
+    assert [(row["data set"], row["runs"]) for row in hours] == [
         ("MNIST", "6"),
         ("Fashion-MNIST", "3"),
         ("together", "9"),
     ]
-    assert found[-1]["hours of training"] == "1.5"
+    assert hours[-1]["hours of training"] == "1.5"
 
 
 def test_times_of_the_penalty():

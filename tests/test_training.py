@@ -48,22 +48,22 @@ def weights_of(method) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in method.state_dict().items()}
 
 
-def assert_same_weights(one, other) -> None:
-    assert one.keys() == other.keys()
-    for name in one:
-        assert torch.equal(one[name], other[name]), name
+def assert_same_weights(first, second) -> None:
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
 
 
 def without_seconds(history) -> list[dict]:
     return [{k: v for k, v in line.items() if k != "seconds"} for line in history]
 
 
-def assert_same_run(one: runs.Run, other: runs.Run) -> None:
+def assert_same_run(first: runs.Run, second: runs.Run) -> None:
     """All but the times agree, bit for bit."""
-    assert without_seconds(one.history()) == without_seconds(other.history())
-    assert one.metrics == other.metrics and one.record["data"] == other.record["data"]
+    assert without_seconds(first.history()) == without_seconds(second.history())
+    assert first.metrics == second.metrics and first.record["data"] == second.record["data"]
     for name in set(runs.FILES) - {"metrics.jsonl"}:
-        assert one.record["files"][name] == other.record["files"][name], name
+        assert first.record["files"][name] == second.record["files"][name], name
 
 
 # ---------------------------------------------------------------- the loop
@@ -94,12 +94,12 @@ def by_hand(experiment: Experiment, images: data.Images) -> tuple[dict[str, torc
             for step in range(steps):
                 progress = (epoch + step / steps) / experiment.epochs
                 rate = experiment.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
-                chosen = order[step * size : (step + 1) * size]
+                rows = order[step * size : (step + 1) * size]
                 for player, (every, share) in players.items():
                     if (epoch * steps + step + 1) % every:
                         continue
                     adams[player].param_groups[0]["lr"] = rate * share
-                    loss = method(images.pixels[chosen], player)
+                    loss = method(images.pixels[rows], player)
                     adams[player].zero_grad()
                     loss.total.backward()
                     adams[player].step()
@@ -185,9 +185,9 @@ def test_fit_refuses_test_images(test_digits, fabric):
 
 @pytest.mark.parametrize("method", ["vae", *ESTIMATORS])
 def test_every_method_learns(method, digits, fabric):
-    chosen = small("vae") if method == "vae" else small(estimator=method)
+    planned = small("vae") if method == "vae" else small(estimator=method)
     _, history, seconds = training.fit_experiment(
-        dataclasses.replace(chosen, epochs=4, learning_rate=5e-3), digits, fabric=fabric, progress=False
+        dataclasses.replace(planned, epochs=4, learning_rate=5e-3), digits, fabric=fabric, progress=False
     )
     assert history[-1]["loss"] < 0.9 * history[0]["loss"]
     assert seconds > 0 and [line["epoch"] for line in history] == [1, 2, 3, 4]
@@ -228,8 +228,8 @@ def test_fit_alone_writes_nothing(digits, fabric, tmp_path, monkeypatch):
 
 def test_progress_bar_shows_images_and_loss(digits, fabric, capsys):
     training.fit_experiment(small(epochs=1), digits, fabric=fabric, progress=True)
-    said = capsys.readouterr().err
-    assert "mnist/wwae/seed-0" in said and "loss=" in said and "img/s" in said and "384/384" in said
+    output = capsys.readouterr().err
+    assert "mnist/wwae/seed-0" in output and "loss=" in output and "img/s" in output and "384/384" in output
 
 
 def test_precision_is_bf16_where_the_hardware_has_it(monkeypatch):
@@ -350,6 +350,19 @@ def test_interrupted_in_the_middle_of_an_epoch(train, finished, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         train(small())
     assert_same_run(train(small(), resume=True), finished)
+
+
+def test_images_are_hashed_once_and_the_history_is_written_with_each_checkpoint(
+    train, digits, test_digits, monkeypatch
+):
+    hashed, written = [], []
+    checksum, write = data.checksum, runs.Draft.write_history
+    monkeypatch.setattr(data, "checksum", lambda pixels: hashed.append(len(pixels)) or checksum(pixels))
+    monkeypatch.setattr(
+        runs.Draft, "write_history", lambda self, lines: (written.append(len(lines)), write(self, lines))
+    )
+    train(small(), *(dataclasses.replace(images) for images in (digits, test_digits)))
+    assert hashed == [len(digits), len(test_digits)] and written == [1, 2, 3]
 
 
 def test_resume_without_a_checkpoint_starts_afresh(train, finished):

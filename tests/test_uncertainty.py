@@ -30,10 +30,12 @@ def without_errors(*values):
 
 
 def test_a_mean_over_seeds_has_the_t_interval():
-    one = without_errors(*THREE)
+    metric = without_errors(*THREE)
     low, high = stats.t.interval(0.95, 2, loc=np.mean(THREE), scale=stats.sem(THREE))
-    assert one.mean == pytest.approx(np.mean(THREE), rel=1e-12)
-    assert (one.mean - one.interval, one.mean + one.interval) == pytest.approx((low, high), rel=1e-12)
+    assert metric.mean == pytest.approx(np.mean(THREE), rel=1e-12)
+    assert (metric.mean - metric.interval, metric.mean + metric.interval) == pytest.approx(
+        (low, high), rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("values", [(1.0,), (1.0, 2.0)])
@@ -47,38 +49,38 @@ def test_errors_of_measurement_add_in_squares():
 
 
 def test_two_methods_over_seeds_differ_by_welch():
-    found = difference(without_errors(*THREE), without_errors(*OTHER))
+    gap = difference(without_errors(*THREE), without_errors(*OTHER))
     expected = stats.ttest_ind(THREE, OTHER, equal_var=False).confidence_interval(0.95)
-    assert (found.value - found.half, found.value + found.half) == pytest.approx(tuple(expected), rel=1e-12)
-    assert found.basis == "3 and 4 seeds, Welch"
-    assert found.sure
+    assert (gap.value - gap.half, gap.value + gap.half) == pytest.approx(tuple(expected), rel=1e-12)
+    assert gap.basis == "3 and 4 seeds, Welch"
+    assert gap.sure
 
 
 def test_one_seed_is_lent_the_largest_spread():
     """Of the method itself that is Student's test; of another, its variance, and no more freedom."""
-    one, three = without_errors(30.0), without_errors(*THREE)
-    own = largest_spread([one, three])
-    for a, b, sides in ((one, three, ((30.0,), THREE)), (three, one, (THREE, (30.0,)))):
-        found = difference(a, b, own)
+    single, three = without_errors(30.0), without_errors(*THREE)
+    spread = largest_spread([single, three])
+    for a, b, sides in ((single, three, ((30.0,), THREE)), (three, single, (THREE, (30.0,)))):
+        gap = difference(a, b, spread)
         expected = stats.ttest_ind(*sides, equal_var=True).confidence_interval(0.95)
-        assert found.value == pytest.approx(sum(expected) / 2, rel=1e-12)
-        assert found.half == pytest.approx((expected.high - expected.low) / 2, rel=1e-12)
-        assert found.basis == f"{a.seeds} and {b.seeds} seeds, largest spread of any method"
-        assert found.sure
+        assert gap.value == pytest.approx(sum(expected) / 2, rel=1e-12)
+        assert gap.half == pytest.approx((expected.high - expected.low) / 2, rel=1e-12)
+        assert gap.basis == f"{a.seeds} and {b.seeds} seeds, largest spread of any method"
+        assert gap.sure
     wide = largest_spread([three, without_errors(10.0, 40.0, 70.0)])
     assert wide == (30.0, 2)
     parts = np.var(THREE, ddof=1) / 3, 30.0**2
     half = stats.t.ppf(0.975, 2) * math.sqrt(sum(parts))
-    found = difference(three, one, wide)
-    assert found.half == pytest.approx(half, rel=1e-12)
-    assert not found.sure
+    gap = difference(three, single, wide)
+    assert gap.half == pytest.approx(half, rel=1e-12)
+    assert not gap.sure
 
 
 def test_two_single_runs_that_borrow_one_spread_have_its_degrees_of_freedom():
-    found = difference(without_errors(1.0), without_errors(2.0), largest_spread([without_errors(*THREE)]))
-    assert found.freedom == 2
+    gap = difference(without_errors(1.0), without_errors(2.0), largest_spread([without_errors(*THREE)]))
+    assert gap.freedom == 2
     half = stats.t.ppf(0.975, 2) * np.std(THREE, ddof=1) * math.sqrt(2)
-    assert found.half == pytest.approx(half, rel=1e-12)
+    assert gap.half == pytest.approx(half, rel=1e-12)
 
 
 def test_two_seeds_lend_no_spread():
@@ -86,32 +88,32 @@ def test_two_seeds_lend_no_spread():
 
 
 def test_single_seeds_differ_by_their_own_errors_and_never_surely():
-    found = difference(Measured((10.0,), (0.3,)), Measured((11.0,), (0.4,)))
-    assert found.value == pytest.approx(-1)
-    assert found.half == pytest.approx(stats.norm.ppf(0.975) * 0.5, rel=1e-12)
-    assert not found.over_seeds
-    assert not found.sure, "an interval for two trained models says nothing of methods"
+    gap = difference(Measured((10.0,), (0.3,)), Measured((11.0,), (0.4,)))
+    assert gap.value == pytest.approx(-1)
+    assert gap.half == pytest.approx(stats.norm.ppf(0.975) * 0.5, rel=1e-12)
+    assert not gap.over_seeds
+    assert not gap.sure, "an interval for two trained models says nothing of methods"
 
 
 def test_what_has_no_error_is_never_sure():
-    found = difference(without_errors(1.0), Measured((100.0,), (0.1,)))
-    assert math.isnan(found.half)
-    assert not found.sure
-    assert "no error known" in found.basis
+    gap = difference(without_errors(1.0), Measured((100.0,), (0.1,)))
+    assert math.isnan(gap.half)
+    assert not gap.sure
+    assert "no error known" in gap.basis
 
 
 def test_equal_seeds_differ_without_doubt():
-    found = difference(without_errors(1.0, 1.0), without_errors(2.0, 2.0))
-    assert (found.value, found.half) == (-1, 0)
-    assert (found.below(0), found.above(0)) == (0, 1)
-    assert found.sure
+    gap = difference(without_errors(1.0, 1.0), without_errors(2.0, 2.0))
+    assert (gap.value, gap.half) == (-1, 0)
+    assert (gap.below(0), gap.above(0)) == (0, 1)
+    assert gap.sure
 
 
 def test_p_values_are_those_of_scipy():
-    found = difference(without_errors(*THREE), without_errors(*OTHER))
+    gap = difference(without_errors(*THREE), without_errors(*OTHER))
     for bound in (0, -3.0, 2.0):
         shifted = [value - bound for value in THREE]
-        for alternative, p in (("less", found.below(bound)), ("greater", found.above(bound))):
+        for alternative, p in (("less", gap.below(bound)), ("greater", gap.above(bound))):
             expected = stats.ttest_ind(shifted, OTHER, equal_var=False, alternative=alternative).pvalue
             assert p == pytest.approx(expected, rel=1e-9)
     normal = Difference(1.0, 0.5, math.inf, "")
@@ -120,8 +122,8 @@ def test_p_values_are_those_of_scipy():
 
 
 def test_within_a_margin_is_the_whole_interval():
-    one = Difference(1.0, 0.5, math.inf, "")
-    assert one.within(1.99) and not one.within(1.97)
+    gap = Difference(1.0, 0.5, math.inf, "")
+    assert gap.within(1.99) and not gap.within(1.97)
     assert not Difference(0.0, NAN, math.inf, "").within(9)
 
 
@@ -129,32 +131,32 @@ def test_measurements_of_the_same_runs_are_paired():
     """What varies from run to run alike is in neither interval; without seeds the errors add up at most."""
     fid, mixture = [20.0, 30.0, 40.0], [18.1, 28.0, 37.9]
     runs = made_up.seeds("wwae", fid=fid, fid_mixture=mixture)
-    found = paired([*runs, made_up.run("wwae", 3, fid=1.0)], "fid", "fid_mixture")
+    gap = paired([*runs, made_up.run("wwae", 3, fid=1.0)], "fid", "fid_mixture")
     expected = stats.ttest_rel(fid, mixture).confidence_interval(0.95)
-    assert (found.value - found.half, found.value + found.half) == pytest.approx(tuple(expected), rel=1e-9)
-    assert found.basis == "3 seeds, paired"
-    one = made_up.run("wwae", fid=20.0, fid_error=0.3, fid_mixture=18.0, fid_mixture_error=0.4)
-    single = paired([one], "fid", "fid_mixture")
+    assert (gap.value - gap.half, gap.value + gap.half) == pytest.approx(tuple(expected), rel=1e-9)
+    assert gap.basis == "3 seeds, paired"
+    run = made_up.run("wwae", fid=20.0, fid_error=0.3, fid_mixture=18.0, fid_mixture_error=0.4)
+    single = paired([run], "fid", "fid_mixture")
     assert single.half == pytest.approx(stats.norm.ppf(0.975) * 0.7, rel=1e-9)
     assert (single.basis, single.sure) == ("1 seed, at most", False)
     assert paired(runs, "fid", "kid") is None
 
 
 def test_measurements_by_two_protocols_are_not_paired():
-    one = made_up.run("wwae", fid=20.0, fid_mixture=18.0, squared_error=9.0)
+    run = made_up.run("wwae", fid=20.0, fid_mixture=18.0, squared_error=9.0)
     how = {"reference_sha256": "a"}
-    one.record["evaluation"] = {"prior": how | {"protocol": "full"}, "mixture": how | {"protocol": "brief"}}
-    assert paired([one], "fid", "fid_mixture") is None
-    one.record["evaluation"]["mixture"]["protocol"] = "full"
-    assert paired([one], "fid", "fid_mixture").value == pytest.approx(-2 * -1)
-    assert protocols([one], "fid") == protocols([one], "fid_mixture") == {("full", "a")}
-    assert protocols([one], "squared_error") == set()
-    assert protocols([one], "kid") == set(), "it has none"
+    run.record["evaluation"] = {"prior": how | {"protocol": "full"}, "mixture": how | {"protocol": "brief"}}
+    assert paired([run], "fid", "fid_mixture") is None
+    run.record["evaluation"]["mixture"]["protocol"] = "full"
+    assert paired([run], "fid", "fid_mixture").value == pytest.approx(-2 * -1)
+    assert protocols([run], "fid") == protocols([run], "fid_mixture") == {("full", "a")}
+    assert protocols([run], "squared_error") == set()
+    assert protocols([run], "kid") == set(), "it has none"
 
 
 def test_fewer_than_three_runs_have_no_interval_of_their_own():
-    found = over_seeds([1.0, 1.1])
-    assert math.isnan(found.half) and not found.sure
+    gap = over_seeds([1.0, 1.1])
+    assert math.isnan(gap.half) and not gap.sure
     values = [1.0, 1.1, 0.9]
     assert over_seeds(values).half == pytest.approx(stats.t.ppf(0.975, 2) * stats.sem(values))
 
@@ -181,26 +183,26 @@ def test_a_metric_is_read_with_its_error_from_the_runs_that_have_it():
         made_up.run("wwae", 1, fid=21.0),
         made_up.run("wwae", 2),
     ]
-    found = measured(runs, "fid")
-    assert found.values == (20, 21)
-    assert found.errors[0] == 0.2
-    assert math.isnan(found.errors[1])
+    metric = measured(runs, "fid")
+    assert metric.values == (20, 21)
+    assert metric.errors[0] == 0.2
+    assert math.isnan(metric.errors[1])
     assert measured(runs, "kid") is None
 
 
 def test_what_follows_from_metrics():
-    one = made_up.run("wwae", seconds=120, sharpness=0.02, sharpness_data=0.04, knn_accuracy=0.9)
-    found = numbers(one)
-    assert found["train_minutes"] == 2
-    assert found["epoch_seconds"] == pytest.approx(120 / one.experiment.epochs)
-    assert found["sharpness_gap"] == pytest.approx(math.log(2))
-    assert found["knn_accuracy_error"] == pytest.approx(0.003)
-    assert "sharpness_reconstruction_gap" not in found
+    run = made_up.run("wwae", seconds=120, sharpness=0.02, sharpness_data=0.04, knn_accuracy=0.9)
+    derived = numbers(run)
+    assert derived["train_minutes"] == 2
+    assert derived["epoch_seconds"] == pytest.approx(120 / run.experiment.epochs)
+    assert derived["sharpness_gap"] == pytest.approx(math.log(2))
+    assert derived["knn_accuracy_error"] == pytest.approx(0.003)
+    assert "sharpness_reconstruction_gap" not in derived
     gains = {"mixture_nats": 1.5, "mixture_nats_error": 0.3}
     gains |= {"mixture_nats_floor": -0.5, "mixture_nats_floor_error": 0.4}
     gained = numbers(made_up.run("wwae", **gains))
     assert (gained["mixture_excess"], gained["mixture_excess_error"]) == pytest.approx((2, 0.5))
-    assert one.metrics.keys() == {"sharpness", "sharpness_data", "knn_accuracy"}, "the record is as it was"
+    assert run.metrics.keys() == {"sharpness", "sharpness_data", "knn_accuracy"}, "the record is as it was"
 
 
 def test_a_recorded_error_goes_before_the_binomial_one():

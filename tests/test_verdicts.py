@@ -16,12 +16,12 @@ LOW, HIGH, WIDE = [20.0, 20.5, 19.8], [30.0, 31.0, 29.5], [10.0, 20.0, 30.0]
 HOLDS, CONTRADICTED, TIE, OPEN, UNTESTED = OUTCOMES
 
 
-def found(claim: str, runs, timings=None) -> verdicts.Verdict:
+def verdict_on(claim: str, runs, timings=None) -> verdicts.Verdict:
     return verdicts.verdicts(runs, timings or {})[claim]
 
 
 def outcome(claim: str, runs, timings=None, place: str = "MNIST") -> str:
-    return found(claim, runs, timings).outcomes[place]
+    return verdict_on(claim, runs, timings).outcomes[place]
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
@@ -35,12 +35,12 @@ def test_rivals_belong_to_their_families():
 
 
 def test_without_records_nothing_is_tested():
-    every = verdicts.verdicts([], {})
-    assert {one.verdict for one in every.values()} == {UNTESTED}
-    for one in every.values():
-        assert "no record has the measure of both sides" in verdicts.evidence(one)
-    assert verdicts.table(every).count("no record") == len(CLAIMS)
-    assert "counts 0 primary tests." in verdicts.test_counts(every)
+    judged = verdicts.verdicts([], {})
+    assert {verdict.verdict for verdict in judged.values()} == {UNTESTED}
+    for verdict in judged.values():
+        assert "no record has the measure of both sides" in verdicts.evidence(verdict)
+    assert verdicts.table(judged).count("no record") == len(CLAIMS)
+    assert "counts 0 primary tests." in verdicts.test_counts(judged)
 
 
 # ---------------------------------------------------------------- the rule
@@ -75,21 +75,21 @@ def test_the_verdict_in_words(outcomes, words):
 )
 def test_fid_against_the_vae_over_seeds(ours, theirs, expected):
     runs = seeds("wwae", fid=ours) + seeds("vae_learned", fid=theirs)
-    verdict = found("fid-vaes", runs)
-    (one,) = verdict.findings
-    assert (one.setting, one.outcome) == ("MNIST", expected)
+    verdict = verdict_on("fid-vaes", runs)
+    (finding,) = verdict.findings
+    assert (finding.setting, finding.outcome) == ("MNIST", expected)
     assert verdict.verdict == f"{expected} on MNIST, not tested on Fashion-MNIST and CelebA"
     test = stats.ttest_ind(ours, theirs, equal_var=False)
-    assert one.p == one.corrected == pytest.approx(test.pvalue, rel=1e-9)
+    assert finding.p == finding.corrected == pytest.approx(test.pvalue, rel=1e-9)
     low, high = test.confidence_interval()
     assert (expected == TIE) == (max(abs(low), abs(high)) < 0.1 * np.mean(theirs))
 
 
 def test_only_the_default_rival_has_a_vote():
     runs = seeds("wwae", fid=LOW) + seeds("vae", fid=HIGH) + seeds("vae_bernoulli", fid=[9.0, 9.1, 9.2])
-    verdict = found("fid-vaes", runs)
+    verdict = verdict_on("fid-vaes", runs)
     assert (verdict.verdict, verdict.findings) == (UNTESTED, ())
-    assert [one.rival for one in verdict.secondary] == ["VAE", "VAE, Bernoulli"]
+    assert [finding.rival for finding in verdict.secondary] == ["VAE", "VAE, Bernoulli"]
     assert verdict.secondary[0].result.startswith("-10.1")
 
 
@@ -97,7 +97,9 @@ def test_only_the_primary_measure_has_a_vote():
     good, bad = [0.9, 0.91, 0.89], [0.5, 0.51, 0.49]
     runs = seeds("wwae", density=good, precision=bad) + seeds("gan", density=bad, precision=good)
     assert outcome("quality-gans", runs) == HOLDS
-    assert [one.question for one in found("quality-gans", runs).secondary] == ["precision (higher is better)"]
+    assert [finding.question for finding in verdict_on("quality-gans", runs).secondary] == [
+        "precision (higher is better)"
+    ]
     assert outcome("quality-gans", seeds("wwae", precision=good) + seeds("gan", precision=bad)) == UNTESTED
 
 
@@ -105,7 +107,7 @@ def test_a_single_seed_decides_nothing_and_the_page_says_so():
     """Not by a spread that it borrows, nor by its own error, however far the values are apart."""
     wide = [made_up.run("gan", fid=999.0, fid_error=0.1)]
     for ours in (seeds("wwae", fid=LOW), [made_up.run("wwae", fid=20.0, fid_error=0.1)]):
-        verdict = found("fid-gans", ours + wide)
+        verdict = verdict_on("fid-gans", ours + wide)
         assert verdict.outcomes["MNIST"] == OPEN
         assert math.isnan(verdict.findings[0].p)
         assert "there are too few seeds" in verdicts.evidence(verdict)
@@ -125,18 +127,18 @@ def test_holms_correction_counts_every_primary_test():
     for dataset in ("fashion_mnist", "celeba"):
         runs += seeds("wwae", dataset, fid=WIDE) + seeds("vae_learned", dataset, fid=WIDE)
     assert outcome("fid-vaes", runs) == OPEN
-    one = found("fid-vaes", runs).findings[0]
-    assert (one.p, one.corrected) == pytest.approx((p, 3 * p), rel=1e-9)
-    every = verdicts.verdicts(runs, {})
-    assert "counts 3 primary tests." in verdicts.test_counts(every)
-    assert "by 1 of them taken alone, and by 0 after" in verdicts.test_counts(every)
+    finding = verdict_on("fid-vaes", runs).findings[0]
+    assert (finding.p, finding.corrected) == pytest.approx((p, 3 * p), rel=1e-9)
+    judged = verdicts.verdicts(runs, {})
+    assert "counts 3 primary tests." in verdicts.test_counts(judged)
+    assert "by 1 of them taken alone, and by 0 after" in verdicts.test_counts(judged)
 
 
 def test_data_sets_are_judged_apart():
     runs = seeds("wwae", fid=LOW) + seeds("vae_learned", fid=HIGH)
     runs += seeds("wwae", "celeba", fid=HIGH) + seeds("vae_learned", "celeba", fid=LOW)
     words = "holds on MNIST, contradicted on CelebA, not tested on Fashion-MNIST"
-    assert found("fid-vaes", runs).verdict == words
+    assert verdict_on("fid-vaes", runs).verdict == words
 
 
 def test_distances_by_different_protocols_do_not_compare():
@@ -146,12 +148,12 @@ def test_distances_by_different_protocols_do_not_compare():
     assert outcome("fid-vaes", ours + theirs) == HOLDS
     theirs[1].record["evaluation"] = {"prior": {"protocol": "full", "reference_sha256": "b"}}
     assert outcome("fid-vaes", ours + theirs) == UNTESTED
-    assert "by one protocol" in verdicts.evidence(found("fid-vaes", ours + theirs))
+    assert "by one protocol" in verdicts.evidence(verdict_on("fid-vaes", ours + theirs))
 
 
 def test_runs_of_other_variants_decide_nothing():
     runs = [made_up.run("wwae", seed, variant="lambda_1", fid=1.0 + seed) for seed in range(3)]
-    assert found("fid-vaes", runs + seeds("vae_learned", fid=HIGH)).verdict == UNTESTED
+    assert verdict_on("fid-vaes", runs + seeds("vae_learned", fid=HIGH)).verdict == UNTESTED
 
 
 def test_sharper_means_closer_to_the_data():
@@ -185,8 +187,8 @@ def test_sharper_means_closer_to_the_data():
 )
 def test_gaussian_codes_are_an_equality_within_a_margin(nats, expected):
     runs = seeds("wwae", mixture_nats=[value - 0.01 for value in nats], mixture_nats_floor=[-0.01] * 3)
-    (one,) = found("gaussians", runs).findings
-    assert one.outcome == expected
+    (finding,) = verdict_on("gaussians", runs).findings
+    assert finding.outcome == expected
     inside = max(
         stats.ttest_1samp(nats, -0.1, alternative="greater").pvalue,
         stats.ttest_1samp(nats, 0.1, alternative="less").pvalue,
@@ -195,21 +197,21 @@ def test_gaussian_codes_are_an_equality_within_a_margin(nats, expected):
         stats.ttest_1samp(nats, -0.1, alternative="less").pvalue,
         stats.ttest_1samp(nats, 0.1, alternative="greater").pvalue,
     )
-    assert one.p == pytest.approx(2 * min(inside, outside), rel=1e-6)
+    assert finding.p == pytest.approx(2 * min(inside, outside), rel=1e-6)
 
 
 def test_gaussian_codes_of_a_single_seed_are_open():
     runs = [made_up.run("wwae", mixture_nats=0.03, mixture_nats_error=0.001, mixture_nats_floor=0.0)]
-    (one,) = found("gaussians", runs).findings
-    assert one.outcome == OPEN and math.isnan(one.p), "and it leaves the count of tests"
+    (finding,) = verdict_on("gaussians", runs).findings
+    assert finding.outcome == OPEN and math.isnan(finding.p), "and it leaves the count of tests"
 
 
 def test_what_images_show_of_the_mixture_is_paired_and_has_no_vote():
     runs = seeds("wwae", fid_gaussian=[20.0, 30.0, 40.0], fid_mixture=[18.1, 28.0, 37.9])
-    verdict = found("gaussians", runs)
+    verdict = verdict_on("gaussians", runs)
     assert verdict.verdict == UNTESTED
-    (one,) = verdict.secondary
-    assert one.result.replace(GLUE, " ").startswith("+2.0 ±") and one.basis == "3 seeds, paired"
+    (finding,) = verdict.secondary
+    assert finding.result.replace(GLUE, " ").startswith("+2.0 ±") and finding.basis == "3 seeds, paired"
 
 
 # ---------------------------------------------------------------- times
@@ -235,12 +237,12 @@ QUICK, SLOW, NEAR = [1.0, 1.01, 1.02, 0.99], [1.3, 1.31, 1.33, 1.28], [1.05, 1.0
 )
 def test_sampling_burden_is_a_whole_step_of_the_quickest_that_samples(ours, mmd, swae, expected):
     timings = timed(wwae=ours, wae_mmd=mmd, swae=swae, cwae=[0.1] * 4, ae=[0.1] * 4)
-    verdict = found("sampling", [], timings)
+    verdict = verdict_on("sampling", [], timings)
     assert verdict.outcomes["MNIST"] == expected
-    rival, seconds = min((("SWAE", swae), ("WAE-MMD", mmd)), key=lambda one: np.median(one[1]))
-    (one,) = verdict.findings
-    assert one.rival == rival
-    assert one.p == pytest.approx(stats.ttest_1samp(np.log(seconds) - np.log(ours), 0).pvalue, rel=1e-6)
+    rival, seconds = min((("SWAE", swae), ("WAE-MMD", mmd)), key=lambda finding: np.median(finding[1]))
+    (finding,) = verdict.findings
+    assert finding.rival == rival
+    assert finding.p == pytest.approx(stats.ttest_1samp(np.log(seconds) - np.log(ours), 0).pvalue, rel=1e-6)
 
 
 def test_penalties_alone_are_secondary_with_the_cheap_ones_and_say_what_they_are():
@@ -258,10 +260,10 @@ def test_penalties_alone_are_secondary_with_the_cheap_ones_and_say_what_they_are
     timings = timed()
     record = timings["penalty_benchmark"]
     record["measured"] = [row | {"method": name, "seconds": 2.0} for name in names]
-    copies = [one.rival for one in found("sampling", [], timings).secondary]
+    copies = [finding.rival for finding in verdict_on("sampling", [], timings).secondary]
     assert not any("MMD" in name for name in copies), "a copy that nobody trains with is no rival"
     record["environment"]["as_trained"] = True
-    verdict = found("sampling", [], timings)
+    verdict = verdict_on("sampling", [], timings)
     assert verdict.verdict == UNTESTED
     assert len(verdict.secondary) == len(names) - 2
     assert "draws nothing" in verdict.secondary[-2].rival
@@ -272,11 +274,11 @@ def test_penalties_alone_are_secondary_with_the_cheap_ones_and_say_what_they_are
 )
 def test_efficiency_is_an_equality_on_one_side(ours, expected):
     timings = timed(wwae=ours, ae=QUICK, swae=[0.1] * 4)
-    (one,) = found("efficiency", [], timings).findings
-    assert one.outcome == expected
+    (finding,) = verdict_on("efficiency", [], timings).findings
+    assert finding.outcome == expected
     logs = np.log(QUICK) - np.log(ours)
     sides = [stats.ttest_1samp(logs, -math.log(1.1), alternative=a).pvalue for a in ("less", "greater")]
-    assert one.p == pytest.approx(min(1, 2 * min(sides)), rel=1e-6)
+    assert finding.p == pytest.approx(min(1, 2 * min(sides)), rel=1e-6)
 
 
 def test_two_visits_decide_nothing():
@@ -301,8 +303,8 @@ def test_without_a_record_of_whole_steps_pairs_beside_the_ae_are_judged(share, i
     pair |= {"ae_step_seconds": seconds, "wwae_step_seconds": seconds}
     steps = [where | {"method": name, "step_seconds": seconds} for name in ("wwae", "ae", "swae")]
     timings = {"performance": {"penalty": [where | pair], "steps": steps}}
-    (one,) = found("efficiency", [], timings).findings
-    assert one.outcome == expected
+    (finding,) = verdict_on("efficiency", [], timings).findings
+    assert finding.outcome == expected
     assert outcome("sampling", [], timings) == OPEN
     timings |= timed(wwae=SLOW, ae=QUICK)
     assert outcome("efficiency", [], timings) == CONTRADICTED, "whole steps go before"
@@ -312,7 +314,7 @@ def test_without_a_record_of_whole_steps_pairs_beside_the_ae_are_judged(share, i
 
 
 def test_times_are_not_asked_of_images_of_the_same_size_twice():
-    verdict = found("efficiency", [], timed(wwae=QUICK, ae=QUICK))
+    verdict = verdict_on("efficiency", [], timed(wwae=QUICK, ae=QUICK))
     assert verdict.verdict == "holds on MNIST, not tested on CelebA"
 
 
@@ -337,10 +339,10 @@ def test_benchmarks_are_read_where_they_are(tmp_path, monkeypatch):
 def test_stability_by_the_ratio_of_spreads(ours, theirs, expected):
     # the FID's claim on the same runs is a test of its own, which Holm's correction counts
     runs = seeds("wwae", fid=ours) + seeds("gan", fid=theirs)
-    (one,) = found("stability", runs).findings
+    (finding,) = verdict_on("stability", runs).findings
     f = stats.tvar([math.log(x) for x in theirs]) / stats.tvar([math.log(x) for x in ours])
-    assert one.p == pytest.approx(2 * min(stats.f.cdf(f, 2, 2), stats.f.sf(f, 2, 2)), rel=1e-6)
-    assert one.outcome == expected
+    assert finding.p == pytest.approx(2 * min(stats.f.cdf(f, 2, 2), stats.f.sf(f, 2, 2)), rel=1e-6)
+    assert finding.outcome == expected
 
 
 def test_one_seed_says_nothing_of_stability():

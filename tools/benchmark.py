@@ -116,11 +116,11 @@ def quartiles(values: list[float]) -> dict[str, float | int]:
 
 def take_turns(tasks: dict[str, Callable[[], float]], rounds: int, seed: int = 0) -> dict[str, list[float]]:
     """What each task returns, round after round, each in another order."""
-    order, found = random.Random(seed), {name: [] for name in tasks}
+    order, returned = random.Random(seed), {name: [] for name in tasks}
     for _ in range(rounds):
         for name in order.sample(list(tasks), len(tasks)):
-            found[name].append(tasks[name]())
-    return found
+            returned[name].append(tasks[name]())
+    return returned
 
 
 def _seconds(task: Callable[[], object]) -> float:
@@ -173,38 +173,36 @@ def roofline(device: torch.device, side: int) -> dict:
 
     Of the sizes the largest is seldom the fastest on a processor, whose cache it leaves.
     """
-    found = {"fastest": {}}
+    roof = {"fastest": {}}
     for precision, dtype in (("32-true", torch.float32), ("bf16-mixed", torch.bfloat16)):
         rates = {}
         for name, (count, work) in operations(device, dtype, side).items():
             rates[name] = count / min(_several_seconds(work, device))
-        found["fastest"][precision] = best = max(rates, key=rates.get)
-        found[f"flops_per_second_{precision}"] = rates[best]
+        roof["fastest"][precision] = best = max(rates, key=rates.get)
+        roof[f"flops_per_second_{precision}"] = rates[best]
     source = torch.randn(16 * side * side // 4, device=device)
     target = torch.empty_like(source)
-    found["bytes_per_second"] = (
-        2 * source.nbytes / min(_several_seconds(lambda: target.copy_(source), device))
-    )
-    return found
+    roof["bytes_per_second"] = 2 * source.nbytes / min(_several_seconds(lambda: target.copy_(source), device))
+    return roof
 
 
 def operations(
     device: torch.device, dtype: torch.dtype, side: int
 ) -> dict[str, tuple[float, Callable[[], object]]]:
     """What networks spend their time on: floating-point operations, counted by torch's formulas, and work."""
-    found = {}
+    works = {}
     for size in (side // 4, side // 2, side):
         a = torch.randn(size, size, device=device).to(dtype)
-        found[f"matrix product, {size} x {size}"] = 2 * size**3, lambda a=a: a @ a
-        found[f"linear layer, {size} x {size}"] = 2 * size**3, lambda a=a: functional.linear(a, a)
+        works[f"matrix product, {size} x {size}"] = 2 * size**3, lambda a=a: a @ a
+        works[f"linear layer, {size} x {size}"] = 2 * size**3, lambda a=a: functional.linear(a, a)
     for channels, filters in ((64, 4), (64, 3), (128, 3), (256, 3), (256, 1)):
         x = torch.randn(max(1, side // 64), channels, 16, 16, device=device)
         weight = torch.randn(channels, channels, filters, filters, device=device)
         x, weight = (y.to(dtype).contiguous(memory_format=torch.channels_last) for y in (x, weight))
         work = lambda x=x, w=weight: functional.conv2d(x, w, padding=w.shape[-1] // 2)  # noqa: E731
         count = 2 * work().numel() * channels * filters**2
-        found[f"convolution, {channels} channels, {filters} x {filters}"] = count, work
-    return found
+        works[f"convolution, {channels} channels, {filters} x {filters}"] = count, work
+    return works
 
 
 def _several_seconds(work: Callable[[], object], device: torch.device) -> list[float]:
@@ -226,7 +224,7 @@ def beside_roofline(rows: list[dict], before: dict, after: dict) -> dict:
     roof = {key: max(before[key], after[key]) for key in before if key != "fastest"}
     roof["fastest"] = {}
     for precision in before["fastest"]:
-        better = max(before, after, key=lambda one: one[f"flops_per_second_{precision}"])
+        better = max(before, after, key=lambda measured: measured[f"flops_per_second_{precision}"])
         roof["fastest"][precision] = better["fastest"][precision]
     for row in rows:
         peak = roof[f"flops_per_second_{row['precision']}"]
@@ -246,8 +244,8 @@ def step_times(fabric: Stopwatch, effort: Effort) -> tuple[list[dict], list[dict
     for dataset, network in effort.groups:
         tasks, spent = {}, 0.0
         for name in effort.methods:
-            chosen = experiments.experiment(dataset, name, network=network, epochs=1)
-            tasks[name] = lambda e=chosen: statistics.mean(steps_of(e, fabric, effort.steps))
+            experiment = experiments.experiment(dataset, name, network=network, epochs=1)
+            tasks[name] = lambda e=experiment: statistics.mean(steps_of(e, fabric, effort.steps))
         probes = {name: _seconds(task) for name, task in tasks.items()}
         for name in sorted(tasks, key=probes.get):
             spent += 3 * probes[name]
@@ -255,13 +253,18 @@ def step_times(fabric: Stopwatch, effort: Effort) -> tuple[list[dict], list[dict
                 del tasks[name]
                 entry = {"dataset": dataset, "network": network, "method": name}
                 left_out.append(entry | {"reason": f"a visit takes {probes[name]:.1f} s: beyond the limit"})
-        found = take_turns(tasks, _rounds(effort, sum(probes[name] for name in tasks)))
-        for name, seconds in found.items():
-            chosen = experiments.experiment(dataset, name, network=network)
-            timed, work = quartiles(seconds), flops(chosen, fabric.device)
-            row = {"dataset": dataset, "network": network, "method": name, "batch_size": chosen.batch_size}
+        seconds_of = take_turns(tasks, _rounds(effort, sum(probes[name] for name in tasks)))
+        for name, seconds in seconds_of.items():
+            experiment = experiments.experiment(dataset, name, network=network)
+            timed, work = quartiles(seconds), flops(experiment, fabric.device)
+            row = {
+                "dataset": dataset,
+                "network": network,
+                "method": name,
+                "batch_size": experiment.batch_size,
+            }
             row |= {"precision": precision, "step_seconds": timed, "flops": work}
-            row |= {"images_per_second": chosen.batch_size / timed["median"]}
+            row |= {"images_per_second": experiment.batch_size / timed["median"]}
             rows.append(row)
             print(f"  {dataset} {network:<10}{name:<14}{1e3 * timed['median']:9.1f} ms a step "
                   f"{row['images_per_second']:8.0f} images/s  "
@@ -279,16 +282,16 @@ def penalty_share(fabric: Stopwatch, effort: Effort) -> list[dict]:
         pair = {n: experiments.experiment(dataset, n, **options) for n in ("ae", "wwae")}
         steps = 2 * effort.steps
         tasks = {n: lambda e=e, k=steps: statistics.median(steps_of(e, fabric, k)) for n, e in pair.items()}
-        one = sum(_seconds(task) for task in tasks.values())
-        found = take_turns(tasks, _rounds(effort._replace(rounds=effort.pairs), one))
-        excess = np.array(found["wwae"]) / np.array(found["ae"]) - 1
+        round_seconds = sum(_seconds(task) for task in tasks.values())
+        seconds = take_turns(tasks, _rounds(effort._replace(rounds=effort.pairs), round_seconds))
+        excess = np.array(seconds["wwae"]) / np.array(seconds["ae"]) - 1
         draws = np.random.default_rng(0).choice(excess, (2000, len(excess)))
         low, high = np.quantile(np.median(draws, 1), (0.025, 0.975)).tolist()
         alone = statistics.median(_penalty_seconds(pair["wwae"], fabric.device) for _ in range(50))
-        ae = statistics.median(found["ae"])
+        ae = statistics.median(seconds["ae"])
         row = {"dataset": dataset, "network": network, "latent": pair["wwae"].latent}
-        row |= {"batch_size": pair["wwae"].batch_size, "ae_step_seconds": quartiles(found["ae"])}
-        row |= {"wwae_step_seconds": quartiles(found["wwae"]), "penalty_seconds": alone}
+        row |= {"batch_size": pair["wwae"].batch_size, "ae_step_seconds": quartiles(seconds["ae"])}
+        row |= {"wwae_step_seconds": quartiles(seconds["wwae"]), "penalty_seconds": alone}
         row |= {"share_alone": alone / ae, "share_of_pairs": float(np.median(excess))}
         rows.append(row | {"interval_95": [low, high], "pairs": len(excess)})
         print(f"  {dataset}: the penalty takes {alone / ae:.2%} of an AE's step; "
@@ -310,31 +313,31 @@ def _penalty_seconds(experiment: experiments.Experiment, device: torch.device) -
 def beside_peers(fabric: Stopwatch, effort: Effort, peers: bool) -> tuple[list[dict], list[dict]]:
     """An epoch of WAE-MMD on a small network: ours, pythae's, a plain PyTorch loop."""
     device = fabric.device
-    chosen = experiments.experiment("mnist", "wae_mmd", network=effort.small, initial_std=0.0, epochs=2)
-    images = pixels("mnist", effort.batches * chosen.batch_size)
+    experiment = experiments.experiment("mnist", "wae_mmd", network=effort.small, initial_std=0.0, epochs=2)
+    images = pixels("mnist", effort.batches * experiment.batch_size)
     full = Stopwatch(accelerator=device.type, precision="32-true", devices=1)
 
     def ours(fabric: Stopwatch) -> float:
-        training.fit_experiment(chosen, images, fabric=fabric, progress=False)
+        training.fit_experiment(experiment, images, fabric=fabric, progress=False)
         return sum(fabric.durations()[-effort.batches + 1 :]) / (effort.batches - 1)
 
     tasks = {
         "wwae_lib": lambda: ours(fabric),
         "wwae_lib, float32": lambda: ours(full),
-        "plain loop": lambda: plain_epoch(chosen, images, device) / effort.batches,
+        "plain loop": lambda: plain_epoch(experiment, images, device) / effort.batches,
     }
     left_out = []
     if peers and (problem := install_peers()):
         left_out.append({"method": "pythae", "reason": problem})
     elif peers:
-        tasks["pythae"] = lambda: pythae_epoch(chosen, images, device) / effort.batches
+        tasks["pythae"] = lambda: pythae_epoch(experiment, images, device) / effort.batches
     else:
         left_out.append({"method": "pythae", "reason": "--without-peers"})
-    one = sum(_seconds(task) for task in tasks.values())  # which warms up too
-    found, rows = take_turns(tasks, _rounds(effort, one)), []
-    for name, seconds in found.items():
+    round_seconds = sum(_seconds(task) for task in tasks.values())  # which warms up too
+    seconds_of, rows = take_turns(tasks, _rounds(effort, round_seconds)), []
+    for name, seconds in seconds_of.items():
         timed = quartiles(seconds)
-        ratio = quartiles((np.array(seconds) / np.array(found["wwae_lib"])).tolist())
+        ratio = quartiles((np.array(seconds) / np.array(seconds_of["wwae_lib"])).tolist())
         precision = str(fabric._precision.precision) if name == "wwae_lib" else "32-true"
         rows.append({"trainer": name, "precision": precision, "step_seconds": timed, "to_wwae_lib": ratio})
         print(f"  {name:<20}{1e3 * timed['median']:9.1f} ms a step, {ratio['median']:.2f} times wwae_lib's")
@@ -354,11 +357,11 @@ class Pictures(Dataset):
         return to_tensor(self.pictures[index])
 
 
-def plain_epoch(chosen: experiments.Experiment, images: data.Images, device: torch.device) -> float:
+def plain_epoch(experiment: experiments.Experiment, images: data.Images, device: torch.device) -> float:
     """Seconds of the second epoch of the loop of a tutorial: DataLoader, float32, a look at every loss."""
-    method = experiments.build(chosen).to(device).train()
-    optimizer = torch.optim.Adam(method.parameters(), lr=chosen.learning_rate)
-    loader = DataLoader(Pictures(images), batch_size=chosen.batch_size, shuffle=True)
+    method = experiments.build(experiment).to(device).train()
+    optimizer = torch.optim.Adam(method.parameters(), lr=experiment.learning_rate)
+    loader = DataLoader(Pictures(images), batch_size=experiment.batch_size, shuffle=True)
     for _ in range(2):
         start, total = time.perf_counter(), 0.0
         for batch in loader:
@@ -383,7 +386,7 @@ def install_peers() -> str:
     return "" if done.returncode == 0 else f"pip could not install it: {done.stderr.strip()[-200:]}"
 
 
-def pythae_epoch(chosen: experiments.Experiment, images: data.Images, device: torch.device) -> float:
+def pythae_epoch(experiment: experiments.Experiment, images: data.Images, device: torch.device) -> float:
     """Seconds of the second epoch of pythae's own trainer: its WAE_MMD on our encoder and decoder."""
     from pythae.data.datasets import BaseDataset
     from pythae.models import WAE_MMD, WAE_MMD_Config
@@ -415,9 +418,11 @@ def pythae_epoch(chosen: experiments.Experiment, images: data.Images, device: to
         def on_train_step_end(self, training_config, **rest):  # after every batch, whose loss was looked at
             self.end = time.perf_counter()
 
-    method, watch = experiments.build(chosen), Watch()
+    method, watch = experiments.build(experiment), Watch()
     config = WAE_MMD_Config(
-        input_dim=data.DATASETS["mnist"].shape, latent_dim=chosen.latent, reg_weight=chosen.penalty_weight
+        input_dim=data.DATASETS["mnist"].shape,
+        latent_dim=experiment.latent,
+        reg_weight=experiment.penalty_weight,
     )
     model = WAE_MMD(config, encoder=Encoder(method.encoder), decoder=Decoder(method.decoder))
     logging.disable(logging.INFO)
@@ -427,9 +432,9 @@ def pythae_epoch(chosen: experiments.Experiment, images: data.Images, device: to
             BaseDataset(data.to_unit(images.pixels), images.labels),
             training_config=BaseTrainerConfig(
                 output_dir=folder,
-                num_epochs=chosen.epochs,
-                learning_rate=chosen.learning_rate,
-                per_device_train_batch_size=chosen.batch_size,
+                num_epochs=experiment.epochs,
+                learning_rate=experiment.learning_rate,
+                per_device_train_batch_size=experiment.batch_size,
                 no_cuda=device.type != "cuda",
             ),
             callbacks=[watch],
@@ -458,13 +463,13 @@ def inception_speed(device: torch.device, effort: Effort) -> list[dict]:
     for precision in inception.PRECISIONS if device.type == "cuda" else inception.PRECISIONS[:1]:
         net = inception.network(precision).to(device)
         works[precision] = lambda net=net: inception.features(images.pixels, net, device, progress=False)
-    one = sum(_seconds(work) for work in works.values())
-    found = take_turns(
-        {n: lambda w=w: _seconds(w) / len(images) for n, w in works.items()}, _rounds(effort, one)
+    round_seconds = sum(_seconds(work) for work in works.values())
+    seconds_of = take_turns(
+        {n: lambda w=w: _seconds(w) / len(images) for n, w in works.items()}, _rounds(effort, round_seconds)
     )
     rows = []
-    for name, seconds in found.items():
-        speed = quartiles((np.array(found["pytorch-fid"]) / np.array(seconds)).tolist())
+    for name, seconds in seconds_of.items():
+        speed = quartiles((np.array(seconds_of["pytorch-fid"]) / np.array(seconds)).tolist())
         rows.append({"network": name, "image_seconds": quartiles(seconds), "speed_to_pytorch_fid": speed})
         print(f"  {name:<14}{1e3 * statistics.median(seconds):8.1f} ms an image")
     return rows

@@ -141,17 +141,21 @@ def steps(options: argparse.Namespace) -> list[dict]:
     precision = training.choose_fabric(accelerator)._precision.precision
     fabric, rows = Processor(accelerator=accelerator, precision=precision, devices=1), []
     for dataset in options.datasets:
-        chosen = {name: experiments.experiment(dataset, name, epochs=1) for name in TRAINED}
+        experiment = {name: experiments.experiment(dataset, name, epochs=1) for name in TRAINED}
         tasks = {
             name: lambda e=e, k=STEPS[dataset]: statistics.median(benchmark.steps_of(e, fabric, k))
-            for name, e in chosen.items()
+            for name, e in experiment.items()
         }
-        found = benchmark.take_turns(tasks, options.visits)
-        for name, visited in found.items():
-            ratio = statistics.median(a / b for a, b in zip(visited, found["wwae"], strict=True))
+        seconds_of = benchmark.take_turns(tasks, options.visits)
+        for name, visited in seconds_of.items():
+            ratio = statistics.median(a / b for a, b in zip(visited, seconds_of["wwae"], strict=True))
             print(f"  {dataset:<8}{name:<14}{1e3 * statistics.median(visited):9.1f} ms a step, {ratio:.3f}")
-            where = {"dataset": dataset, "network": chosen[name].network, "latent": chosen[name].latent}
-            how = {"batch_size": chosen[name].batch_size, "precision": str(precision)}
+            where = {
+                "dataset": dataset,
+                "network": experiment[name].network,
+                "latent": experiment[name].latent,
+            }
+            how = {"batch_size": experiment[name].batch_size, "precision": str(precision)}
             rows.append(where | how | {"method": name, "seconds": visited})
     return rows
 

@@ -41,15 +41,15 @@ def problems(site: Path) -> list[str]:
     }
     if not pages:
         return [f"{site} holds no page"]
-    found = []
+    wrong = []
     for path, page in pages.items():
         where = path.relative_to(site.resolve())
-        found += [
+        wrong += [
             f"{where}: loads {load} from the network"
             for load in page.loads
             if urlsplit(load).scheme in {"http", "https"} or load.startswith("//")
         ]
-        found += [f"{where}: picture {source} without alternative text" for source in page.silent]
+        wrong += [f"{where}: picture {source} without alternative text" for source in page.silent]
         for link in page.links:
             parts = urlsplit(link)
             if parts.scheme or parts.netloc:
@@ -58,16 +58,16 @@ def problems(site: Path) -> list[str]:
             if target.is_dir():
                 target /= "index.html"
             if not target.exists():
-                found.append(f"{where}: {link} leads to no file")
+                wrong.append(f"{where}: {link} leads to no file")
             elif target in pages and unquote(parts.fragment) not in pages[target].anchors:
-                found.append(f"{where}: {link} leads to no anchor")
-    return found
+                wrong.append(f"{where}: {link} leads to no anchor")
+    return wrong
 
 
 if __name__ == "__main__":
-    found = problems(Path(sys.argv[1]))
+    wrong = problems(Path(sys.argv[1]))
     print(
-        "\n".join(found)
+        "\n".join(wrong)
         or "links lead somewhere, nothing is loaded from the network, pictures have their words"
     )
-    sys.exit(bool(found))
+    sys.exit(bool(wrong))

@@ -131,16 +131,16 @@ def prose(text: str) -> str:
 def dictionary() -> dict[str, str]:
     """Misspelt or American words and what to write instead."""
     folder = Path(codespell_lib.__file__).parent / "data"
-    found: dict[str, str] = {}
+    words: dict[str, str] = {}
     for line in (folder / "dictionary_en-GB_to_en-US.txt").read_text(encoding="utf-8").splitlines():
         british, american = line.lower().split("->")
-        found[american.strip(" ,")] = british
+        words[american.strip(" ,")] = british
     for word in ALSO_BRITISH:
-        found.pop(word, None)
+        words.pop(word, None)
     for line in (folder / "dictionary.txt").read_text(encoding="utf-8").splitlines():
         wrong, right = line.lower().split("->")
-        found[wrong] = right.strip(" ,")
-    return found
+        words[wrong] = right.strip(" ,")
+    return words
 
 
 def misspelt(text: Text) -> Iterator[str]:
@@ -208,8 +208,9 @@ def formulas(text: Text) -> Iterator[str]:
         yield f"{text.at(words.rindex('$$'))}: $$ that nothing closes"
     for match in re.finditer(r"\$\$(.*?)\$\$|^\.\. math::(.*?)(?=^\S|\Z)", words, re.MULTILINE | re.DOTALL):
         formula = match[0]
-        if found := re.search(r"\\begin\{(align|equation|gather|eqnarray|multline)\*?\}", formula):
-            yield f"{text.at(match.start())}: {found[0]} inside a displayed formula; use aligned or gathered"
+        if environment := re.search(r"\\begin\{(align|equation|gather|eqnarray|multline)\*?\}", formula):
+            place = text.at(match.start())
+            yield f"{place}: {environment[0]} inside a displayed formula; use aligned or gathered"
         opened, closed = (
             re.findall(r"\\begin\{(\w+\*?)\}", formula),
             re.findall(r"\\end\{(\w+\*?)\}", formula),
@@ -221,19 +222,19 @@ def formulas(text: Text) -> Iterator[str]:
 
 
 def problems(root: Path = ROOT) -> list[str]:
-    found: list[str] = []
+    wrong: list[str] = []
     for path in [*pages(root), *modules(root)]:
         whole = texts(path)
         checks = (
             [misspelt, links, formulas] if path.suffix == ".py" else [misspelt, pictures, links, formulas]
         )
-        found += [fault for text in whole for check in checks for fault in check(text)]
+        wrong += [fault for text in whole for check in checks for fault in check(text)]
         if path.suffix in (".md", ".ipynb") and "{include}" not in path.read_text(encoding="utf-8")[:20]:
-            found += headings(whole)
-    return found
+            wrong += headings(whole)
+    return wrong
 
 
 if __name__ == "__main__":
-    found = problems()
-    print("\n".join(found) or f"{len(pages())} pages and {len(modules())} modules read well")
-    sys.exit(bool(found))
+    wrong = problems()
+    print("\n".join(wrong) or f"{len(pages())} pages and {len(modules())} modules read well")
+    sys.exit(bool(wrong))

@@ -25,8 +25,8 @@ def address(root: Path = ROOT) -> str | None:
     top = _git(root, "rev-parse", "--show-toplevel")
     if top is None or Path(top).resolve() != root.resolve():  # no checkout, or somebody else's around it
         return None
-    found = GITHUB.fullmatch(_git(root, "remote", "get-url", "origin") or "")
-    return f"https://github.com/{found[1]}/{found[2]}" if found else None
+    match = GITHUB.fullmatch(_git(root, "remote", "get-url", "origin") or "")
+    return f"https://github.com/{match[1]}/{match[2]}" if match else None
 
 
 def _git(root: Path, *words: str) -> str | None:

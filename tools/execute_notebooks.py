@@ -42,34 +42,34 @@ def parameters(notebook: NotebookNode) -> dict[str, object]:
     Raises:
         ValueError: it holds anything but literals given to names.
     """
-    found, cell = {}, tagged(notebook, "parameters")
+    values, cell = {}, tagged(notebook, "parameters")
     for line in ast.parse(cell.source).body if cell else ():
         try:
             (target,) = line.targets
-            found[target.id] = ast.literal_eval(line.value)
+            values[target.id] = ast.literal_eval(line.value)
         except (AttributeError, ValueError) as error:
             raise ValueError(f"not a literal given to a name: {ast.unparse(line)}") from error
-    return found
+    return values
 
 
-def changed(own: dict[str, object], given: dict[str, str]) -> dict[str, object]:
+def changed(stated: dict[str, object], given: dict[str, str]) -> dict[str, object]:
     """The given parameters that a notebook has and that differ from its own.
 
     Raises:
         ValueError: one is of another type.
     """
     values = {}
-    for name in given.keys() & own.keys():
-        value = given[name] if isinstance(own[name], str) else _literal(given[name])
-        if isinstance(own[name], float) and type(value) is int:
+    for name in given.keys() & stated.keys():
+        value = given[name] if isinstance(stated[name], str) else _literal(given[name])
+        if isinstance(stated[name], float) and type(value) is int:
             value = float(value)
-        if type(value) is not type(own[name]):
+        if type(value) is not type(stated[name]):
             kind = {int: "a whole number", float: "a number", bool: "True or False", str: "text"}
-            wanted = kind.get(type(own[name]), f"like {own[name]!r}")
+            wanted = kind.get(type(stated[name]), f"like {stated[name]!r}")
             raise ValueError(f"{name} is {given[name]!r}; it must be {wanted}")
         if name == "PROFILE" and value not in PROFILES:
             raise ValueError(f"PROFILE is {value!r}; it must be {' or '.join(PROFILES)}")
-        if value != own[name]:
+        if value != stated[name]:
             values[name] = value
     return values
 
@@ -135,7 +135,7 @@ def _measures(cell: NotebookNode) -> bool:
     return "nbval-ignore-output" in cell.metadata.get("tags", ())
 
 
-def found(path: Path, book: list[Path]) -> Path:
+def notebook_path(path: Path, book: list[Path]) -> Path:
     """A notebook by its path, or by the name that it has in the book.
 
     Raises:
@@ -143,9 +143,11 @@ def found(path: Path, book: list[Path]) -> Path:
     """
     if path.is_file():
         return path
-    named = [one for one in book if one.stem == path.stem]
+    named = [notebook for notebook in book if notebook.stem == path.stem]
     if not named or path.parent != Path():
-        raise ValueError(f"there is no notebook {path}; the book has {', '.join(one.stem for one in book)}")
+        raise ValueError(
+            f"there is no notebook {path}; the book has {', '.join(notebook.stem for notebook in book)}"
+        )
     return named[0]
 
 
@@ -183,13 +185,13 @@ def main(words: list[str] | None = None) -> int:
     given = dict(arguments.parameter)
     book = sorted((ROOT / "book").glob("*.ipynb"))
     try:
-        paths = [found(path, book) for path in arguments.notebooks] or book
+        paths = [notebook_path(path, book) for path in arguments.notebooks] or book
         notebooks = {path: nbformat.read(path, as_version=4) for path in paths}
-        own = {path: parameters(notebook) for path, notebook in notebooks.items()}
-        known = sorted({name for names in own.values() for name in names})
+        stated = {path: parameters(notebook) for path, notebook in notebooks.items()}
+        known = sorted({name for names in stated.values() for name in names})
         if unknown := sorted(given.keys() - set(known)):
             raise ValueError(f"no parameter {', '.join(unknown)}; known: {', '.join(known) or 'none'}")
-        values = {path: changed(own[path], given) for path in paths}
+        values = {path: changed(stated[path], given) for path in paths}
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -32,13 +32,13 @@ ASKED = re.compile(r"^\.\. library::(.*)$", re.MULTILINE)
 def floors() -> dict[str, int]:
     """Every module with its floor: 0 where it imports no other, else one above the highest it imports."""
     imports = {name: imported(path) for name, path in modules().items()}
-    found: dict[str, int] = {}
-    while len(found) < len(imports):
-        ready = [name for name in sorted(imports.keys() - found) if imports[name] <= found.keys()]
+    floor_of: dict[str, int] = {}
+    while len(floor_of) < len(imports):
+        ready = [name for name in sorted(imports.keys() - floor_of) if imports[name] <= floor_of.keys()]
         if not ready:
-            raise ValueError(f"modules import one another: {', '.join(sorted(imports.keys() - found))}")
-        found |= {name: max((found[below] + 1 for below in imports[name]), default=0) for name in ready}
-    return found
+            raise ValueError(f"modules import one another: {', '.join(sorted(imports.keys() - floor_of))}")
+        floor_of |= {name: max((floor_of[below] + 1 for below in imports[name]), default=0) for name in ready}
+    return floor_of
 
 
 def modules() -> dict[str, Path]:
@@ -54,18 +54,18 @@ def imported(path: Path) -> set[str]:
         ValueError: one is imported by its absolute name.
     """
     package = path.relative_to(LIBRARY).parent.parts
-    found: set[str] = set()
+    imports: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.level:
             base = package[: len(package) + 1 - node.level] + tuple((node.module or "").split("."))
             base = tuple(filter(None, base))
             inside = {(*base, alias.name) for alias in node.names}  # which may be modules, or names of one
-            found |= {".".join(name) for name in {base, *inside} if _is_module(name)}
+            imports |= {".".join(name) for name in {base, *inside} if _is_module(name)}
         elif isinstance(node, ast.ImportFrom | ast.Import):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module]
             if any(name.split(".")[0] == LIBRARY.name for name in names):
                 raise ValueError(f"{path} imports a module of its own library by an absolute name")
-    return found
+    return imports
 
 
 def _is_module(name: tuple[str, ...]) -> bool:
@@ -122,10 +122,11 @@ def reference(name: str) -> list[str]:
     lines += [f".. automodule:: {full}", "   :no-members:", ""]
     if name == "__main__":
         return lines + _command_line()
-    lines += [f".. currentmodule:: {full}", "", ".. autosummary::", "   :nosignatures:", ""]
-    lines += [f"   {word}" for word, thing in content.items() if callable(thing)] + [""]
+    lines += [f".. currentmodule:: {full}", ""]
+    if documented := [word for word, x in content.items() if is_own_class(x) or inspect.isroutine(x)]:
+        lines += [".. autosummary::", "   :nosignatures:", "", *(f"   {word}" for word in documented), ""]
     for word, thing in content.items():
-        if inspect.isclass(thing):
+        if is_own_class(thing):
             family = thing.__bases__ not in ((object,), (tuple,))
             lines += [f".. autoclass:: {word}", "   :members:", *["   :show-inheritance:"] * family, ""]
         elif inspect.isroutine(thing):
@@ -135,8 +136,15 @@ def reference(name: str) -> list[str]:
     return lines
 
 
+def is_own_class(thing: Any) -> bool:
+    """Whether a public name is a class of the library, and no other name for somebody else's."""
+    return inspect.isclass(thing) and thing.__module__.startswith(LIBRARY.name)
+
+
 def _constant(value: Any) -> list[str]:
     """What a constant holds: its value where that is short, else its keys or its size."""
+    if inspect.isclass(value):
+        return [f"   A type, ``{value.__name__}``."]
     if isinstance(value, dict):
         return [f"   A dictionary by {', '.join(f'``{key}``' for key in value)}."]
     text = repr(value)
@@ -152,10 +160,10 @@ def _command_line() -> list[str]:
         action for action in whole._actions if action.choices and hasattr(action.choices, "items")
     )
     lines: list[str] = []
-    for title, one in {"python -m wwae_lib": whole, **commands.choices}.items():
-        one.formatter_class = functools.partial(one.formatter_class, width=78)  # not the terminal's
+    for title, command in {"python -m wwae_lib": whole, **commands.choices}.items():
+        command.formatter_class = functools.partial(command.formatter_class, width=78)  # not the terminal's
         lines += [title, "~" * len(title), "", ".. code-block:: none", ""]
-        lines += [f"   {line}".rstrip() for line in one.format_help().splitlines()] + [""]
+        lines += [f"   {line}".rstrip() for line in command.format_help().splitlines()] + [""]
     return lines
 
 

@@ -245,12 +245,12 @@ def main() -> int:
     parser.add_argument("--jpegs", type=Path, help="folder of the zips that CelebA's array was decoded from")
     parser.add_argument("--wheels", nargs="*", type=Path, default=[], help="packages that the machine lacks")
     parser.add_argument("--piece", type=float, default=60, help="MB of a piece (default: %(default)s)")
-    chosen = parser.parse_args()
+    arguments = parser.parse_args()
     try:
-        if chosen.what == "pack":
-            pack(chosen.folder, chosen.data, chosen.jpegs, chosen.wheels, chosen.piece)
+        if arguments.what == "pack":
+            pack(arguments.folder, arguments.data, arguments.jpegs, arguments.wheels, arguments.piece)
         else:
-            unpack(chosen.folder)
+            unpack(arguments.folder)
     except (data.DataError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

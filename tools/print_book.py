@@ -124,10 +124,12 @@ def join(
         sheets += [page] * len(document.pages)
         writer.append(document, import_outline=False)
         places[page, ""] = _place(writer, first, None)
-        found = {
+        anchors = {
             unquote(name.removeprefix("/")): place for name, place in document.named_destinations.items()
         }
-        heights = {key: (first + document.get_destination_page_number(p), p.top) for key, p in found.items()}
+        heights = {
+            key: (first + document.get_destination_page_number(p), p.top) for key, p in anchors.items()
+        }
         places |= {(page, key): _place(writer, *height) for key, height in heights.items()}
         if page in part_of:
             above = [writer.add_outline_item(title=part_of[page], page_number=first)]
@@ -192,9 +194,9 @@ def main(site: Path, target: Path) -> None:
 
 
 def _with_progress(printed: Iterator, total: int) -> Iterator:
-    for number, one in enumerate(printed, start=1):
-        print(f"printed {number} of {total}: {one[0]}", flush=True)
-        yield one
+    for number, page in enumerate(printed, start=1):
+        print(f"printed {number} of {total}: {page[0]}", flush=True)
+        yield page
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ README = Path(__file__).resolve().parents[1] / "README.md"
 START, END = "<!-- results:start -->", "<!-- results:end -->"
 
 
-def rendered(text: str, found: list[runs.Run]) -> str:
+def rendered(text: str, recorded: list[runs.Run]) -> str:
     """The text, its results replaced by those of the runs.
 
     Raises:
@@ -23,8 +23,8 @@ def rendered(text: str, found: list[runs.Run]) -> str:
     if (text.count(START), text.count(END)) != (1, 1) or text.index(START) > text.index(END):
         raise ValueError(f"{README.name} needs {START!r} once and then {END!r} once")
     results = "\n\nNothing is measured yet.\n\n"
-    if any("fid" in run.metrics for run in found):
-        results = f"\n\n{tables.metric_across_datasets(found, 'fid')}\n\n{tables.LEGEND}\n\n"
+    if any("fid" in run.metrics for run in recorded):
+        results = f"\n\n{tables.metric_across_datasets(recorded, 'fid')}\n\n{tables.LEGEND}\n\n"
     return text[: text.index(START)] + START + results + text[text.index(END) :]
 
 

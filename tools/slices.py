@@ -87,38 +87,47 @@ class Plan:
             if part not in PARTS and "/" not in part:
                 raise ValueError(f"there is no part {part!r}; known: {', '.join(PARTS)}, patterns of names")
             patterns = [pattern.format(seed or 0) for pattern in PARTS.get(part, [word])]
-            found = [[one for one in left if fnmatch.fnmatch(one.name, pattern)] for pattern in patterns]
-            if not any(found):
+            matching = [
+                [experiment for experiment in left if fnmatch.fnmatch(experiment.name, pattern)]
+                for pattern in patterns
+            ]
+            if not any(matching):
                 raise ValueError(
                     f"the profile {self.profile} has no run {word!r} that is not in the slice already"
                 )
-            left = {one: None for one in left if not any(one in some for some in found)}
-            groups += filter(None, found)
-        return [[_rehearsed(one) for one in some] for some in groups] if self.rehearsal else groups
+            left = {
+                experiment: None for experiment in left if not any(experiment in group for group in matching)
+            }
+            groups += filter(None, matching)
+        return (
+            [[_rehearsed(experiment) for experiment in group] for group in groups]
+            if self.rehearsal
+            else groups
+        )
 
     def whole(self) -> reproduce.Profile:
         """The profile; where all is rehearsed, with one distance, of as few images as it may be of."""
         profile = reproduce.PROFILES[self.profile]
         if not self.rehearsal:
             return profile
-        few = evaluation.Protocol(evaluation.MINIMUM_FID_IMAGES, 4)
-        evaluation.PROTOCOLS["rehearsal"] = few
+        protocol = evaluation.Protocol(evaluation.MINIMUM_FID_IMAGES, 4)
+        evaluation.PROTOCOLS["rehearsal"] = protocol
         return dataclasses.replace(profile, protocol="rehearsal", sets=("prior",))
 
     def experiments(self) -> list[Experiment]:
         """Those that can be trained, in order."""
         return [
-            one
-            for some in self.groups()
-            for one in sorted(some, key=lambda one: -self.seconds(one))
-            if kind(one) not in self.failed
+            experiment
+            for group in self.groups()
+            for experiment in sorted(group, key=lambda experiment: -self.seconds(experiment))
+            if kind(experiment) not in self.failed
         ]
 
-    def seconds(self, one: Experiment, done: int = 0) -> float:
+    def seconds(self, experiment: Experiment, done: int = 0) -> float:
         """That the remaining epochs would take alone; 0 where no step was timed."""
-        if not (milliseconds := self.milliseconds.get(kind(one))):
+        if not (milliseconds := self.milliseconds.get(kind(experiment))):
             return 0.0
-        steps = len(self.images(one.dataset)[0]) // one.batch_size * (one.epochs - done)
+        steps = len(self.images(experiment.dataset)[0]) // experiment.batch_size * (experiment.epochs - done)
         return steps * milliseconds / 1000
 
     def images(self, dataset: str) -> tuple[data.Images, data.Images]:
@@ -144,17 +153,18 @@ def _images(profile: str, dataset: str) -> tuple[data.Images, data.Images]:
     return reproduce.images_of(reproduce.PROFILES[profile], dataset)
 
 
-def _rehearsed(one: Experiment) -> Experiment:
+def _rehearsed(experiment: Experiment) -> Experiment:
     """A run's stand-in, which a CPU trains in seconds."""
-    variant = f"rehearsal_{one.variant}".rstrip("_")
-    return dataclasses.replace(one, network="tiny", epochs=2, variant=variant)
+    variant = f"rehearsal_{experiment.variant}".rstrip("_")
+    return dataclasses.replace(experiment, network="tiny", epochs=2, variant=variant)
 
 
-def kind(one: Experiment) -> str:
+def kind(experiment: Experiment) -> str:
     """What decides how a step is computed and how long it takes."""
-    shape = "x".join(map(str, data.get_dataset(one.dataset).shape))
-    codes = f"{one.latent} {'' if one.initial_std else 'deterministic '}codes"
-    return f"{one.method} ({one.estimator}), {one.network} {shape}, {codes}, batch {one.batch_size}"
+    shape = "x".join(map(str, data.get_dataset(experiment.dataset).shape))
+    codes = f"{experiment.latent} {'' if experiment.initial_std else 'deterministic '}codes"
+    method, network = f"{experiment.method} ({experiment.estimator})", f"{experiment.network} {shape}"
+    return f"{method}, {network}, {codes}, batch {experiment.batch_size}"
 
 
 def folder_of(results: Path) -> Path:
@@ -163,10 +173,10 @@ def folder_of(results: Path) -> Path:
 
 def read(results: Path) -> Plan:
     try:
-        found = json.loads((folder_of(results) / "plan.json").read_text())
+        content = json.loads((folder_of(results) / "plan.json").read_text())
     except FileNotFoundError as error:
         raise ValueError(f"there is no slice in {results}; begin with smoke") from error
-    return Plan(**found | {"words": tuple(found["words"])})
+    return Plan(**content | {"words": tuple(content["words"])})
 
 
 # ---------------------------------------------------------------- smoke
@@ -176,14 +186,16 @@ def smoke(plan: Plan, results: Path) -> Plan:
     """The plan with what is found: each kind of step one by one, and as the device takes it best."""
     fabric, kinds = training.choose_fabric(), {}
     steps, lanes = (8, (1, 2)) if fabric.device.type == "cpu" else (60, (1, 2, 4, 8))
-    for one in itertools.chain(*plan.groups()):
-        kinds.setdefault(kind(one), one)
+    for experiment in itertools.chain(*plan.groups()):
+        kinds.setdefault(kind(experiment), experiment)
     print(f"{fabric.device}, torch {torch.__version__}: {len(kinds)} kinds of step", flush=True)
-    for name, one in kinds.items():
+    for name, experiment in kinds.items():
         if name in plan.milliseconds.keys() | plan.failed.keys():
             continue
         try:
-            plain, best = (_epochs([one], steps, plan, fabric, capture)[0] for capture in (False, True))
+            plain, best = (
+                _epochs([experiment], steps, plan, fabric, capture)[0] for capture in (False, True)
+            )
             plan.milliseconds[name] = best[-1]["seconds"] / steps * 1e3
             wrong = differing(plain[0], best[0])
             times = [line[-1]["seconds"] / steps * 1e3 for line in (best, plain)]
@@ -197,7 +209,7 @@ def smoke(plan: Plan, results: Path) -> Plan:
                 plan.write(results)
                 os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | {GO_ON: "1"})
     plan.write(results)
-    if not (sound := [one for name, one in kinds.items() if name not in plan.failed]):
+    if not (sound := [experiment for name, experiment in kinds.items() if name not in plan.failed]):
         return plan
     pixels = plan.images(sound[0].dataset)[1].pixels
     checks = [functools.partial(_lane, count, sound[0], steps, plan, fabric) for count in lanes]
@@ -210,21 +222,21 @@ def smoke(plan: Plan, results: Path) -> Plan:
     return plan
 
 
-def _lane(count: int, one: Experiment, steps: int, plan: Plan, fabric) -> str:
-    copies = [dataclasses.replace(one, seed=seed) for seed in range(count)]
+def _lane(count: int, experiment: Experiment, steps: int, plan: Plan, fabric) -> str:
+    copies = [dataclasses.replace(experiment, seed=seed) for seed in range(count)]
     histories = _epochs(copies, steps, plan, fabric, True)
     seconds = sum(history[-1]["seconds"] for history in histories) / count  # in which each took its steps
     plan.lanes[str(count)] = seconds / steps / count * 1e3
     return f"{plan.lanes[str(count)]:8.3f} ms a step with {count} at once"
 
 
-def _epochs(some: list[Experiment], steps: int, plan: Plan, fabric, capture: bool) -> list[list[dict]]:
+def _epochs(together: list[Experiment], steps: int, plan: Plan, fabric, capture: bool) -> list[list[dict]]:
     """Histories of three short epochs of several runs at once; the last one's seconds hold no set-up."""
-    images, count = plan.images(some[0].dataset)[0], steps * some[0].batch_size
+    images, count = plan.images(together[0].dataset)[0], steps * together[0].batch_size
     rows = torch.arange(count) % len(images)
     short = dataclasses.replace(images, pixels=images.pixels[rows], labels=images.labels[rows])
-    trainings = [(dataclasses.replace(one, epochs=3), short, None) for one in some]
-    options = {"at_once": len(some), "fabric": fabric, "capture": capture, "progress": False}
+    trainings = [(dataclasses.replace(experiment, epochs=3), short, None) for experiment in together]
+    options = {"at_once": len(together), "fabric": fabric, "capture": capture, "progress": False}
     histories = []
     for _, result in training.fit_together(trainings, **options):
         if isinstance(result, Exception):
@@ -255,17 +267,17 @@ def _penalty(device: torch.device) -> str:
 def _inception(device: torch.device, pixels: torch.Tensor) -> str:
     if not inception_is_here():
         return "Inception: the network is not here yet"
-    pixels, said, exact = pixels[: 8 if device.type == "cpu" else 2048], [], None
+    pixels, reports, exact = pixels[: 8 if device.type == "cpu" else 2048], [], None
     for precision in inception.PRECISIONS:
         network = inception.network(precision)
         inception.features(pixels[:8], network, device, False)
         begun = time.perf_counter()
-        found = inception.features(pixels, network, device, False)
+        features = inception.features(pixels, network, device, False)
         rate = len(pixels) / (time.perf_counter() - begun)
-        exact = found if exact is None else exact
-        error = ((found - exact).norm() / (exact - exact.mean(0)).norm()).item()
-        said.append(f"{precision} {rate:.0f} images a second, off by {error:.1e} of the features' spread")
-    return "Inception: " + "; ".join(said)
+        exact = features if exact is None else exact
+        error = ((features - exact).norm() / (exact - exact.mean(0)).norm()).item()
+        reports.append(f"{precision} {rate:.0f} images a second, off by {error:.1e} of the features' spread")
+    return "Inception: " + "; ".join(reports)
 
 
 def inception_is_here() -> bool:
@@ -326,73 +338,81 @@ def train(plan: Plan, results: Path, until: float, lanes: int) -> None:
     fabric, begun, pace = training.choose_fabric(), {}, plan.crowd(lanes)
 
     def affordable() -> Iterator[tuple[Experiment, data.Images, runs.Draft]]:
-        for one in plan.experiments():
-            draft = runs.Draft(results / one.name)
-            if stage(plan, results, one) != "to train" or (one.name, "to train") in failures(results):
+        for experiment in plan.experiments():
+            draft = runs.Draft(results / experiment.name)
+            if stage(plan, results, experiment) != "to train" or (experiment.name, "to train") in failures(
+                results
+            ):
                 continue
-            alone = plan.seconds(one, reproduce.epochs_done(draft))
+            alone = plan.seconds(experiment, reproduce.epochs_done(draft))
             if time.time() + alone * pace + FINISHING > until:
-                say(f"no time is left for {one.name}, which takes {alone * pace:.0f} s")
+                say(f"no time is left for {experiment.name}, which takes {alone * pace:.0f} s")
                 continue
-            begun[one] = time.time(), alone
-            yield one, plan.images(one.dataset)[0], draft
+            begun[experiment] = time.time(), alone
+            yield experiment, plan.images(experiment.dataset)[0], draft
 
-    for one, result in training.fit_together(affordable(), at_once=lanes, fabric=fabric, progress=False):
-        since, alone = begun[one]
+    for experiment, result in training.fit_together(
+        affordable(), at_once=lanes, fabric=fabric, progress=False
+    ):
+        since, alone = begun[experiment]
         if isinstance(result, Exception):
-            fail(results, one, "to train", result, fabric.device, lanes)
+            fail(results, experiment, "to train", result, fabric.device, lanes)
         else:
             took = time.time() - since
-            say(f"trained {one.name}: {took:.1f} s, {alone * pace:.1f} expected")
+            say(f"trained {experiment.name}: {took:.1f} s, {alone * pace:.1f} expected")
             pace = took / alone if alone else pace
 
 
 def finish(plan: Plan, results: Path, until: float, number: int, of: int, over) -> None:
     """Publish what is trained, and measure it: every so many-th run, until training is over."""
-    fabric, own = training.choose_fabric(), plan.experiments()[number::of]
+    fabric, mine = training.choose_fabric(), plan.experiments()[number::of]
     while time.time() < until:
         was_over, failed = over.is_set(), failures(results)
-        stages = {one: found for one in own if (one.name, found := stage(plan, results, one)) not in failed}
+        stages = {
+            experiment: now
+            for experiment in mine
+            if (experiment.name, now := stage(plan, results, experiment)) not in failed
+        }
         waits = "to measure" in stages.values() and not inception_is_here() and until < math.inf
-        due = [one for one in own if stages.get(one) == "to publish"]
-        due += [one for one in own if stages.get(one) == "to measure" and not waits]
+        due = [experiment for experiment in mine if stages.get(experiment) == "to publish"]
+        due += [experiment for experiment in mine if stages.get(experiment) == "to measure" and not waits]
         if due:
-            begun, (one, *_) = time.time(), due
+            begun, (experiment, *_) = time.time(), due
             try:
-                _finish(one, stages[one], plan, results, fabric)
-                say(f"{stages[one]}, done: {one.name}: {time.time() - begun:.1f} s")
+                _finish(experiment, stages[experiment], plan, results, fabric)
+                say(f"{stages[experiment]}, done: {experiment.name}: {time.time() - begun:.1f} s")
             except Exception as error:  # costs this run alone
-                fail(results, one, stages[one], error, fabric.device)
+                fail(results, experiment, stages[experiment], error, fabric.device)
         elif was_over and not waits:
             return
         else:
             time.sleep(0.2)
 
 
-def _finish(one: Experiment, what: str, plan: Plan, results: Path, fabric) -> None:
-    images, tests = plan.images(one.dataset)
-    if what == "to publish":  # as a run that was interrupted after its last epoch
-        training.train(one, images, tests, results=results, resume=True, fabric=fabric, progress=False)
+def _finish(experiment: Experiment, step: str, plan: Plan, results: Path, fabric) -> None:
+    images, tests = plan.images(experiment.dataset)
+    if step == "to publish":  # as a run that was interrupted after its last epoch
+        training.train(experiment, images, tests, results=results, resume=True, fabric=fabric, progress=False)
         return
-    reproduce.measure(runs.load(results / one.name), plan.whole(), images, tests, fabric.device)
+    reproduce.measure(runs.load(results / experiment.name), plan.whole(), images, tests, fabric.device)
 
 
-def stage(plan: Plan, results: Path, one: Experiment) -> str:
+def stage(plan: Plan, results: Path, experiment: Experiment) -> str:
     """How far a run is, by what its folder holds; nothing is changed there."""
-    record = results / one.name / "run.json"
+    record = results / experiment.name / "run.json"
     if record.exists():
         run = runs.Run(record.parent, json.loads(record.read_text()))
         return "to measure" if reproduce.missing_sets(run, plan.whole()) else "finished"
     done = reproduce.epochs_done(runs.Draft(record.parent))
-    return "to publish" if done == one.epochs else "to train"
+    return "to publish" if done == experiment.epochs else "to train"
 
 
-def fail(results: Path, one: Experiment, what: str, error: Exception, device, lanes: int = 1) -> None:
+def fail(results: Path, experiment: Experiment, step: str, error: Exception, device, lanes: int = 1) -> None:
     """Note a failure. If the device answers this process no more, end it: then any run may be to blame."""
-    say(f"{one.name}, {what}: {type(error).__name__}: {error}")
+    say(f"{experiment.name}, {step}: {type(error).__name__}: {error}")
     if lanes == 1 or not broken(device):
         with open(folder_of(results) / "failures.jsonl", "a") as file:
-            file.write(json.dumps([one.name, what, str(error)]) + "\n")
+            file.write(json.dumps([experiment.name, step, str(error)]) + "\n")
     if broken(device):
         os._exit(1)
 
@@ -408,7 +428,7 @@ def broken(device: torch.device) -> bool:
 def failures(results: Path) -> set[tuple[str, str]]:
     path = folder_of(results) / "failures.jsonl"
     lines = path.read_text().splitlines() if path.exists() else []
-    return {(name, what) for name, what, _ in map(json.loads, lines)}
+    return {(name, step) for name, step, _ in map(json.loads, lines)}
 
 
 def say(words: str) -> None:
@@ -452,7 +472,7 @@ def wait(results: Path, minutes: float) -> None:
         time.sleep(0.5)
     plan, path = read(results), folder_of(results) / "log"
     print("\n".join(path.read_text().splitlines()[-40:]) if path.exists() else "")
-    print(dict(collections.Counter(stage(plan, results, one) for one in plan.experiments())))
+    print(dict(collections.Counter(stage(plan, results, experiment) for experiment in plan.experiments())))
 
 
 # ---------------------------------------------------------------- what comes home
@@ -467,16 +487,18 @@ def collect(results: Path, out: Path, weights: list[str]) -> None:
     path = folder_of(results) / "sent.json"
     sent = json.loads(path.read_text()) if path.exists() else {}
     small, large = [], []
-    for one in read(results).experiments():
-        if not (results / one.name / "run.json").exists():
+    for experiment in read(results).experiments():
+        if not (results / experiment.name / "run.json").exists():
             continue
-        wanted = ["run.json", *(name for name in runs.files_of(one) if name != runs.WEIGHTS)]
-        kept = [name for name in wanted if not (one.seed and name.endswith(".png"))]
-        small.append([(f"{one.name}/{name}", (results / one.name / name).read_bytes()) for name in kept])
-        if any(fnmatch.fnmatch(one.name, pattern) for pattern in weights):
-            content = (results / one.name / runs.WEIGHTS).read_bytes()
+        wanted = ["run.json", *(name for name in runs.files_of(experiment) if name != runs.WEIGHTS)]
+        kept = [name for name in wanted if not (experiment.seed and name.endswith(".png"))]
+        small.append(
+            [(f"{experiment.name}/{name}", (results / experiment.name / name).read_bytes()) for name in kept]
+        )
+        if any(fnmatch.fnmatch(experiment.name, pattern) for pattern in weights):
+            content = (results / experiment.name / runs.WEIGHTS).read_bytes()
             cuts = range(0, len(content), PIECE)
-            names = [f"{one.name}/{runs.WEIGHTS}.{i:02}of{len(cuts):02}" for i in range(len(cuts))]
+            names = [f"{experiment.name}/{runs.WEIGHTS}.{i:02}of{len(cuts):02}" for i in range(len(cuts))]
             large += [[(name, content[cut : cut + PIECE])] for name, cut in zip(names, cuts, strict=True)]
     out.mkdir(parents=True, exist_ok=True)
     pieces: list[list[tuple[str, bytes]]] = [[]]
@@ -555,31 +577,38 @@ def main() -> int:
     parser.add_argument("--finishers", type=int, default=2, help="processes that publish (default: 2)")
     parser.add_argument("--to", type=Path, help="folder of the pieces")
     parser.add_argument("--weights", nargs="*", default=[], metavar="PATTERN", help="runs whose weights come")
-    chosen = parser.parse_intermixed_args()
-    if chosen.what in ("run", "smoke", "receive") and not chosen.words:
-        parser.error(f"{chosen.what} what? It needs {'a folder' if chosen.what == 'receive' else 'a slice'}")
-    if chosen.what == "collect" and not chosen.to:
+    arguments = parser.parse_intermixed_args()
+    if arguments.what in ("run", "smoke", "receive") and not arguments.words:
+        parser.error(
+            f"{arguments.what} what? It needs {'a folder' if arguments.what == 'receive' else 'a slice'}"
+        )
+    if arguments.what == "collect" and not arguments.to:
         parser.error("collect needs --to")
-    results = (chosen.results or runs.results_root()).absolute()
+    results = (arguments.results or runs.results_root()).absolute()
     if (commit := ROOT / "WWAE_COMMIT").exists():  # in a tree that tools/pack.py packed
         os.environ.setdefault("WWAE_COMMIT", commit.read_text())
-    until = time.time() + 60 * chosen.minutes
+    until = time.time() + 60 * arguments.minutes
     try:
-        if chosen.what == "run":
+        if arguments.what == "run":
             inception.network()  # fetched now if it is missing
-        if chosen.what in ("run", "smoke"):
-            new = Plan(tuple(chosen.words), chosen.profile, chosen.rehearse, {}, {}, {})
+        if arguments.what in ("run", "smoke"):
+            new = Plan(tuple(arguments.words), arguments.profile, arguments.rehearse, {}, {}, {})
             smoke(read(results) if os.environ.pop(GO_ON, "") else new, results)
-        if chosen.what in ("run", "work"):
-            work(results, until, chosen.at_once, chosen.finishers)
-        if chosen.what == "start":
-            start(results, chosen.minutes, f"--at-once={chosen.at_once}", f"--finishers={chosen.finishers}")
-        if chosen.what in ("run", "wait"):
-            wait(results, chosen.minutes)
-        if chosen.what == "collect":
-            collect(results, chosen.to, chosen.weights)
-        if chosen.what == "receive":
-            receive(Path(*chosen.words), results)
+        if arguments.what in ("run", "work"):
+            work(results, until, arguments.at_once, arguments.finishers)
+        if arguments.what == "start":
+            start(
+                results,
+                arguments.minutes,
+                f"--at-once={arguments.at_once}",
+                f"--finishers={arguments.finishers}",
+            )
+        if arguments.what in ("run", "wait"):
+            wait(results, arguments.minutes)
+        if arguments.what == "collect":
+            collect(results, arguments.to, arguments.weights)
+        if arguments.what == "receive":
+            receive(Path(*arguments.words), results)
     except (data.DataError, runs.RunError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -70,37 +70,16 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         "train",
         help="train one experiment and record it as a run",
         description="Train one experiment and record it as a run: weights, history, pictures, cheap metrics. "
-        "A checkpoint is written after every epoch; --resume goes on from the last. A finished run of the "
-        "same name is replaced once the new one is complete, one of another configuration only with "
-        "--restart; --variant keeps both. Runs on the embedded digits are kept in the data folder, apart "
+        "A checkpoint is written after every epoch; --resume continues from the last. A finished run of the "
+        "same name is replaced once the new one is complete; if its configuration differs, only with "
+        "--restart. --variant keeps both. Runs on the embedded digits are kept in the data folder, apart "
         "from the book's.",
     )
-    which = command.add_mutually_exclusive_group(required=True)
-    which.add_argument(
-        "dataset", nargs="?", choices=tuple(data.DATASETS), help="which images, unless --images names yours"
-    )
-    which.add_argument(
-        "--images", type=Path, metavar="PATH", help="a folder of your own pictures, or an .npy file of them"
-    )
-    command.add_argument(
-        "--side",
-        type=int,
-        choices=(28, 32, 64),
-        default=32,
-        help="of your own pictures: pixels that they are resized to (default: %(default)s)",
-    )
-    command.add_argument("--grey", action="store_true", help="of your own pictures: drop their colours")
+    _add_images(command)
     command.add_argument(
         "--method", choices=tuple(methods.METHODS), default="wwae", help="default: %(default)s"
     )
-    for field in dataclasses.fields(experiments.Experiment):
-        if field.name in FIELDS:
-            command.add_argument(
-                f"--{field.name.replace('_', '-')}",
-                type={"int": int, "float": float, "str": str}[field.type],
-                help=f"{FIELDS[field.name]} (default: the book's; for the WWAE on MNIST "
-                f"{getattr(experiments.BOOK[0], field.name)!r})",
-            )
+    _add_fields(command)
     command.add_argument(
         "--embedded", action="store_true", help="MNIST only: 5,000 digits that need no download"
     )
@@ -108,11 +87,9 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         "--held-out",
         choices=("test", "valid"),
         default="test",
-        help="the images that it is measured on: valid to choose settings by (default: %(default)s)",
+        help="the split to measure on; valid is for choosing settings (default: %(default)s)",
     )
-    command.add_argument(
-        "--accelerator", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)"
-    )
+    _add_accelerator(command)
     command.add_argument(
         "--precision",
         default="auto",
@@ -121,7 +98,7 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
     )
     again = command.add_mutually_exclusive_group()
     again.add_argument(
-        "--resume", action="store_true", help="go on from the last checkpoint, if there is one"
+        "--resume", action="store_true", help="continue from the last checkpoint, if there is one"
     )
     again.add_argument(
         "--restart",
@@ -132,6 +109,42 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         "--results", type=Path, help="results folder (default: the book's; for embedded digits the data's)"
     )
     command.set_defaults(run=run_train)
+
+
+def _add_images(command: argparse.ArgumentParser) -> None:
+    source = command.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "dataset", nargs="?", choices=tuple(data.DATASETS), help="which images, unless --images names yours"
+    )
+    source.add_argument(
+        "--images", type=Path, metavar="PATH", help="a folder of your own pictures, or an .npy file of them"
+    )
+    command.add_argument(
+        "--side",
+        type=int,
+        choices=(28, 32, 64),
+        default=32,
+        help="with --images: the side in pixels that pictures are resized to (default: %(default)s)",
+    )
+    command.add_argument("--grey", action="store_true", help="with --images: convert the pictures to grey")
+
+
+def _add_fields(command: argparse.ArgumentParser) -> None:
+    """An option for each field of an experiment."""
+    for field in dataclasses.fields(experiments.Experiment):
+        if field.name in FIELDS:
+            command.add_argument(
+                f"--{field.name.replace('_', '-')}",
+                type={"int": int, "float": float, "str": str}[str(field.type)],
+                help=f"{FIELDS[field.name]} (default: the book's; for the WWAE on MNIST "
+                f"{getattr(experiments.BOOK[0], field.name)!r})",
+            )
+
+
+def _add_accelerator(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--accelerator", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)"
+    )
 
 
 def _add_evaluate(commands: argparse._SubParsersAction) -> None:
@@ -150,9 +163,9 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
         "--protocol",
         choices=("full", "brief", "selection"),
         default="full",
-        help="full: 10,000 images against all held-out ones; brief: 2,500 against every second, in a quarter "
-        "of the time, for numbers to compare with each other alone; selection: 2,500 against all, for "
-        "settings (default: %(default)s)",
+        help="full: 10,000 images against all held-out ones; brief: 2,500 against every second one, in a "
+        "quarter of the time, whose numbers compare only with each other; selection: 2,500 against all, for "
+        "choosing settings (default: %(default)s)",
     )
     command.add_argument(
         "--sets",
@@ -165,16 +178,14 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
         "--dump",
         type=Path,
         metavar="FOLDER",
-        help="of one run: measure nothing, but write the made images of these sets and the real ones as PNGs "
-        "into FOLDER, for another tool to compare",
+        help="measure nothing; write the made images of one run and the real images as PNGs into FOLDER, for "
+        "another tool to compare",
     )
     command.add_argument(
-        "--images", type=Path, metavar="PATH", help="of a run on your own pictures: where they are"
+        "--images", type=Path, metavar="PATH", help="where your pictures are, for a run on your own pictures"
     )
     command.add_argument("--redo", action="store_true", help="measure again what the record holds")
-    command.add_argument(
-        "--accelerator", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)"
-    )
+    _add_accelerator(command)
     command.set_defaults(run=run_evaluate)
 
 
@@ -183,7 +194,7 @@ def _add_reproduce(commands: argparse._SubParsersAction) -> None:
         "reproduce",
         help="train and measure the whole comparison",
         description="Make all runs of a profile, each in a process of its own. What is finished is skipped, "
-        "what was interrupted is resumed; failures are listed at the end and stop nothing else.",
+        "what was interrupted is resumed. A failure stops no other run; failures are listed at the end.",
     )
     command.add_argument(
         "--profile",
@@ -211,11 +222,9 @@ def _add_reproduce(commands: argparse._SubParsersAction) -> None:
         "--minutes",
         type=float,
         default=math.inf,
-        help="stop after as many; the same command goes on from there",
+        help="stop after so many minutes; the same command continues from there",
     )
-    command.add_argument(
-        "--accelerator", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)"
-    )
+    _add_accelerator(command)
     command.add_argument(
         "--results", type=Path, help="results folder (default: the book's; for quick one in the data folder)"
     )
@@ -251,7 +260,7 @@ def run_train(arguments: argparse.Namespace) -> None:
     changes = {name: value for name in FIELDS if (value := getattr(arguments, name)) is not None}
     images, test_images = _images_to_train(arguments)
     experiment = experiments.experiment(images.dataset, arguments.method, **changes)
-    # one is as fast for so little work as a tiny network's
+    # for the little work of a tiny network one thread is as fast as several
     _choose_threads(1 if experiment.network == "tiny" else processes.free_cores())
     if first := processes.rank() == 0:
         print(f"{len(images):,} training images: {images.source}")
@@ -269,7 +278,7 @@ def run_train(arguments: argparse.Namespace) -> None:
 
 
 def _choose_threads(most: int) -> None:
-    """No more threads than so many, unless the user chose their number; fewer than torch's are said."""
+    """Use at most so many threads, unless the user chose their number; say so if torch would use more."""
     import torch
 
     if "OMP_NUM_THREADS" in os.environ or most >= (usual := torch.get_num_threads()):
@@ -277,8 +286,8 @@ def _choose_threads(most: int) -> None:
     torch.set_num_threads(most)
     if processes.rank() == 0:
         print(
-            f"threads: {most} of {usual}, which is fastest for a small network or on a busy machine "
-            "(OMP_NUM_THREADS decides otherwise)",
+            f"using {most} of {usual} threads, which is faster for a small network or on a busy machine "
+            "(set OMP_NUM_THREADS to choose another number)",
             file=sys.stderr,
         )
 
@@ -286,7 +295,7 @@ def _choose_threads(most: int) -> None:
 def _images_to_train(arguments: argparse.Namespace) -> tuple[data.Images, data.Images]:
     """The training images of the command line, and those held out."""
     if arguments.embedded and arguments.dataset != "mnist":
-        raise ValueError("--embedded digits exist for mnist alone")
+        raise ValueError("--embedded: only mnist has embedded digits")
     load = data.embedded_digits if arguments.embedded else functools.partial(data.load, arguments.dataset)
     if arguments.images:
         from . import own_images
@@ -296,7 +305,7 @@ def _images_to_train(arguments: argparse.Namespace) -> tuple[data.Images, data.I
 
 
 def _trials(images: data.Images) -> Path | None:
-    """Where runs on embedded digits and on own images are kept, so that none passes for one of the book's."""
+    """Where runs on embedded digits or on own images are kept, apart from the book's; None: the default."""
     from . import reproduce
 
     if "WWAE_RESULTS" in os.environ:
@@ -327,14 +336,14 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
             show(run)
 
 
-def _images_of(run: runs.Run, part: str, own: Path | None) -> data.Images:
+def _images_of(run: runs.Run, part: str, own_folder: Path | None) -> data.Images:
     """The images that a run recorded as its ``train`` or its ``test`` images; ``own``: where own ones are."""
     split = run.record["data"][part]["split"]
-    if own:
+    if own_folder:
         from . import own_images
 
         channels, _, side = data.get_dataset(run.experiment.dataset).shape
-        return own_images.load(own, split, side, grey=channels == 1)
+        return own_images.load(own_folder, split, side, grey=channels == 1)
     if run.record["data"]["source"].startswith("embedded"):
         return data.embedded_digits(split)
     return data.load(run.experiment.dataset, split, fall_back=False)
@@ -350,24 +359,26 @@ def run_reproduce(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--jobs is {arguments.jobs}; it must be at least 1")
     profile = reproduce.PROFILES[arguments.profile]
     results = arguments.results or reproduce.results_folder(arguments.profile)
-    chosen = reproduce.select(profile, *arguments.only)
-    print(f"{len(chosen)} runs in {results}")
+    selected = reproduce.select(profile, *arguments.only)
+    print(f"{len(selected)} runs in {results}")
     if arguments.dry_run:
-        for one in chosen:
-            print(f"  {one.name:40} {reproduce.state(one, results, profile).words}")
+        for experiment in selected:
+            print(f"  {experiment.name:40} {reproduce.state(experiment, results, profile).words}")
         return 0
     if not arguments.minutes > 0:
         raise ValueError(f"--minutes is {arguments.minutes}; it must be more than 0")
     options = {name: getattr(arguments, name) for name in ("jobs", "accelerator", "minutes")}
-    failures = reproduce.reproduce(profile, chosen, results, **options)
-    sound = [one for one in chosen if one.name not in failures]
-    finished = [one for one in sound if reproduce.state(one, results, profile).name == "finished"]
+    failures = reproduce.reproduce(profile, selected, results, **options)
+    sound = [experiment for experiment in selected if experiment.name not in failures]
+    finished = [
+        experiment for experiment in sound if reproduce.state(experiment, results, profile).name == "finished"
+    ]
     left = len(sound) - len(finished)
     if finished:
-        print(tables.table([runs.load(results / one.name) for one in finished], TOLD))
+        print(tables.table([runs.load(results / experiment.name) for experiment in finished], TOLD))
         print(f"images: {results / finished[0].name / 'samples.png'}, and so on")
-    said = f"{len(finished)} finished, {len(failures)} failed"
-    print(f"{said}, {left} to go on with" if left else said)
+    summary = f"{len(finished)} finished, {len(failures)} failed"
+    print(f"{summary}, {left} unfinished" if left else summary)
     for name, why in failures.items():
         print(f"failed: {name}: {why}", file=sys.stderr)
     return 1 if failures else 0
@@ -413,8 +424,8 @@ def main(words: list[str] | None = None) -> int:
         print(f"error: the package {error.name} is not installed; {remedy}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stopped:
-        said = "what was finished is kept, and train --resume or reproduce goes on from it"
-        print(f"interrupted; {said}", file=sys.stderr)
+        advice = "what was finished is kept; train --resume or reproduce continue from it"
+        print(f"interrupted; {advice}", file=sys.stderr)
         return 128 + (signal.SIGTERM if isinstance(stopped, _Terminated) else signal.SIGINT)
 
 

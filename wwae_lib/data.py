@@ -33,12 +33,15 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from .shapes import Bytes, Floats, Labels, Pixels
+
 __all__ = [
     "DATASETS",
     "OWN",
     "DataError",
     "Dataset",
     "Images",
+    "checksum",
     "data_root",
     "embedded_digits",
     "get_dataset",
@@ -89,8 +92,8 @@ class Images:
         source: where they came from, in words; a run records it.
     """
 
-    pixels: Tensor
-    labels: Tensor
+    pixels: Pixels
+    labels: Labels
     dataset: str
     split: str
     source: str
@@ -104,7 +107,7 @@ class Images:
 
         It is computed once: the pixels are not to be changed in place.
         """
-        return hashlib.sha256(self.pixels.contiguous().numpy()).hexdigest()
+        return checksum(self.pixels)
 
     def every(self, step: int) -> Images:
         """Every ``step``-th of these images."""
@@ -134,7 +137,12 @@ class Dataset:
     defaults: dict[str, Any] = field(default_factory=dict)
 
 
-def to_unit(pixels: Tensor) -> Tensor:
+def checksum(pixels: Tensor) -> str:
+    """SHA-256 of pixels on the CPU, whatever their shape."""
+    return hashlib.sha256(pixels.contiguous().numpy().data).hexdigest()
+
+
+def to_unit(pixels: Bytes) -> Floats:
     """uint8 pixels as float32 in [0, 1], on whatever device they are."""
     return pixels.float().div_(255)
 
@@ -259,7 +267,7 @@ def _download_idx(dataset: str, root: Path, folder: Path) -> None:
 
 
 def _check_sha256(path: Path, content: np.ndarray, expected: str, remedy: str) -> None:
-    actual = hashlib.sha256(np.ascontiguousarray(content)).hexdigest()
+    actual = hashlib.sha256(np.ascontiguousarray(content).data).hexdigest()
     if actual != expected:
         raise DataError(
             f"{path} is damaged: its {content.size:,} bytes have SHA-256 {actual[:16]}..., "
@@ -432,9 +440,9 @@ DATASETS: dict[str, Dataset] = {
 }
 
 
-def own_dataset_name(shape: tuple[int, int, int]) -> str:
-    """The name of a data set of own images of a shape, such as ``own_32_colour``."""
-    return f"own_{shape[-1]}_{'grey' if shape[0] == 1 else 'colour'}"
+def own_dataset_name(channels: int, side: int) -> str:
+    """The name of a data set of own images, such as ``own_32_colour``."""
+    return f"own_{side}_{'grey' if channels == 1 else 'colour'}"
 
 
 def _not_official(root: Path, split: str) -> Images:
@@ -443,16 +451,15 @@ def _not_official(root: Path, split: str) -> Images:
 
 # Whose images are one's own (:mod:`wwae_lib.own_images`): a row for every shape that the networks know.
 OWN: dict[str, Dataset] = {
-    own_dataset_name(shape): Dataset(
-        title=f"own images, {shape[-1]} x {shape[-1]}",
-        shape=shape,
+    own_dataset_name(channels, side): Dataset(
+        title=f"own images, {side} x {side}",
+        shape=(channels, side, side),
         sizes={},
         load=_not_official,
         licence="their owner's",
-        defaults={"latent": 64} if shape[-1] == 64 else {},
+        defaults={"latent": 64} if side == 64 else {},
     )
-    for shape in itertools.product((1, 3), (28, 32, 64), (28, 32, 64))
-    if shape[1] == shape[2]
+    for channels, side in itertools.product((1, 3), (28, 32, 64))
 }
 
 

@@ -7,9 +7,10 @@ import functools
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,10 +18,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from . import data, fidelity, inception, latents, methods, processes, runs
-from .data import Images, to_unit
+from .data import Images, checksum, to_unit
 from .experiments import build
 from .gaussian import total_moments, w2_squared_to_standard_normal
 from .methods import AutoEncoder, Method
+from .shapes import Bytes, Codes, Floats, Labels, Others, PerImage, Pixels
 
 __all__ = [
     "MINIMUM_FID_IMAGES",
@@ -136,20 +138,21 @@ def evaluate(
     _check_images(run, images, test_images)
     wanted = missing_sets(run, protocol, sets, redo)  # checks its arguments
     processes.wait()  # every process has read the record before one changes it
-    chosen, reference = PROTOCOLS[protocol], test_images.every(PROTOCOLS[protocol].step)
+    sizes, reference = PROTOCOLS[protocol], test_images.every(PROTOCOLS[protocol].step)
     if wanted:
-        _check_enough(chosen.images, "images")
+        _check_enough(sizes.images, "images")
         _check_enough(len(reference), "reference images")
     encoded = _Encoded(load_method(run).to(device), images, test_images)
     seed = run.experiment.seed
     if redo or "codes" not in run.record.get("evaluation", {}):
         entry = {"train_images": len(images), "test_images": len(test_images)}
         run = _add(run, "codes", entry, lambda: _measure_without_inception(encoded, seed))
-    network = _Network(reference.pixels, reference.sha256, device, progress)
+    network = None
     for name in wanted:
         started = time.perf_counter()
-        pixels = encoded.made_images(name, chosen.images, seed, chosen.step)
+        pixels = encoded.made_images(name, sizes.images, seed, sizes.step)
         _check_enough(len(pixels), f"images of the set {name!r}")
+        network = network or _Network(pixels, reference.pixels, reference.sha256, device, progress)
         features = network.features(pixels, real=name == "training")
         entry = {
             "protocol": protocol,
@@ -235,22 +238,26 @@ class _Encoded:
         self.method, self.images, self.test_images = method, images, test_images
 
     @functools.cached_property
-    def train_codes(self) -> tuple[Tensor, Tensor]:
+    def train_codes(self) -> tuple[Codes, Codes]:
         """Means and variances of the codes of the training images, ``(n, latent)`` each."""
-        return encode(self.method, self.images.pixels)
+        return encode(self._auto_encoder(), self.images.pixels)
 
     @functools.cached_property
-    def test_codes(self) -> tuple[Tensor, Tensor]:
+    def test_codes(self) -> tuple[Codes, Codes]:
         """Means and variances of the codes of the held-out images, ``(n, latent)`` each."""
-        return encode(self.method, self.test_images.pixels)
+        return encode(self._auto_encoder(), self.test_images.pixels)
 
     @functools.cached_property
-    def reconstructions(self) -> tuple[Tensor, Tensor]:
+    def reconstructions(self) -> tuple[Pixels, PerImage]:
         """Held-out images decoded from their mean codes, uint8, and the squared error of each, ``(n,)``."""
-        return _reconstruct(self.method, self.test_images.pixels, self.test_codes[0])
+        return _reconstruct(self._auto_encoder(), self.test_images.pixels, self.test_codes[0])
+
+    def _auto_encoder(self) -> AutoEncoder:
+        assert isinstance(self.method, AutoEncoder), "other methods have no codes"
+        return self.method
 
     @torch.inference_mode()
-    def made_images(self, name: str, n: int, seed: int, step: int = 1) -> Tensor:
+    def made_images(self, name: str, n: int, seed: int, step: int = 1) -> Pixels:
         """A set of made images, uint8 on the CPU.
 
         * ``prior``: `n` decoded draws of the prior;
@@ -301,32 +308,32 @@ class _Network:
     """The Inception network, in the precision that serves, and the features of the reference images.
 
     Args:
-        reference: uint8 ``(n, C, H, W)``.
-        checksum: their SHA-256.
+        made: the images that are made first, by which the precision is chosen.
+        reference: real images; both uint8, ``(n, C, H, W)``.
+        checksum: the SHA-256 of the reference.
         device: where the network runs.
         progress: show progress bars.
     """
 
-    def __init__(self, reference: Tensor, checksum: str, device: torch.device | str, progress: bool):
+    def __init__(
+        self, made: Tensor, reference: Tensor, checksum: str, device: torch.device | str, progress: bool
+    ):
         self.pixels, self.checksum, self.device, self.progress = reference, checksum, device, progress
-        self.choice: inception.Choice | None = None
+        self.choice = inception.choose(made, reference, device, progress)
+        self.network = inception.network(self.choice.precision)
 
     def features(self, pixels: Tensor, real: bool = False) -> Tensor:
         """Features of images, ``(n, d)``; those of real images are cached on the disk."""
-        if self.choice is None:  # by the images that are made first
-            self.choice = inception.choose(pixels, self.pixels, self.device, self.progress)
-        network = inception.network(self.choice.precision)
         if real:
-            features = _cached_features(pixels, _sha256(pixels), network, self.device, self.progress)
+            features = _cached_features(pixels, checksum(pixels), self.network, self.device, self.progress)
         else:
-            features = inception.features(pixels, network, self.device, self.progress)
+            features = inception.features(pixels, self.network, self.device, self.progress)
         return features.to(self.device)
 
     @functools.cached_property
     def reference(self) -> Tensor:
         """The reference's features, ``(m, d)``."""
-        network = inception.network(self.choice.precision)
-        features = _cached_features(self.pixels, self.checksum, network, self.device, self.progress)
+        features = _cached_features(self.pixels, self.checksum, self.network, self.device, self.progress)
         return features.to(self.device)
 
 
@@ -340,7 +347,7 @@ def _compare(name: str, made: Tensor, real: Tensor) -> tuple[dict[str, float], d
     return _with_errors(estimates), {}
 
 
-def _with_errors(estimates: dict[str, tuple[float, float]]) -> dict[str, float]:
+def _with_errors(estimates: Mapping[str, tuple[float, float]]) -> dict[str, float]:
     """Each number under its name, its standard error under ``<name>_error``."""
     values = {name: value for name, (value, _) in estimates.items()}
     return values | {f"{name}_error": error for name, (_, error) in estimates.items()}
@@ -375,10 +382,10 @@ def _check_images(run: runs.Run, images: Images, test_images: Images) -> None:
             )
 
 
-def _check_enough(n: int, what: str) -> None:
+def _check_enough(n: int, kind: str) -> None:
     if n < MINIMUM_FID_IMAGES:
         raise ValueError(
-            f"FID needs at least {MINIMUM_FID_IMAGES:,} {what}, one a feature; got {n:,} (without sets of "
+            f"FID needs at least {MINIMUM_FID_IMAGES:,} {kind}, one per feature; got {n:,} (without sets of "
             "images, --sets none, everything else is measured)"
         )
 
@@ -412,9 +419,11 @@ def _nearest_training(training: Tensor, shown: dict[str, Tensor]) -> tuple[dict[
         with the suffix ``_data`` of held-out images; and the entry ``neighbours`` of the record, all
         percentiles.
     """
-    metrics, entry = {}, {"images": min(NEAREST, *map(len, shown.values()))}
+    count = min(NEAREST, *map(len, shown.values()))
+    metrics: dict[str, float] = {}
+    entry: dict[str, Any] = {"images": count}
     for of, pixels in shown.items():
-        first = pixels[: entry["images"]]
+        first = pixels[:count]
         errors = (first.double() - training[nearest(first, training)].double()).square().flatten(1)
         distances = errors.mean(1).sqrt()
         percentiles = distances.quantile(torch.linspace(0, 1, 101, dtype=torch.float64)).tolist()
@@ -424,7 +433,7 @@ def _nearest_training(training: Tensor, shown: dict[str, Tensor]) -> tuple[dict[
 
 
 @torch.inference_mode()
-def encode(method: AutoEncoder, pixels: Tensor) -> tuple[Tensor, Tensor]:
+def encode(method: AutoEncoder, pixels: Pixels) -> tuple[Codes, Codes]:
     """Means and variances of the codes of uint8 images, ``(n, latent)`` each, float32 on the CPU."""
     device = _device_of(method)
     parts = [method.encode(to_unit(chunk.to(device))) for chunk in pixels.split(CHUNK)]
@@ -433,7 +442,7 @@ def encode(method: AutoEncoder, pixels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.inference_mode()
-def _reconstruct(method: AutoEncoder, pixels: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
+def _reconstruct(method: AutoEncoder, pixels: Pixels, means: Codes) -> tuple[Pixels, PerImage]:
     """Images decoded from their mean codes, uint8, and the squared error of each, ``(n,)``, on the CPU."""
     device, rebuilt, errors = _device_of(method), [], []
     for originals, codes in zip(pixels.split(CHUNK), means.split(CHUNK), strict=True):
@@ -493,7 +502,7 @@ def _code_metrics(encoded: _Encoded, seed: int) -> dict[str, float]:
     return metrics | _with_errors(estimates)
 
 
-def _draw(mean: Tensor, variance: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _draw(mean: Codes, variance: Codes, generator: torch.Generator) -> tuple[Codes, Codes]:
     """A code of each image, and as many exact draws of the prior, ``(n, latent)`` each."""
     noise, exact = torch.randn(2, *mean.shape, generator=generator)
     return mean + variance.sqrt() * noise, exact
@@ -523,7 +532,7 @@ def _quick_metrics(encoded: _Encoded) -> dict[str, float]:
 
 
 @torch.inference_mode()
-def prior_samples(method: Method, n: int, seed: int) -> Tensor:
+def prior_samples(method: Method, n: int, seed: int) -> Pixels:
     """`n` images decoded from the prior, as the uint8 pixels a PNG would hold, on the CPU."""
     return torch.cat(
         [
@@ -534,7 +543,7 @@ def prior_samples(method: Method, n: int, seed: int) -> Tensor:
     )
 
 
-def to_pixels(images: Tensor) -> Tensor:
+def to_pixels(images: Floats) -> Bytes:
     """Numbers in [0, 1] to the nearest uint8 pixels, on the CPU."""
     return images.mul(255).round_().clamp_(0, 255).to("cpu", torch.uint8)
 
@@ -582,7 +591,7 @@ def write_pictures(method: Method, images: Images, test_images: Images, folder: 
     _write_grid(folder / "interpolations.png", to_pixels(torch.cat(lines)))
 
 
-def nearest(images: Tensor, among: Tensor) -> Tensor:
+def nearest(images: Pixels, among: Others) -> Labels:
     """Index of the image of smallest squared pixel difference to each image, all uint8 ``(n, C, H, W)``."""
     points, best = to_unit(images).flatten(1), []
     for chunk in among.split(2000):
@@ -611,7 +620,7 @@ def _write_reconstructions(method: AutoEncoder, test_images: Images, folder: Pat
         save_file(codes, part)
 
 
-def _write_grid(path: Path, pixels: Tensor) -> None:
+def _write_grid(path: Path, pixels: Pixels) -> None:
     """uint8 ``(n, C, H, W)`` as one PNG, ``GRID`` images a row."""
     from PIL import Image
 
@@ -642,13 +651,13 @@ def fid(
     """
     for pixels, name in ((images, "images"), (reference, "reference images")):
         _check_enough(len(pixels), name)
-    network = _Network(reference, _sha256(reference), device, progress)
+    network = _Network(images, reference, checksum(reference), device, progress)
     return fidelity.frechet_distance(network.features(images), network.reference).value
 
 
-def _cached_features(pixels: Tensor, checksum: str, network: nn.Module, device, progress: bool) -> Tensor:
+def _cached_features(pixels: Tensor, sha256: str, network: nn.Module, device, progress: bool) -> Tensor:
     """Features of real images, from the cache on the disk where they are there."""
-    key = json.dumps({"pixels": checksum, "inception": inception.sha256(), "precision": network.precision})
+    key = json.dumps({"pixels": sha256, "inception": inception.sha256(), "precision": network.precision})
     path = data.data_root() / "fid" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
     if processes.gather(torch.tensor([int(path.exists())], device=device)).all():
         tensors, metadata = runs.read_tensors(path)
@@ -660,7 +669,3 @@ def _cached_features(pixels: Tensor, checksum: str, network: nn.Module, device, 
         with runs.write_atomically(path) as part:
             save_file({"features": features}, part, {"key": key})
     return features
-
-
-def _sha256(pixels: Tensor) -> str:
-    return hashlib.sha256(pixels.contiguous().numpy()).hexdigest()

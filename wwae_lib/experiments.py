@@ -104,10 +104,10 @@ def experiment(dataset: str, method: str, **changes: Any) -> Experiment:
         raise ValueError(
             f"an experiment has no field {', '.join(unknown)}; known: {', '.join(sorted(known))}"
         )
-    defaults = dict(get_dataset(dataset).defaults)
+    fields: dict[str, Any] = {"dataset": dataset, "method": method} | get_dataset(dataset).defaults
     if kind := METHODS.get(method):
-        defaults |= kind.defaults | kind.defaults_on.get(dataset, {})
-    return Experiment(**{"dataset": dataset, "method": method} | defaults | changes)
+        fields |= kind.defaults | kind.defaults_on.get(dataset, {})
+    return Experiment(**fields | changes)
 
 
 def compared_methods(dataset: str) -> list[str]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .gaussian import moments
+from .shapes import Covariance, OtherPoints, PerImage, Pixels, Points
 
 __all__ = ["Estimate", "frechet_distance", "kid", "mean_of", "neighbourhoods", "sharpness"]
 
@@ -30,7 +31,7 @@ class Estimate(NamedTuple):
     error: float
 
 
-def frechet_distance(made: Tensor, real: Tensor, shared: str = "none") -> Estimate:
+def frechet_distance(made: Points, real: OtherPoints, shared: str = "none") -> Estimate:
     r"""Frechet inception distance (Heusel et al. 2017, equation 6), and its standard error.
 
     .. math::  W_2^2\bigl(N(m_1, S_1), N(m_2, S_2)\bigr)
@@ -93,7 +94,7 @@ def _error_of_sum(u: Tensor, v: Tensor, shared: str) -> float:
     return math.sqrt(pairs + (len(v) - len(u)) * v.var().item())
 
 
-def _powers(covariance: Tensor) -> tuple[Tensor, Tensor]:
+def _powers(covariance: Covariance) -> tuple[Covariance, Covariance]:
     """The square root, and its inverse on the directions in which there is any variance."""
     values, vectors = torch.linalg.eigh(covariance)
     root = values.clamp_min(0).sqrt()
@@ -102,7 +103,7 @@ def _powers(covariance: Tensor) -> tuple[Tensor, Tensor]:
     return vectors * root @ vectors.mT, vectors * inverse @ vectors.mT
 
 
-def kid(made: Tensor, real: Tensor) -> Estimate:
+def kid(made: Points, real: OtherPoints) -> Estimate:
     r"""Kernel inception distance (Binkowski et al. 2018, section 4), and its standard error.
 
     The unbiased estimate, from all pairs, of the squared maximum mean discrepancy with kernel
@@ -121,10 +122,10 @@ def kid(made: Tensor, real: Tensor) -> Estimate:
     across = [_mean_kernel(made, real), _mean_kernel(real, made)]
     value = within[0].mean() + within[1].mean() - across[0].mean() - across[1].mean()
     variance = sum(4 * (own - other).var() / len(own) for own, other in zip(within, across, strict=True))
-    return Estimate(value.item(), math.sqrt(variance.item()))
+    return Estimate(value.item(), math.sqrt(float(variance)))
 
 
-def neighbourhoods(made: Tensor, real: Tensor) -> dict[str, Estimate]:
+def neighbourhoods(made: Points, real: OtherPoints) -> dict[str, Estimate]:
     r"""How many points lie in the balls about the other sample's points?
 
     The radius of a ball is the distance of its centre to its `k`-th nearest other point of its own sample.
@@ -148,14 +149,13 @@ def neighbourhoods(made: Tensor, real: Tensor) -> dict[str, Estimate]:
             f"the 5-th nearest of all but one needs 7 points a sample, got {len(made)} and {len(real)}"
         )
     shares, count = _shares(made, real), min(GROUPS, len(made))
-    squares = sum(
-        left.var(0, correction=0) * (len(left) - 1) for left in (shares[1 : count + 1], shares[count + 1 :])
-    )
+    without = shares[1 : count + 1], shares[count + 1 :]  # a group of made points, of real ones
+    squares = torch.stack([left.var(0, correction=0) * (len(left) - 1) for left in without]).sum(0)
     names = ("precision", "recall", "density", "coverage")
     return dict(zip(names, map(Estimate, shares[0].tolist(), squares.sqrt().tolist()), strict=True))
 
 
-def sharpness(pixels: Tensor) -> Estimate:
+def sharpness(pixels: Pixels) -> Estimate:
     r"""Variance of an image's Laplacian, averaged over images (Tolstikhin et al. 2018, section 4).
 
     Pixels become numbers in [0, 1], colours become grey by :math:`0.299 R + 0.587 G + 0.114 B`; the kernel is
@@ -167,19 +167,19 @@ def sharpness(pixels: Tensor) -> Estimate:
     """
     kernel = torch.tensor([[0.0, 1, 0], [1, -4, 1], [0, 1, 0]])[None, None]
     weights = torch.tensor([0.299, 0.587, 0.114]) if pixels.shape[1] == 3 else torch.ones(1)
-    found = []
+    each = []
     for chunk in pixels.split(ROWS):
         grey = torch.einsum("nchw,c->nhw", chunk.float() / 255, weights)[:, None]
-        found.append(functional.conv2d(grey, kernel).flatten(1).double().var(1, correction=0))
-    return mean_of(torch.cat(found))
+        each.append(functional.conv2d(grey, kernel).flatten(1).double().var(1, correction=0))
+    return mean_of(torch.cat(each))
 
 
-def mean_of(each: Tensor) -> Estimate:
+def mean_of(each: PerImage) -> Estimate:
     """The mean of a number that each image has, ``(n,)``, and its standard error."""
     return Estimate(each.mean().item(), (each.var() / len(each)).sqrt().item())
 
 
-def _mean_kernel(x: Tensor, y: Tensor, apart: bool = False) -> Tensor:
+def _mean_kernel(x: Points, y: OtherPoints, apart: bool = False) -> PerImage:
     """Mean of k(x_i, y_j) over j, for each i, in float64; ``apart`` leaves out j = i."""
     means = []
     for rows in x.split(ROWS):

@@ -19,7 +19,7 @@ import hashlib
 import math
 import sys
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tqdm import tqdm
 
 from . import fidelity, processes
-from .data import to_unit
+from .data import checksum, to_unit
 
 __all__ = [
     "FEATURES",
@@ -75,7 +75,7 @@ def network(precision: str = "float32") -> nn.Module:
 def _built(precision: str) -> nn.Module:
     from pytorch_fid.inception import InceptionV3
 
-    whole = InceptionV3([InceptionV3.BLOCK_INDEX_BY_DIM[FEATURES]]).eval()
+    whole: Any = InceptionV3([InceptionV3.BLOCK_INDEX_BY_DIM[FEATURES]]).eval()
     whole.sha256 = _checksum(whole)
     number = 0
     for module in list(whole.modules()):
@@ -93,7 +93,8 @@ class _Rectified(nn.Module):
 
     def __init__(self, conv: nn.Conv2d, dtype: torch.dtype):
         super().__init__()
-        self.conv = conv.to(memory_format=torch.channels_last).requires_grad_(False)
+        self.conv = conv.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.conv.requires_grad_(False)
         self.conv.weight.data = conv.weight.to(dtype)
         self.laid_out: Tensor | None = None
 
@@ -110,7 +111,8 @@ class _Rectified(nn.Module):
 def _laid_out(conv: nn.Conv2d, shape: list[int]) -> Tensor:
     """Weights in the order in which oneDNN reads them for inputs of a shape."""
     how = conv.padding, conv.stride, conv.dilation, conv.groups
-    return torch._C._nn.mkldnn_reorder_conv2d_weight(conv.weight.detach().to_mkldnn(), *how, shape)
+    onednn: Any = torch._C  # whose types do not tell of it
+    return onednn._nn.mkldnn_reorder_conv2d_weight(conv.weight.detach().to_mkldnn(), *how, shape)
 
 
 def _rectified(x: Tensor, laid_out: Tensor, conv: nn.Conv2d) -> Tensor:
@@ -179,7 +181,7 @@ class Choice(NamedTuple):
     feature_error: float | None = None
     fid_change: float | None = None
 
-    def record(self) -> dict[str, object]:
+    def record(self) -> dict[str, Any]:
         """What a run's record says of it: ``features``, and ``float16`` where that was tried."""
         tried = {"feature_error": self.feature_error, "fid_change": self.fid_change}
         return {"features": self.precision} | ({} if self.feature_error is None else {"float16": tried})
@@ -199,7 +201,7 @@ def choose(made: Tensor, real: Tensor, device: torch.device | str = "cpu", progr
     """
     if torch.device(device).type != "cuda":
         return Choice("float32")
-    key = str(device), hashlib.sha256(real[:TRIED].contiguous().numpy()).hexdigest()
+    key = str(device), checksum(real[:TRIED])
     if key not in _CHOSEN:
         _CHOSEN[key] = _try_float16(made[:TRIED], real[:TRIED], device, progress)
     return _CHOSEN[key]
@@ -218,7 +220,7 @@ def _try_float16(made: Tensor, real: Tensor, device: torch.device | str, progres
     else:
         error = max(map(_off, near, exact))
         distance, other = (
-            fidelity.frechet_distance(*(x.to(device) for x in seen)).value for seen in (exact, near)
+            fidelity.frechet_distance(made.to(device), real.to(device)).value for made, real in (exact, near)
         )
         change = abs(other - distance) / max(distance, torch.finfo(torch.float64).tiny)
         suffices = torch.tensor([int(error <= FEATURE_ERROR and change <= FID_CHANGE)], device=device)
@@ -251,7 +253,7 @@ def full_float32() -> Iterator[None]:
 
 def sha256() -> str:
     """Checksum of the weights that the features follow from, however the file is packed that holds them."""
-    return network().sha256
+    return cast(str, network().sha256)
 
 
 def _checksum(whole: nn.Module) -> str:

@@ -9,10 +9,10 @@ import math
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.nn import functional
 
 from .gaussian import moments
+from .shapes import Labels, OtherLabels, OtherPoints, Points
 
 __all__ = [
     "accuracies",
@@ -32,7 +32,9 @@ NEIGHBOURLY = 0.01  # the kernel's sum over a normal point's neighbours, below w
 ROWS = 1000
 
 
-def accuracies(codes: Tensor, labels: Tensor, test_codes: Tensor, test_labels: Tensor) -> dict[str, float]:
+def accuracies(
+    codes: Points, labels: Labels, test_codes: OtherPoints, test_labels: OtherLabels
+) -> dict[str, float]:
     """Share of test codes whose class is guessed from training codes, by two classifiers of scikit-learn.
 
     Returns:
@@ -54,7 +56,7 @@ def accuracies(codes: Tensor, labels: Tensor, test_codes: Tensor, test_labels: T
     }
 
 
-def sliced_w2_to_prior(codes: Tensor, seed: int) -> tuple[float, float]:
+def sliced_w2_to_prior(codes: Points, seed: int) -> tuple[float, float]:
     r"""Squared sliced Wasserstein-2 distance of codes to N(0, I), over 500 random directions; its error.
 
     .. math::
@@ -86,7 +88,7 @@ def sliced_w2_to_prior(codes: Tensor, seed: int) -> tuple[float, float]:
     return total / DIRECTIONS, ((moved / DIRECTIONS).var() / n).sqrt().item()
 
 
-def marginal_normality(codes: Tensor) -> dict[str, float]:
+def marginal_normality(codes: Points) -> dict[str, float]:
     """Kolmogorov-Smirnov tests of each coordinate against N(0, 1).
 
     Returns:
@@ -95,17 +97,17 @@ def marginal_normality(codes: Tensor) -> dict[str, float]:
     """
     from scipy import stats
 
-    found = [stats.kstest(column, "norm") for column in codes.double().numpy().T]
-    p = np.sort([one.pvalue for one in found])
+    tests = [stats.kstest(column, "norm") for column in codes.double().numpy().T]
+    p = np.sort([test.pvalue for test in tests])
     passed = np.flatnonzero(p > 0.05 / np.arange(len(p), 0, -1))
     rejected = passed[0] if len(passed) else len(p)
     return {
-        "ks_mean": float(np.mean([one.statistic for one in found])),
+        "ks_mean": float(np.mean([test.statistic for test in tests])),
         "ks_rejected": float(rejected / len(p)),
     }
 
 
-def henze_zirkler(codes: Tensor) -> tuple[float, float]:
+def henze_zirkler(codes: Points) -> tuple[float, float]:
     r"""Statistic and p-value of the test of multivariate normality of Henze & Zirkler (1990).
 
     With :math:`y` the codes standardised by their own mean and covariance (divisor `n`) and
@@ -149,7 +151,7 @@ def henze_zirkler(codes: Tensor) -> tuple[float, float]:
     return statistic, float(law.sf(statistic))
 
 
-def effective_dimension(codes: Tensor) -> float:
+def effective_dimension(codes: Points) -> float:
     r"""Participation ratio :math:`(\operatorname{tr} S)^2 / \operatorname{tr} S^2` of the codes' covariance.
 
     `d` where all directions vary alike, 1 where a single one varies.
@@ -158,7 +160,7 @@ def effective_dimension(codes: Tensor) -> float:
     return (covariance.trace() ** 2 / covariance.square().sum()).item()
 
 
-def mixture_nats(codes: Tensor, test_codes: Tensor, seed: int) -> tuple[float, float]:
+def mixture_nats(codes: Points, test_codes: OtherPoints, seed: int) -> tuple[float, float]:
     r"""Nats per code that a mixture of 10 Gaussians gains over one Gaussian on held-out codes; its error.
 
     .. math::  \frac1m \sum_{j=1}^m \bigl(\log q(z_j) - \log p(z_j)\bigr)
@@ -194,7 +196,7 @@ def mixture_nats(codes: Tensor, test_codes: Tensor, seed: int) -> tuple[float, f
     return gains.mean().item(), (gains.var() / len(gains)).sqrt().item()
 
 
-def draw_gaussian(codes: Tensor, n: int, seed: int) -> Tensor:
+def draw_gaussian(codes: Points, n: int, seed: int) -> OtherPoints:
     """`n` draws of the Gaussian with the codes' mean and covariance, ``(n, d)`` float32."""
     mean, covariance = moments(codes.double())
     values, vectors = torch.linalg.eigh(covariance)
@@ -203,7 +205,7 @@ def draw_gaussian(codes: Tensor, n: int, seed: int) -> Tensor:
     return (mean + noise * values.clamp_min(0).sqrt() @ vectors.mT).float()
 
 
-def draw_mixture(codes: Tensor, n: int, seed: int, components: int = COMPONENTS) -> Tensor:
+def draw_mixture(codes: Points, n: int, seed: int, components: int = COMPONENTS) -> OtherPoints:
     """`n` draws of a mixture of 10 or more Gaussians fitted to codes, ``(n, d)`` float32 (Ghosh et al. 2020).
 
     Full covariances, by scikit-learn's expectation maximisation from its k-means start.
@@ -212,7 +214,7 @@ def draw_mixture(codes: Tensor, n: int, seed: int, components: int = COMPONENTS)
     return torch.from_numpy(np.random.default_rng(seed).permutation(drawn)).float()
 
 
-def _mixture(codes: Tensor, seed: int, components: int = COMPONENTS):
+def _mixture(codes: Points, seed: int, components: int = COMPONENTS):
     """scikit-learn's mixture of Gaussians, fitted to codes."""
     from sklearn.mixture import GaussianMixture
 

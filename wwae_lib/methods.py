@@ -15,7 +15,7 @@ import contextlib
 import dataclasses
 import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,7 @@ from .penalties import (
     random_directions,
     sliced_w2_squared,
 )
+from .shapes import Batch, Codes, Images, PerImage, Scalar
 
 __all__ = [
     "AE",
@@ -58,12 +59,12 @@ __all__ = [
 class Loss(NamedTuple):
     """What is minimised, and its terms before weighting, by name."""
 
-    total: Tensor
-    terms: dict[str, Tensor]
+    total: Scalar
+    terms: dict[str, Scalar]
 
 
-def squared_error(images: Tensor, reconstructions: Tensor) -> Tensor:
-    """Squared error summed over pixels, one number an image: ``(n,)``."""
+def squared_error(images: Images, reconstructions: Images) -> PerImage:
+    """Squared error of each image, summed over pixels: ``(n,)``."""
     return (images - reconstructions).square().flatten(1).sum(1)
 
 
@@ -107,7 +108,7 @@ class Method(nn.Module):
     betas: tuple[float, float] = (0.9, 0.999)
     rates: dict[str, float] = {}  # noqa: RUF012
     latent: int
-    waits: bool = False  # its loss looks at a value, so that a GPU cannot take its steps by itself
+    waits: bool = False  # the loss waits for a value, so that a GPU cannot replay its steps
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -146,21 +147,21 @@ class Method(nn.Module):
         gone = tuple(f"{name}." for name in self.adversaries)
         return {name: value for name, value in self.state_dict().items() if not name.startswith(gone)}
 
-    def decode(self, codes: Tensor) -> Tensor:
+    def decode(self, codes: Codes) -> Images:
         """Codes ``(n, latent)`` to images in [0, 1]."""
         raise NotImplementedError
 
     @torch.no_grad()
-    def sample(self, n: int, seed: int = 0) -> Tensor:
+    def sample(self, n: int, seed: int = 0) -> Images:
         """`n` images in [0, 1] decoded from the prior; the same codes on every device."""
         codes = torch.randn(n, self.latent, generator=torch.Generator().manual_seed(seed))
         return self.decode(codes.to(next(self.parameters()).device))
 
-    def loss(self, images: Tensor, player: str = "model") -> Loss:
+    def loss(self, images: Images, player: str = "model") -> Loss:
         """What a player minimises on a batch of images in [0, 1]."""
         raise NotImplementedError
 
-    def forward(self, images: Tensor, player: str = "model") -> Loss:
+    def forward(self, images: Batch, player: str = "model") -> Loss:
         """The loss, so that what wraps a module (autocast, data parallelism) wraps the loss.
 
         Training passes uint8 pixels: Fabric rounds other inputs to bfloat16, which cannot tell 253 of 255
@@ -214,27 +215,27 @@ class AutoEncoder(Method):
     def _weight(cls) -> dict[str, float]:
         return {"penalty_weight": cls.defaults.get("penalty_weight", 1.0)}
 
-    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, images: Images) -> tuple[Codes, Codes]:
         """Mean and log-variance of each image's code, ``(n, latent)`` each."""
         return self.encoder(images)
 
-    def decode(self, codes: Tensor) -> Tensor:
+    def decode(self, codes: Codes) -> Images:
         return self.decoder(codes)
 
-    def reconstruct(self, images: Tensor) -> Tensor:
+    def reconstruct(self, images: Images) -> Images:
         """Decode each image's mean code."""
         return self.decode(self.encode(images)[0])
 
-    def draw(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def draw(self, images: Images) -> tuple[Codes, Codes, Codes]:
         r"""Mean, log-variance and a code :math:`z = \mu + \sigma \epsilon` of each image."""
         mean, log_variance = self.encode(images)
         noise = processes.randn(*mean.shape, like=mean)
         return mean, log_variance, mean + (0.5 * log_variance).exp() * noise
 
-    def penalty(self, mean: Tensor, log_variance: Tensor, codes: Tensor) -> Tensor:
+    def penalty(self, mean: Codes, log_variance: Codes, codes: Codes) -> Scalar:
         raise NotImplementedError
 
-    def loss(self, images: Tensor, player: str = "model") -> Loss:
+    def loss(self, images: Images, player: str = "model") -> Loss:
         r""":math:`E|x - G(z)|^2 + \lambda \cdot \mathrm{penalty}`."""
         mean, log_variance, codes = self.draw(images)
         reconstruction = squared_error(images, self.decode(codes)).mean()
@@ -267,7 +268,7 @@ class WWAE(AutoEncoder):
         self.memory = AccumulatedMoments(latent) if estimator == "accumulated" else None
         self.waits = estimator in ("corrected", "accumulated")  # in the eigensolver
 
-    def penalty(self, mean: Tensor, log_variance: Tensor, codes: Tensor) -> Tensor:
+    def penalty(self, mean: Codes, log_variance: Codes, codes: Codes) -> Scalar:
         return posterior_w2_penalty(mean, log_variance, codes, self.estimator, self.memory)
 
 
@@ -284,7 +285,7 @@ class VAE(AutoEncoder):
     stochastic = True
     defaults = {"penalty_weight": 1.0}  # noqa: RUF012
 
-    def penalty(self, mean: Tensor, log_variance: Tensor, codes: Tensor) -> Tensor:
+    def penalty(self, mean: Codes, log_variance: Codes, codes: Codes) -> Scalar:
         return kl_to_standard_normal(mean, log_variance)
 
 
@@ -296,7 +297,7 @@ class LearnedVAE(VAE):
         \frac{1}{2 \gamma} E|x - G(z)|^2 + \frac{D}{2} \log 2 \pi \gamma
             + \lambda \, \mathrm{KL}(q(z|x) \,\|\, N(0, I))
 
-    in nats an image of `D` pixels; :math:`\lambda = 1` is the negative evidence lower bound. At the best
+    in nats per image of `D` pixels; :math:`\lambda = 1` is the negative evidence lower bound. At the best
     :math:`\gamma`, the mean squared error of a pixel, the gradient is that of :class:`VAE` with weight
     :math:`2 \gamma`, over :math:`2 \gamma`. It begins at 0.05, about the variance of a pixel.
     """
@@ -307,7 +308,7 @@ class LearnedVAE(VAE):
         super().__init__(encoder, decoder, latent, penalty_weight)
         self.log_gamma = nn.Parameter(torch.tensor(math.log(0.05)))
 
-    def loss(self, images: Tensor, player: str = "model") -> Loss:
+    def loss(self, images: Images, player: str = "model") -> Loss:
         terms = super().loss(images).terms
         pixels = images[0].numel()
         fit = 0.5 * (terms["reconstruction"] * (-self.log_gamma).exp())
@@ -324,16 +325,16 @@ class BernoulliVAE(VAE):
         -E \sum_i \bigl(x_i \log G_i(z) + (1 - x_i) \log (1 - G_i(z))\bigr)
             + \lambda \, \mathrm{KL}(q(z|x) \,\|\, N(0, I))
 
-    in nats an image; :math:`\lambda = 1` is the negative evidence lower bound where pixels are 0 or 1, and
+    in nats per image; :math:`\lambda = 1` is the negative evidence lower bound where pixels are 0 or 1, and
     its usual stand-in for grey images.
     """
 
     name, title, line = "vae_bernoulli", "VAE, Bernoulli", ("blue", ":")
     grey_only = True  # a colour's channels are no probabilities of white
 
-    def loss(self, images: Tensor, player: str = "model") -> Loss:
+    def loss(self, images: Images, player: str = "model") -> Loss:
         mean, log_variance, codes = self.draw(images)
-        logits = self.decoder.logits(codes)
+        logits = cast(Decoder, self.decoder).logits(codes)
         each = functional.binary_cross_entropy_with_logits(logits, images, reduction="none")
         cross_entropy, penalty = each.flatten(1).sum(1).mean(), self.penalty(mean, log_variance, codes)
         reconstruction = squared_error(images, logits.detach().sigmoid()).mean()
@@ -347,7 +348,7 @@ class AE(AutoEncoder):
     name, title, line = "ae", "AE", ("grey", "-")
     defaults = {"penalty_weight": 0.0}  # noqa: RUF012
 
-    def loss(self, images: Tensor, player: str = "model") -> Loss:
+    def loss(self, images: Images, player: str = "model") -> Loss:
         reconstruction = squared_error(images, self.decode(self.draw(images)[2])).mean()
         return Loss(reconstruction, {"reconstruction": reconstruction})
 
@@ -367,7 +368,7 @@ class WAEMMD(AutoEncoder):
     defaults = {"penalty_weight": 200.0}  # noqa: RUF012
     defaults_on = {"celeba": {"penalty_weight": 500.0}}  # noqa: RUF012
 
-    def penalty(self, mean: Tensor, log_variance: Tensor, codes: Tensor) -> Tensor:
+    def penalty(self, mean: Codes, log_variance: Codes, codes: Codes) -> Scalar:
         whole = processes.gather(codes)
         return mmd_squared(whole, torch.randn_like(whole))
 
@@ -408,11 +409,11 @@ class WAEGAN(AutoEncoder):
         networks = cls._networks(shape, network, latent, initial_std)
         return cls(*networks, latent, discriminator=LatentDiscriminator(latent), **cls._weight() | options)
 
-    def penalty(self, mean: Tensor, log_variance: Tensor, codes: Tensor) -> Tensor:
+    def penalty(self, mean: Codes, log_variance: Codes, codes: Codes) -> Scalar:
         with _frozen(self.discriminator):
             return functional.softplus(-self.discriminator(codes)).mean()
 
-    def loss(self, images: Tensor, player: str = "model") -> Loss:
+    def loss(self, images: Images, player: str = "model") -> Loss:
         if player == "model":
             return super().loss(images)
         with torch.no_grad():
@@ -435,7 +436,7 @@ class SWAE(AutoEncoder):
     defaults = {"penalty_weight": 100.0}  # noqa: RUF012
     directions = 50
 
-    def penalty(self, mean: Tensor, log_variance: Tensor, codes: Tensor) -> Tensor:
+    def penalty(self, mean: Codes, log_variance: Codes, codes: Codes) -> Scalar:
         whole = processes.gather(codes)
         directions = random_directions(self.latent, self.directions, whole)
         return sliced_w2_squared(whole, torch.randn_like(whole), directions)
@@ -453,7 +454,7 @@ class CWAE(AutoEncoder):
 
     name, title, line = "cwae", "CWAE", ("purple", "--")
 
-    def penalty(self, mean: Tensor, log_variance: Tensor, codes: Tensor) -> Tensor:
+    def penalty(self, mean: Codes, log_variance: Codes, codes: Codes) -> Scalar:
         return (cramer_wold_squared(processes.gather(codes)) + 1e-7).log()
 
 
@@ -494,14 +495,14 @@ class GAN(Method):
         normed = dataclasses.replace(size_of(network, shape), batch_norm=True)  # to train on any network
         return cls(Discriminator(shape, normed, True), Decoder(shape, normed, latent), latent)
 
-    def decode(self, codes: Tensor) -> Tensor:
+    def decode(self, codes: Codes) -> Images:
         return self.generator(codes)
 
-    def invent(self, images: Tensor) -> Tensor:
+    def invent(self, images: Images) -> Images:
         """As many images as there are, from the prior."""
         return self.generator(processes.randn(len(images), self.latent, like=images))
 
-    def loss(self, images: Tensor, player: str = "generator") -> Loss:
+    def loss(self, images: Images, player: str = "generator") -> Loss:
         if player == "generator":
             with _frozen(self.discriminator):
                 return Loss(functional.softplus(-self.discriminator(self.invent(images))).mean(), {})
@@ -557,14 +558,14 @@ class WGANGP(Method):
     def turns(self, step: int) -> tuple[str, ...]:
         return self.players if (step + 1) % self.critic_steps == 0 else self.players[:1]
 
-    def gradient_penalty(self, images: Tensor, invented: Tensor) -> Tensor:
+    def gradient_penalty(self, images: Images, invented: Images) -> Scalar:
         """Mean squared excess over 1 of the critic's gradient, at random points between."""
         share = processes.rand(len(images), *[1] * (images.ndim - 1), like=images)
         between = torch.lerp(images, invented, share).requires_grad_()
         (slope,) = torch.autograd.grad(self.critic(between).sum(), between, create_graph=True)
         return (slope.flatten(1).norm(dim=1) - 1).square().mean()
 
-    def loss(self, images: Tensor, player: str = "generator") -> Loss:
+    def loss(self, images: Images, player: str = "generator") -> Loss:
         if player == "generator":
             with _frozen(self.critic):
                 return Loss(-self.critic(self.invent(images)).mean(), {})
@@ -585,7 +586,7 @@ def _frozen(network: nn.Module) -> Iterator[None]:
         network.requires_grad_(True)
 
 
-def _told_apart(discriminator: nn.Module, real: Tensor, made: Tensor) -> Loss:
+def _told_apart(discriminator: nn.Module, real: Batch, made: Batch) -> Loss:
     """Cross-entropy, in nats, of telling real from made; 2 log 2 where it cannot."""
     missed = functional.softplus(-discriminator(real)).mean()
     fooled = functional.softplus(discriminator(made)).mean()

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .shapes import Codes, Images, PerImage
+
 __all__ = ["NETWORKS", "Decoder", "Discriminator", "Encoder", "LatentDiscriminator", "Size", "size_of"]
 
 Shape = tuple[int, int, int]  # channels, height and width of an image
@@ -67,12 +69,12 @@ class Encoder(nn.Module):
         super().__init__()
         layers, features = _convolutions(shape, size, nn.ReLU(), size.batch_norm, size.batch_norm)
         self.deterministic = initial_std == 0
-        layers += [nn.Linear(features, latent if self.deterministic else 2 * latent)]
-        self.layers = nn.Sequential(*layers)
+        last = nn.Linear(features, latent if self.deterministic else 2 * latent)
+        self.layers = nn.Sequential(*layers, last)
         if not self.deterministic:
-            nn.init.constant_(layers[-1].bias[latent:], 2 * math.log(initial_std))
+            nn.init.constant_(last.bias[latent:], 2 * math.log(initial_std))
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Images) -> tuple[Codes, Codes]:
         answer = self.layers(images).float()
         if self.deterministic:
             return answer, torch.full_like(answer, -torch.inf)
@@ -94,15 +96,15 @@ class Decoder(nn.Module):
         if not norm:
             layers += [nn.Conv2d(channels[0], channels[0], 3, padding=1), nn.ReLU()]
         for before, after in itertools.pairwise(channels[:-1]):
-            layers += [_TransposedConv2d(before, after, 4, stride=2, padding=1, bias=not norm)]
+            layers += [_TransposedConv2d(before, after, bias=not norm)]
             layers += [nn.BatchNorm2d(after)] * norm + [nn.ReLU()]
-        layers += [_TransposedConv2d(channels[-2], channels[-1], 4, stride=2, padding=1)]
+        layers += [_TransposedConv2d(channels[-2], channels[-1])]
         self.layers = nn.Sequential(*layers)
 
-    def forward(self, codes: Tensor) -> Tensor:
+    def forward(self, codes: Codes) -> Images:
         return self.logits(codes).sigmoid()
 
-    def logits(self, codes: Tensor) -> Tensor:
+    def logits(self, codes: Codes) -> Images:
         """What the images are the sigmoid of."""
         return self.layers(codes).float()
 
@@ -120,7 +122,7 @@ class Discriminator(nn.Module):
         layers, features = _convolutions(shape, size, nn.LeakyReLU(0.2), False, batch_norm)
         self.layers = nn.Sequential(*layers, nn.Linear(features, 1))
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Images) -> PerImage:
         return self.layers(images).float()[:, 0]
 
 
@@ -133,22 +135,24 @@ class LatentDiscriminator(nn.Module):
         layers = [layer for pair in itertools.pairwise(widths) for layer in (nn.Linear(*pair), nn.ReLU())]
         self.layers = nn.Sequential(*layers, nn.Linear(width, 1))
 
-    def forward(self, codes: Tensor) -> Tensor:
+    def forward(self, codes: Codes) -> PerImage:
         return self.layers(codes).float()[:, 0]
 
 
 class _TransposedConv2d(nn.ConvTranspose2d):
-    """torch's, with the same weights. On a CPU the bias is added after the convolution.
+    """torch's with 4 x 4 filters, which doubles the side. On a CPU the bias is added after the convolution.
 
     There oneDNN's backward in bfloat16 takes up to nearly twice as long with a bias as without one. On other
     devices the convolution adds it itself, as torch's does.
     """
 
+    def __init__(self, before: int, after: int, bias: bool = True):
+        super().__init__(before, after, 4, stride=2, padding=1, bias=bias)
+
     def forward(self, x: Tensor) -> Tensor:
         if self.bias is None or x.device.type != "cpu":
             return super().forward(x)
-        how = self.stride, self.padding, self.output_padding, self.groups, self.dilation
-        out = functional.conv_transpose2d(x, self.weight, None, *how)
+        out = functional.conv_transpose2d(x, self.weight, None, stride=2, padding=1)
         return out.add_(self.bias.to(out.dtype)[:, None, None])
 
 

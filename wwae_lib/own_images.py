@@ -39,7 +39,7 @@ def load(path: Path, split: str, side: int = 32, grey: bool = False) -> Images:
     kept = pixels[torch.from_numpy(np.isin(np.arange(len(pixels)) % 10, PARTS[split]))]
     source = f"own images: {len(pixels):,} pictures of {path.name}, centre square to {side} x {side}"
     labels = torch.zeros(len(kept), dtype=torch.int64)
-    return Images(kept, labels, own_dataset_name(tuple(pixels.shape[1:])), split, source)
+    return Images(kept, labels, own_dataset_name(pixels.shape[1], side), split, source)
 
 
 def read(path: Path, side: int = 32, grey: bool = False) -> Tensor:
@@ -68,12 +68,12 @@ def read(path: Path, side: int = 32, grey: bool = False) -> Tensor:
 
 def _files_in(folder: Path) -> list[Path]:
     known = Image.registered_extensions()
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in known and path.is_file())
-    if not found:
+    pictures = sorted(path for path in folder.rglob("*") if path.suffix.lower() in known and path.is_file())
+    if not pictures:
         raise DataError(
             f"there are no pictures in {folder}; it must be a folder of pictures, or an .npy file"
         )
-    return found
+    return pictures
 
 
 def _pictures_of(path: Path) -> np.ndarray:

@@ -17,6 +17,7 @@ from .gaussian import (
     w2_squared_diagonal,
     w2_squared_to_standard_normal,
 )
+from .shapes import Codes, Covariance, Mean, Scalar
 
 __all__ = [
     "ESTIMATORS",
@@ -37,12 +38,12 @@ SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # of the kernels of the maximum m
 
 
 def posterior_w2_penalty(
-    mean: Tensor,
-    log_variance: Tensor,
-    codes: Tensor,
+    mean: Codes,
+    log_variance: Codes,
+    codes: Codes,
     estimator: str = "total",
     memory: AccumulatedMoments | None = None,
-) -> Tensor:
+) -> Scalar:
     r"""Squared W2 of the aggregated posterior of a batch, taken as Gaussian, to the prior.
 
     .. math::  W_2^2(N(m, S), N(0, I)) = |m|^2 + \sum_i (\sqrt{\lambda_i(S)} - 1)^2
@@ -53,7 +54,7 @@ def posterior_w2_penalty(
       \overline{\operatorname{diag} \sigma^2}`, the law of total covariance;
     * ``sampled``: mean and covariance of the sampled codes;
     * ``diagonal``: ``total``, its off-diagonal entries ignored;
-    * ``corrected``: ``total``, less what it reads too much on a batch (:func:`bias_corrected`);
+    * ``corrected``: ``total`` without its bias on a batch (:func:`bias_corrected`);
     * ``accumulated``: ``total``, averaged over past batches (:class:`AccumulatedMoments`);
     * ``sliced``: ``total``, and beside it what it cannot see: `d` times the squared W2 of sampled codes to
       the prior on 50 random lines (:func:`sliced_w2_squared_to_standard_normal`), no longer a distance of
@@ -111,7 +112,7 @@ def _wide(points: Tensor) -> Tensor:
 
 
 def bias_corrected(mean: Tensor, cov: Tensor, n: int) -> Tensor:
-    r"""Squared W2 to N(0, I) from the moments of `n` points, less what it reads too much on average.
+    r"""Squared W2 to N(0, I) from the moments of `n` points, corrected for the bias of a finite sample.
 
     .. math::
 
@@ -144,13 +145,16 @@ class AccumulatedMoments(nn.Module):
         decay: :math:`\rho` in [0, 1).
     """
 
+    mean: Tensor
+    cov: Tensor
+
     def __init__(self, latent: int, decay: float = 0.9):
         super().__init__()
         self.decay = decay
         self.register_buffer("mean", torch.zeros(latent))
         self.register_buffer("cov", torch.eye(latent))
 
-    def forward(self, mean: Tensor, cov: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, mean: Mean, cov: Covariance) -> tuple[Mean, Covariance]:
         """Moments of a batch, ``(d,)`` and ``(d, d)``, to the average that they have joined."""
         if self.training:
             with torch.no_grad():
@@ -159,7 +163,7 @@ class AccumulatedMoments(nn.Module):
         return self.mean.clone() + (mean - mean.detach()), self.cov.clone() + (cov - cov.detach())
 
 
-def kl_to_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
+def kl_to_standard_normal(mean: Codes, log_variance: Codes) -> Scalar:
     r"""Mean over the batch of :math:`\mathrm{KL}(N(\mu, \operatorname{diag} \sigma^2) \,\|\, N(0, I))`.
 
     .. math::  \tfrac12 \sum_i (\mu_i^2 + \sigma_i^2 - \log \sigma_i^2 - 1)
@@ -169,7 +173,7 @@ def kl_to_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
     return 0.5 * (mean.square() + log_variance.exp() - log_variance - 1).sum(1).mean()
 
 
-def mmd_squared(z: Tensor, prior: Tensor, scales: Sequence[float] = SCALES) -> Tensor:
+def mmd_squared(z: Tensor, prior: Tensor, scales: Sequence[float] = SCALES) -> Scalar:
     r"""Unbiased estimate of the squared maximum mean discrepancy of two samples.
 
     .. math::
@@ -204,7 +208,7 @@ def mmd_squared(z: Tensor, prior: Tensor, scales: Sequence[float] = SCALES) -> T
     return 2 * kernels[:pairs].sum() / pairs - 2 * kernels[pairs:].sum() / n**2
 
 
-def sliced_w2_squared(z: Tensor, prior: Tensor, directions: Tensor) -> Tensor:
+def sliced_w2_squared(z: Tensor, prior: Tensor, directions: Tensor) -> Scalar:
     r"""Squared sliced Wasserstein-2 distance of two samples, an average over directions.
 
     .. math::
@@ -275,7 +279,7 @@ def _means_between_quantiles(n: int, like: Tensor) -> Tensor:
     return n * (heights[:-1] - heights[1:])
 
 
-def cramer_wold_squared(z: Tensor) -> Tensor:
+def cramer_wold_squared(z: Tensor) -> Scalar:
     r"""Squared Cramer-Wold distance of a sample to N(0, I).
 
     The squared :math:`L^2` distance of the densities of all projections to a line, each smoothed by

@@ -10,6 +10,7 @@ they are given.
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -114,10 +115,11 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         centred = wide - mean
         variance = self._mean(centred.square())
         n = count() * x.numel() // self.num_features
+        kept: Any = self  # torch's types allow for a layer that keeps no statistics
         with torch.no_grad():
-            self.running_mean.lerp_(mean.flatten(), self.momentum)
-            self.running_var.lerp_(variance.flatten() * (n / (n - 1)), self.momentum)
-            self.num_batches_tracked += 1
+            kept.running_mean.lerp_(mean.flatten(), self.momentum)
+            kept.running_var.lerp_(variance.flatten() * (n / (n - 1)), self.momentum)
+            kept.num_batches_tracked += 1
         weight, bias = (p.view_as(mean) for p in (self.weight, self.bias))
         return torch.addcmul(bias, centred * (variance + self.eps).rsqrt(), weight).to(x.dtype)
 

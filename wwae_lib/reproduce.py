@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import itertools
 import math
 import multiprocessing
@@ -195,7 +196,7 @@ def state(experiment: Experiment, results: Path, profile: Profile) -> State:
     """How far a profile's run is, by what its folder holds.
 
     Raises:
-        RunError: what is there is damaged.
+        RunError: the run or its checkpoint is damaged.
     """
     path = results / experiment.name
     draft = runs.Draft(path)
@@ -368,7 +369,7 @@ class _Worker:
 
     def __init__(self, *task: Any):
         forks = "forkserver" in multiprocessing.get_all_start_methods()
-        context = multiprocessing.get_context("forkserver" if forks else "spawn")
+        context: Any = multiprocessing.get_context("forkserver" if forks else "spawn")
         if forks:  # a server that has imported all this once starts each process at once
             context.set_forkserver_preload(["wwae_lib.training", "lightning_fabric", "scipy.stats"])
         self.inbox, outbox = context.Pipe(duplex=False)
@@ -422,7 +423,8 @@ def images_of(profile: Profile, dataset: str) -> tuple[data.Images, data.Images]
     """The images that the runs of a profile are trained on, and those that they are measured on."""
     if profile.embedded:
         return data.embedded_digits("train"), data.embedded_digits("test")
-    return tuple(data.load(dataset, split, fall_back=False) for split in ("train", profile.held_out))
+    load = functools.partial(data.load, dataset, fall_back=False)
+    return load("train"), load(profile.held_out)
 
 
 def missing_sets(run: runs.Run, profile: Profile) -> list[str]:
@@ -438,7 +440,8 @@ def measure(run: runs.Run, profile: Profile, images: data.Images, test_images: d
 
 def end_with_parent() -> None:
     """Wait for the parent's end, and end this process: it must not write what the next parent resumes."""
-    multiprocessing.parent_process().join()
+    if parent := multiprocessing.parent_process():
+        parent.join()
     os.kill(os.getpid(), signal.SIGTERM)
 
 

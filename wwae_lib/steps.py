@@ -12,7 +12,7 @@ import collections
 import contextlib
 import math
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -143,7 +143,7 @@ class Steps:
 
     def _over_processes(self, values: Tensor, how: str) -> list[float]:
         if processes.count() > 1:
-            values = self.fabric.all_reduce(values.to(self.pixels.device), reduce_op=how)
+            values = cast(Tensor, self.fabric.all_reduce(values.to(self.pixels.device), reduce_op=how))
         return values.tolist()
 
 

@@ -23,11 +23,11 @@ import platform
 import subprocess
 import time
 import warnings
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -100,7 +100,7 @@ def choose_fabric(accelerator: str = "auto", precision: str = "auto") -> Fabric:
         raise ValueError(f"there is no accelerator {accelerator!r} here ({error})") from error
     if precision == "auto":
         precision = "bf16-mixed" if _computes_bf16(fabric.device) else "32-true"
-    fabric = Fabric(accelerator=accelerator, precision=precision, **devices)
+    fabric = Fabric(accelerator=accelerator, precision=cast(Any, precision), **devices)
     fabric.launch()
     return fabric
 
@@ -148,10 +148,10 @@ def train(
     if not restart and (run := _finished(draft, experiment, images, resume)):
         return run
     fitted = fit_experiment(experiment, images, draft=draft, fabric=fabric, progress=progress)
-    if fabric.is_global_zero:
-        run = _publish(draft, experiment, fitted, images, test_images, fabric)
+    first = fabric.is_global_zero
+    run = _publish(draft, experiment, fitted, images, test_images, fabric) if first else None
     fabric.barrier()
-    return run if fabric.is_global_zero else runs.load(draft.path)
+    return run or runs.load(draft.path)
 
 
 def _publish(
@@ -327,7 +327,7 @@ def fit_experiment(
     """An experiment's method, built and trained: nothing is written unless a draft is given.
 
     Args:
-        draft: where checkpoints are kept; if there is one, training goes on from it.
+        draft: where checkpoints are kept; training continues from the one that is there.
         fabric, capture, progress: as :func:`fit`.
 
     Raises: as :func:`train`.
@@ -409,14 +409,14 @@ def _loop(
         raise ValueError(f"a batch of {size} cannot be shared equally by {processes.count()} processes")
 
     # to its device and layout before there is an optimiser, whose restored moments follow the weights
-    method = method.to(fabric.device, memory_format=torch.channels_last)
+    method = method.to(fabric.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     capture = capture and can_capture(fabric.device, method)
     optimizers = {player: _adam(method, player, plan.learning_rate) for player in method.players}
     done, history = checkpoints.restore(method, optimizers)
     fabric.barrier()  # before the first process may write over what the others read
     processes.normalise_whole_batch(method)
-    method, *wrapped = fabric.setup(method, *optimizers.values())
-    optimizers = dict(zip(optimizers, wrapped, strict=True))
+    wrapped, *adams = fabric.setup(method, *optimizers.values())
+    optimizers = dict(zip(optimizers, adams, strict=True))
     pixels = pixels.to(fabric.device)
 
     bar = tqdm(
@@ -428,7 +428,7 @@ def _loop(
         disable=not progress or not fabric.is_global_zero,
     )
     method.train()
-    with bar, closing(Steps(fabric, method, optimizers, pixels, size, per_epoch, capture)) as steps:
+    with bar, closing(Steps(fabric, wrapped, optimizers, pixels, size, per_epoch, capture)) as steps:
         for epoch in range(done + 1, plan.epochs + 1):
             start = time.perf_counter()
             reseed(plan.seed, epoch)
@@ -436,7 +436,7 @@ def _loop(
             rates = [cosine(plan.learning_rate, share) for share in finished]
             steps.begin(torch.randperm(count)[: per_epoch * size], rates)
             try:
-                means = yield from _epoch(steps, method.module, epoch, bar)
+                means = yield from _epoch(steps, method, epoch, bar)
             except NotFinite as error:
                 raise checkpoints.diverged(f"epoch {epoch}, {error}") from None
             # A loss can be finite and its gradient not: such weights must not replace good ones.
@@ -445,8 +445,8 @@ def _loop(
             seconds = round(time.perf_counter() - start, 3)
             history.append({"epoch": epoch, "learning_rate": rates[-1], **means, "seconds": seconds})
             if checkpoints.due(last=epoch == plan.epochs):
-                checkpoints.save(epoch, history, method.module, optimizers)
-    return Fitted(method.module.eval(), history, sum(line["seconds"] for line in history))
+                checkpoints.save(epoch, history, method, optimizers)
+    return Fitted(method.eval(), history, sum(line["seconds"] for line in history))
 
 
 def _epoch(steps: Steps, method: Method, epoch: int, bar: tqdm) -> Generator[None, None, dict[str, float]]:
@@ -463,7 +463,7 @@ def _epoch(steps: Steps, method: Method, epoch: int, bar: tqdm) -> Generator[Non
             yield
             means = steps.means()
             losses = {name: f"{value:.2f}" for name, value in means.items() if "loss" in name}
-            bar.set_postfix(epoch=epoch, **losses, refresh=False)
+            bar.set_postfix({"epoch": epoch} | losses, refresh=False)
         bar.update(size)
     return means
 
@@ -499,7 +499,7 @@ class _Checkpoints:
         self.share = math.inf if fabric.device.type == "cpu" else SAVING / at_once
         self.began, self.spent, self.cost = time.perf_counter(), 0.0, 0.0
 
-    def restore(self, method: Method, optimizers: dict[str, torch.optim.Optimizer]) -> tuple[int, list]:
+    def restore(self, method: Method, optimizers: Mapping[str, torch.optim.Optimizer]) -> tuple[int, list]:
         """Load the last checkpoint, if there is one; the epochs done and their history."""
         history: list[dict[str, float]] = []
         if self.draft and self.draft.checkpoint.exists():
@@ -516,19 +516,20 @@ class _Checkpoints:
         return last or self.spent + 2 * self.cost <= self.share * (time.perf_counter() - self.began)
 
     def save(self, epoch: int, history: list, method: Method, optimizers: dict[str, Any]) -> None:
+        assert self.draft is not None, "due only where there is one"
         start = time.perf_counter()
         state = {"format": runs.FORMAT, "epoch": epoch, "history": history, **self.identity}
         self.draft.save_checkpoint(_tensors(method, optimizers), state | {"environment": self.environment})
         self.epoch, self.cost = epoch, time.perf_counter() - start
         self.spent += self.cost
 
-    def diverged(self, what: str) -> TrainingDiverged:
+    def diverged(self, place: str) -> TrainingDiverged:
         """The error that says what is not finite, and which checkpoint is kept."""
         kept = "no epoch was saved, so there is no checkpoint"
         if self.draft and self.draft.checkpoint.exists():
             kept = f"the checkpoint of epoch {self.epoch} is kept in {self.draft.folder}"
         return TrainingDiverged(
-            f"{what} stopped being finite; {kept}. "
+            f"{place} stopped being finite; {kept}. "
             "A smaller learning_rate or penalty_weight, or precision 32-true, usually helps."
         )
 
@@ -548,7 +549,7 @@ def _tensors(method: Method, optimizers: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def _restore(
-    draft: runs.Draft, method: Method, optimizers: dict[str, torch.optim.Optimizer], identity: dict
+    draft: runs.Draft, method: Method, optimizers: Mapping[str, torch.optim.Optimizer], identity: dict
 ) -> tuple[int, list[dict[str, float]]]:
     """Load a checkpoint into method and optimizers; the epochs done and their history."""
     tensors, state = draft.load_checkpoint()

@@ -130,30 +130,30 @@ def ranking(runs: Sequence[Run], key: str) -> Figure:
     Bars are 95% intervals of means over three or more seeds, whole; a hollow dot has fewer. Of a method
     beyond twice the median or so the number stands at the edge.
     """
-    panels = [(contest.title, found) for contest in contests(runs) if (found := contest.measured(key))]
+    panels = [(contest.title, values) for contest in contests(runs) if (values := contest.measured(key))]
     panels = panels or [("not measured yet", {})]
-    heights = [0.22 * len(found) + 0.3 for _, found in panels]
+    heights = [0.22 * len(values) + 0.3 for _, values in panels]
     size = (WIDTH, sum(heights) + 0.5 * len(panels))
     figure, axes = plt.subplots(len(panels), 1, figsize=size, squeeze=False, height_ratios=heights)
-    for axis, (title, found) in zip(axes[:, 0], panels, strict=True):
-        order = sorted(found, key=lambda name: found[name].mean, reverse=METRICS[key].better == "lower")
-        means = [found[name].mean for name in order]
+    for axis, (title, values) in zip(axes[:, 0], panels, strict=True):
+        order = sorted(values, key=lambda name: values[name].mean, reverse=METRICS[key].better == "lower")
+        means = [values[name].mean for name in order]
         limit = min(1.08 * max(means, default=1), 2.2 * np.median(means)) if means else 1
-        beyond = {name for name in order if found[name].mean > limit}
-        within = [found[name] for name in order if name not in beyond]
-        ends = [one.mean + sign * np.nan_to_num(one.interval) for one in within for sign in (-1, 1)]
+        beyond = {name for name in order if values[name].mean > limit}
+        within = [values[name] for name in order if name not in beyond]
+        ends = [value.mean + sign * np.nan_to_num(value.interval) for value in within for sign in (-1, 1)]
         least, limit = min([0, *ends]), max([limit, *(1.02 * end for end in ends)])
         for height, name in enumerate(order):
-            one, colour = found[name], COLOURS[METHODS[name].line[0]]
+            value, colour = values[name], COLOURS[METHODS[name].line[0]]
             if name in beyond:
-                words = f"{METRICS[key].form.format(one.mean)} \u2192"
+                words = f"{METRICS[key].form.format(value.mean)} \u2192"
                 axis.text(
                     0.99 * limit, height, words, ha="right", va="center", fontsize="small", color=colour
                 )
                 continue
-            spread = np.nan_to_num(one.interval)
-            inside = "white" if np.isnan(one.interval) else colour
-            axis.errorbar(one.mean, height, xerr=spread, fmt="o", color=colour, mfc=inside, ms=5)
+            spread = np.nan_to_num(value.interval)
+            inside = "white" if np.isnan(value.interval) else colour
+            axis.errorbar(value.mean, height, xerr=spread, fmt="o", color=colour, mfc=inside, ms=5)
         axis.set_yticks(range(len(order)), [METHODS[name].title for name in order], fontsize="small")
         axis.set(title=title, ylim=(-0.6, len(order) - 0.4), xlim=(least, limit))
     axes[-1, 0].set_xlabel(METRICS[key].label)
@@ -174,11 +174,11 @@ def training_curves(runs: Sequence[Run]) -> Figure:
             colour, dash = METHODS[run.experiment.method].line
             epochs, term = zip(*((line["epoch"], line["reconstruction"]) for line in history), strict=True)
             left.plot(epochs, term, dash, color=COLOURS[colour], label=name_of(run))
-    first, chosen = runs[0].history(), runs[0].experiment
+    first, experiment = runs[0].history(), runs[0].experiment
     right.plot(
         [line["epoch"] for line in first], [line["penalty"] for line in first], color=COLOURS["orange"]
     )
-    floor = small_sample_bias(chosen.batch_size, chosen.latent)
+    floor = small_sample_bias(experiment.batch_size, experiment.latent)
     right.axhline(floor, color=COLOURS["grey"], ls="--", lw=1.2)
     right.text(first[-1]["epoch"], floor, "exact draws", ha="right", va="bottom", fontsize="small")
     left.set(title="squared error per image", xlabel="epoch", yscale="log")
@@ -349,8 +349,8 @@ def code_variances(runs: Sequence[Run]) -> Figure:
     """
     latents = [run.record["latent"] for run in runs]
     figure, axes = plt.subplots(1, len(runs), figsize=(WIDTH, 2.2), sharey=True, squeeze=False)
-    for axis, run, found in zip(axes[0], runs, latents, strict=True):
-        means, noise = (np.array(found[key]) for key in ("code_variance", "posterior_variance"))
+    for axis, run, latent in zip(axes[0], runs, latents, strict=True):
+        means, noise = (np.array(latent[key]) for key in ("code_variance", "posterior_variance"))
         order = np.argsort(-means)
         places = np.arange(1, len(order) + 1)
         axis.bar(places, means[order], color=COLOURS["blue"], label="means of images")
@@ -454,9 +454,9 @@ def _scatter(axis: Axes, codes: np.ndarray, labels: np.ndarray, classes: Sequenc
         return
     axis.scatter(*codes.T, color=np.array(CLASS_COLOURS)[labels % len(CLASS_COLOURS)], **dots)
     for label, name in enumerate(classes):
-        own = codes[labels == label]
+        members = codes[labels == label]
         halo = [withStroke(linewidth=2.5, foreground="white")]
-        place = np.median(own, 0)
+        place = np.median(members, 0)
         axis.text(
             *place,
             name,

@@ -71,19 +71,21 @@ def ours_and_published(runs: Sequence[Run], dataset: str, key: str = "fid") -> s
         Markdown, or nothing where no source gives this metric.
     """
     theirs = read()
-    results = [one for one in theirs["results"] if one["dataset"] == dataset and key in one]
+    results = [result for result in theirs["results"] if result["dataset"] == dataset and key in result]
     if not results:
         return ""
     columns: dict[str, dict[str, str]] = {}
     for contest in contests(runs):
-        if contest.dataset == dataset and (found := contest.measured(key)):
+        if contest.dataset == dataset and (values := contest.measured(key)):
             title = contest.title.replace(DATASETS[dataset].title, "this book")
-            columns[title] = {name: cell(one, METRICS[key]) for name, one in found.items()}
+            columns[title] = {name: cell(result, METRICS[key]) for name, result in values.items()}
     for name, source in theirs["sources"].items():
-        if held := {
-            one["method"] or one["label"]: _peer(one, key) for one in results if one["source"] == name
+        if column := {
+            result["method"] or result["label"]: _peer(result, key)
+            for result in results
+            if result["source"] == name
         }:
-            columns[source["name"]] = held
+            columns[source["name"]] = column
     named = list(dict.fromkeys(name for column in columns.values() for name in column))
     order = [name for name in METHODS if name in named] + [name for name in named if name not in METHODS]
     rows = [
@@ -96,20 +98,20 @@ def ours_and_published(runs: Sequence[Run], dataset: str, key: str = "fid") -> s
     return markdown(["method", *columns], rows)
 
 
-def _peer(one: Mapping[str, Any], key: str) -> str:
-    spread = f"{GLUE}±{GLUE}{one[f'{key}_spread']}" if f"{key}_spread" in one else ""
-    codes = f" (codes: {one['codes']})" if "codes" in one else ""
-    return f"{'~' if one.get('approximate') else ''}{one[key]}{spread}{codes}"
+def _peer(result: Mapping[str, Any], key: str) -> str:
+    spread = f"{GLUE}±{GLUE}{result[f'{key}_spread']}" if f"{key}_spread" in result else ""
+    codes = f" (codes: {result['codes']})" if "codes" in result else ""
+    return f"{'~' if result.get('approximate') else ''}{result[key]}{spread}{codes}"
 
 
 def protocols() -> str:
     """How the published numbers were measured, a source of results a row."""
-    found = read()
-    giving = {one["source"] for one in found["results"]}
+    known = read()
+    giving = {result["source"] for result in known["results"]}
     fields = ("network", "latent", "batch_size", "epochs", "images", "samples", "reference", "choice")
     rows = [
         [f"{_link(source)}, {source['where']}", *(by_dataset(source[field], _text) for field in fields)]
-        for name, source in found["sources"].items()
+        for name, source in known["sources"].items()
         if name in giving
     ]
     head = ["source", "network", "latent dimension", "batch size", "epochs"]
@@ -118,7 +120,10 @@ def protocols() -> str:
 
 def sources() -> str:
     """What of each source was read, and what could not be, a source a row."""
-    rows = [[_link(one), one["title"], one["read"], one["unread"]] for one in read()["sources"].values()]
+    rows = [
+        [_link(source), source["title"], source["read"], source["unread"]]
+        for source in read()["sources"].values()
+    ]
     return markdown(["source", "", "read", "not read"], rows, words=4)
 
 
@@ -179,19 +184,21 @@ def method_settings(reasons: Mapping[str, str]) -> str:
         ValueError: one of ours differs from that of the first source which has a value for the data set,
             and no reason is given.
     """
-    found = read()
+    known = read()
     rows = []
     for method in METHODS:
-        told = [
-            (found["sources"][one["source"]], one) for one in found["settings"] if one["method"] == method
+        entries = [
+            (known["sources"][entry["source"]], entry)
+            for entry in known["settings"]
+            if entry["method"] == method
         ]
         title = METHODS[method].title
         for field, label in FIELDS.items():
-            said = [(source["name"], stated_values(one, source, field)) for source, one in told]
-            if said := [(name, values) for name, values in said if values]:
+            stated = [(source["name"], stated_values(entry, source, field)) for source, entry in entries]
+            if stated := [(name, values) for name, values in stated if values]:
                 ours = {dataset: _ours(dataset, method, field) for dataset in DATASETS}
-                why = _why(f"{method}/{field}", reasons, ours, [values for _, values in said])
-                rows.append([title, label, _gathered(said), by_dataset(ours, _text), why])
+                why = _why(f"{method}/{field}", reasons, ours, [values for _, values in stated])
+                rows.append([title, label, _gathered(stated), by_dataset(ours, _text), why])
                 title = ""
     return markdown(["method", "setting", "published (source)", "ours", "why it differs"], rows, words=5)
 
@@ -203,21 +210,21 @@ def shared_settings(ours: Mapping[str, Any], reasons: Mapping[str, str]) -> str:
         ours: by field of ``SHARED``, words or words by data set.
         reasons: why ours differ, by field.
     """
-    every = read()["sources"].values()
+    sources = read()["sources"].values()
     rows = []
     for field, label in SHARED.items():
-        said = [(source["name"], source[field]) for source in every if source[field] is not None]
-        rows.append([label, _gathered(said), by_dataset(ours[field]), reasons[field]])
+        stated = [(source["name"], source[field]) for source in sources if source[field] is not None]
+        rows.append([label, _gathered(stated), by_dataset(ours[field]), reasons[field]])
     return markdown(["setting", "published (source)", "ours", "why it differs"], rows, words=4)
 
 
 def _ours(dataset: str, method: str, field: str) -> Any:
-    chosen, kind = experiment(dataset, method), METHODS[method]
+    configuration, kind = experiment(dataset, method), METHODS[method]
     if field == "betas":
         return list(kind.betas)
     if field == "adversary_rate":
-        return chosen.learning_rate * kind.rates.get(kind.adversaries[0], 1.0)
-    return getattr(chosen, "penalty_weight" if field == "weight" else field)
+        return configuration.learning_rate * kind.rates.get(kind.adversaries[0], 1.0)
+    return getattr(configuration, "penalty_weight" if field == "weight" else field)
 
 
 def _why(
@@ -225,24 +232,24 @@ def _why(
 ) -> str:
     """The reason of a difference from the first source that gives a value; a dash where there is none."""
     first = {dataset: values[dataset] for values in reversed(theirs) for dataset in values}
-    differs = [DATASETS[one].title for one in first if not _same(ours[one], first[one])]
+    differs = [DATASETS[dataset].title for dataset in first if not _same(ours[dataset], first[dataset])]
     reason = reasons.get(name) or reasons.get(name.partition("/")[2])
     if differs and not reason:
         raise ValueError(f"{name} is not what its first source has ({', '.join(differs)}): say why")
     return reason if differs else "-"
 
 
-def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, int | float) and isinstance(other, int | float):
-        return math.isclose(one, other)
-    return one == other
+def _same(ours: Any, theirs: Any) -> bool:
+    if isinstance(ours, int | float) and isinstance(theirs, int | float):
+        return math.isclose(ours, theirs)
+    return ours == theirs
 
 
-def _gathered(said: Sequence[tuple[str, Any]]) -> str:
+def _gathered(stated: Sequence[tuple[str, Any]]) -> str:
     """Each value with the names of those who have it, a line each."""
     names: dict[str, list[str]] = {}
-    for name, value in said:
-        texts = {_text(one) for one in value.values()} if isinstance(value, Mapping) else {_text(value)}
+    for name, value in stated:
+        texts = {_text(each) for each in value.values()} if isinstance(value, Mapping) else {_text(value)}
         text = texts.pop() if len(texts) == 1 else by_dataset(value, _text)
         names.setdefault(text, []).append(name)
     return "<br>".join(f"{text}: {', '.join(who)}" for text, who in names.items())

@@ -167,8 +167,10 @@ LEGEND = (
 
 def name_of(run: Run) -> str:
     """How figures and tables call a run: its method, and its variant where it has one."""
-    chosen = run.experiment
-    return METHODS[chosen.method].title + (f" ({chosen.variant.replace('_', ' ')})" if chosen.variant else "")
+    experiment = run.experiment
+    return METHODS[experiment.method].title + (
+        f" ({experiment.variant.replace('_', ' ')})" if experiment.variant else ""
+    )
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]], words: int = 1) -> str:
@@ -195,11 +197,11 @@ def _seeds(n: int) -> str:
 
 def table(runs: Sequence[Run], keys: Sequence[str] = HEADLINE) -> str:
     """Metrics of recorded runs, a run a row; a column where a run has the metric."""
-    found = [numbers(run) for run in runs]
-    shown = [key for key in keys if any(key in one for one in found)]
+    metrics = [numbers(run) for run in runs]
+    shown = [key for key in keys if any(key in row for row in metrics)]
     rows = [
-        [name_of(run), *(METRICS[key].form.format(one[key]) if key in one else "-" for key in shown)]
-        for run, one in zip(runs, found, strict=True)
+        [name_of(run), *(METRICS[key].form.format(row[key]) if key in row else "-" for key in shown)]
+        for run, row in zip(runs, metrics, strict=True)
     ]
     return markdown(["method", *(METRICS[key].label for key in shown)], rows)
 
@@ -230,10 +232,10 @@ def near_best(runs: Sequence[Run], key: str, share: float = 0.1) -> list[Run]:
         ValueError: no run has the metric, or neither end of it is better.
     """
     better = METRICS[key].better
-    found = [run.metrics[key] for run in runs if key in run.metrics]
-    if not found or not better:
+    values = [run.metrics[key] for run in runs if key in run.metrics]
+    if not values or not better:
         raise ValueError(f"there is no best {key} among these runs")
-    best = min(found) if better == "lower" else max(found)
+    best = min(values) if better == "lower" else max(values)
     return [run for run in runs if key in run.metrics and abs(run.metrics[key] - best) <= share * abs(best)]
 
 
@@ -271,8 +273,8 @@ class Contest(NamedTuple):
 
     def measured(self, key: str) -> dict[str, Measured]:
         """A metric of every method that has it."""
-        found = {name: measured(runs, key) for name, runs in self.methods.items()}
-        return {name: one for name, one in found.items() if one}
+        values = {name: measured(runs, key) for name, runs in self.methods.items()}
+        return {name: value for name, value in values.items() if value}
 
     def spread(self, key: str) -> Spread | None:
         """How far a metric varies over seeds at most, which a method of a single seed is taken to do."""
@@ -281,17 +283,17 @@ class Contest(NamedTuple):
 
 def contests(runs: Sequence[Run]) -> list[Contest]:
     """Every contest that runs belong to, methods in the order of ``METHODS``; other variants are left out."""
-    found = []
+    known = []
     for dataset in DATASETS:
         for variant, words in CONTESTS.items():
             here = [
                 run for run in runs if (run.experiment.dataset, run.experiment.variant) == (dataset, variant)
             ]
             methods = {name: [run for run in here if run.experiment.method == name] for name in METHODS}
-            methods = {name: some for name, some in methods.items() if some}
+            methods = {name: recorded for name, recorded in methods.items() if recorded}
             if methods:
-                found.append(Contest(DATASETS[dataset].title + words, dataset, methods))
-    return found
+                known.append(Contest(DATASETS[dataset].title + words, dataset, methods))
+    return known
 
 
 def comparison(contest: Contest, keys: Sequence[str] = HEADLINE) -> str:
@@ -303,9 +305,9 @@ def comparison(contest: Contest, keys: Sequence[str] = HEADLINE) -> str:
     written = []
     for key, column in columns.items():
         fewer = {
-            name: f", {_seeds(one.seeds)}"
-            for name, one in column.items()
-            if one.seeds < len(contest.methods[name])
+            name: f", {_seeds(value.seeds)}"
+            for name, value in column.items()
+            if value.seeds < len(contest.methods[name])
         }
         cells = _column(column, METRICS[key])
         written.append({name: words + fewer.get(name, "") for name, words in cells.items()})
@@ -329,9 +331,12 @@ def metric_across_datasets(runs: Sequence[Run], key: str) -> str:
     """One metric of every method in every contest that has it, and of how many seeds."""
     head, columns = ["method"], []
     for contest in contests(runs):
-        if found := contest.measured(key):
+        if values := contest.measured(key):
             head += [contest.title, "seeds"]
-            columns += [_column(found, METRICS[key]), {name: str(one.seeds) for name, one in found.items()}]
+            columns += [
+                _column(values, METRICS[key]),
+                {name: str(value.seeds) for name, value in values.items()},
+            ]
     rows = [
         [METHODS[name].title, *(column.get(name, "-") for column in columns)]
         for name in METHODS
@@ -418,8 +423,8 @@ def fid_sample_sizes(runs: Sequence[Run]) -> str:
     for contest in contests(runs):
         hows = [
             run.record["evaluation"]["prior"]
-            for some in contest.methods.values()
-            for run in some
+            for recorded in contest.methods.values()
+            for run in recorded
             if "prior" in run.record.get("evaluation", {})
         ]
         counts = {(how["images"], how["reference_images"]) for how in hows}
@@ -432,12 +437,12 @@ def fid_sample_sizes(runs: Sequence[Run]) -> str:
 
 def _floor(contest: Contest) -> str:
     """What training images themselves read; they are the same for every run that has measured them."""
-    every = [one for some in contest.methods.values() for one in map(numbers, some)]
-    found = sorted({(one["fid_training"], one.get("fid_training_error", math.nan)) for one in every
-                    if "fid_training" in one})  # fmt: skip
-    if not found:
+    metrics = [row for recorded in contest.methods.values() for row in map(numbers, recorded)]
+    floors = sorted({(row["fid_training"], row.get("fid_training_error", math.nan)) for row in metrics
+                    if "fid_training" in row})  # fmt: skip
+    if not floors:
         return "The floor, the FID of training images, is not measured."
-    cells = [cell(Measured((value,), (error,)), METRICS["fid_training"]) for value, error in found]
+    cells = [cell(Measured((value,), (error,)), METRICS["fid_training"]) for value, error in floors]
     return f"The floor, the FID of training images, is {enumeration(cells)}."
 
 
@@ -445,11 +450,13 @@ def ex_post_sampling(runs: Sequence[Run]) -> str:
     """Penalty against whitening after the fact: auto-encoders sampled from several laws, and what follows."""
     parts = []
     for contest in contests(runs):
-        methods = {name: some for name, some in contest.methods.items() if some[0].experiment.has_encoder}
-        some = contest._replace(methods=methods)
-        if some.measured("fid"):
-            table = comparison(some, (*LAWS, "fid_reconstruction"))
-            parts += [f"**{contest.title}**", table, "\n".join(f"- {line}" for line in _whitened(some))]
+        methods = {
+            name: encoding for name, encoding in contest.methods.items() if encoding[0].experiment.has_encoder
+        }
+        encoding = contest._replace(methods=methods)
+        if encoding.measured("fid"):
+            table = comparison(encoding, (*LAWS, "fid_reconstruction"))
+            parts += [f"**{contest.title}**", table, "\n".join(f"- {line}" for line in _whitened(encoding))]
     return "\n\n".join(parts)
 
 
@@ -457,7 +464,7 @@ def _whitened(contest: Contest) -> list[str]:
     """What the records say of one contest, and what they leave open: whole sentences."""
     laws = {key: contest.measured(key) for key in LAWS}
     lines = [_floor(contest)]
-    penalised = {name: one for name, one in laws["fid"].items() if name != "ae"}
+    penalised = {name: value for name, value in laws["fid"].items() if name != "ae"}
     best = min(penalised, key=lambda name: penalised[name].mean, default=None)
     if best:
         words = f"{cell(penalised[best], METRICS['fid'])} ({_seeds(penalised[best].seeds)})"
@@ -466,7 +473,7 @@ def _whitened(contest: Contest) -> list[str]:
             f"{METHODS[best].title} has the lowest FID, {words}; "
             "it is chosen after the fact, in its own favour."
         )
-    plain = {key: found["ae"] for key, found in laws.items() if "ae" in found}
+    plain = {key: values["ae"] for key, values in laws.items() if "ae" in values}
     if "ae" not in contest.methods:
         lines.append("There is no run of an auto-encoder without penalty.")
     for key, law in LAWS.items():
@@ -486,14 +493,14 @@ def _whitened(contest: Contest) -> list[str]:
                 plain[key], penalised[best], largest_spread([*laws[key].values(), *penalised.values()])
             )
             shown = plus_minus(gap.value, gap.half, METRICS["fid"].form, "+")
-            few = min(plain[key].seeds, penalised[best].seeds) < SEVERAL
-            said = f"one of the two has fewer than {SEVERAL} seeds, which decide nothing" if few else (
-                f"this is {'more than' if gap.sure else 'within'} the 95% uncertainty over seeds"
-            )  # fmt: skip
+            undecided = min(plain[key].seeds, penalised[best].seeds) < SEVERAL
+            conclusion = f"this is {'more than' if gap.sure else 'within'} the 95% uncertainty over seeds"
+            if undecided:
+                conclusion = f"one of the two has fewer than {SEVERAL} seeds, which decide nothing"
             lines.append(
                 f"The {METHODS['ae'].title} without penalty, sampled from {law}, has an FID of "
                 f"{cell(plain[key], METRICS['fid'])} ({_seeds(plain[key].seeds)}). "
-                f"Less that of {METHODS[best].title} this is {shown} ({gap.basis}); {said}."
+                f"Less that of {METHODS[best].title} this is {shown} ({gap.basis}); {conclusion}."
             )
     return lines + _changes(contest)
 
@@ -504,8 +511,8 @@ def _changes(contest: Contest) -> list[str]:
     for key, law in (LAWS | {"fid_reconstruction": "the codes of test images themselves"}).items():
         changes = {
             name: gap
-            for name, some in contest.methods.items()
-            if key != "fid" and (gap := paired(some, key, "fid"))
+            for name, recorded in contest.methods.items()
+            if key != "fid" and (gap := paired(recorded, key, "fid"))
         }
         if changes:
             form = METRICS["fid"].form
@@ -517,12 +524,14 @@ def _changes(contest: Contest) -> list[str]:
     return lines
 
 
-def cell(one: Measured, metric: Metric) -> str:
+def cell(value: Measured, metric: Metric) -> str:
     """``mean ± interval`` over several seeds, else ``mean (standard error)``, else the mean alone."""
-    if not math.isnan(one.interval):
-        return plus_minus(one.mean, one.interval, metric.form)
-    form = _form(metric.form, one.error)
-    return form.format(one.mean) + ("" if math.isnan(one.error) else f"{GLUE}({form.format(one.error)})")
+    if not math.isnan(value.interval):
+        return plus_minus(value.mean, value.interval, metric.form)
+    form = _form(metric.form, value.error)
+    return form.format(value.mean) + (
+        "" if math.isnan(value.error) else f"{GLUE}({form.format(value.error)})"
+    )
 
 
 def plus_minus(value: float, half: float, form: str, sign: str = "") -> str:
@@ -543,7 +552,7 @@ def _form(form: str, spread: float) -> str:
 def _column(column: Mapping[str, Measured], metric: Metric) -> dict[str, str]:
     """The cells of one metric, the best in bold where it is surely so."""
     best = _best(column, metric.better)
-    cells = {name: cell(one, metric) for name, one in column.items()}
+    cells = {name: cell(value, metric) for name, value in column.items()}
     return cells | ({best: f"**{cells[best]}**"} if best else {})
 
 
@@ -553,8 +562,8 @@ def _best(column: Mapping[str, Measured], better: str) -> str | None:
         return None
     best = (min if better == "lower" else max)(column, key=lambda name: column[name].mean)
     spread = largest_spread(column.values())
-    others = [one for name, one in column.items() if name != best]
-    return best if all(difference(column[best], one, spread).sure for one in others) else None
+    others = [value for name, value in column.items() if name != best]
+    return best if all(difference(column[best], value, spread).sure for value in others) else None
 
 
 # ---------------------------------------------------------------- choices and cost
@@ -565,11 +574,11 @@ def by_dataset(value: Any, form: Callable[[Any], str] = str) -> str:
     if not isinstance(value, Mapping):
         return "-" if value is None else form(value)
     shared: dict[str, list[str]] = {}
-    for dataset, one in value.items():
-        shared.setdefault(form(one), []).append(DATASETS[dataset].title)
+    for dataset, each in value.items():
+        shared.setdefault(form(each), []).append(DATASETS[dataset].title)
     if len(value) == len(DATASETS) and len(shared) == 1:
         return next(iter(shared))
-    return "; ".join(f"{one} ({', '.join(names)})" for one, names in shared.items()) or "-"
+    return "; ".join(f"{each} ({', '.join(names)})" for each, names in shared.items()) or "-"
 
 
 def configured(runs: Sequence[Run], field: str, method: str = "wwae") -> str:
@@ -586,8 +595,10 @@ def configured(runs: Sequence[Run], field: str, method: str = "wwae") -> str:
 
 def penalty_times(timings: Mapping[str, Any], names: Mapping[str, str]) -> str:
     """Milliseconds of each penalty with its gradient, by size of the batch, from the benchmark's record."""
-    sizes = list(dict.fromkeys((one["n"], one["d"]) for one in timings["measured"]))
-    seconds = {(one["method"], one["n"], one["d"]): one["seconds"] for one in timings["measured"]}
+    sizes = list(dict.fromkeys((timing["n"], timing["d"]) for timing in timings["measured"]))
+    seconds = {
+        (timing["method"], timing["n"], timing["d"]): timing["seconds"] for timing in timings["measured"]
+    }
     rows = [
         [
             words,

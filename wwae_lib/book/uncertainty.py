@@ -72,9 +72,9 @@ class Measured:
 
 def measured(runs: Sequence[Run], key: str) -> Measured | None:
     """A metric of the runs that have it, with ``<key>_error`` as its own error; ``None`` where none has."""
-    found = [one for one in map(numbers, runs) if key in one]
-    errors = tuple(one.get(f"{key}_error", math.nan) for one in found)
-    return Measured(tuple(one[key] for one in found), errors) if found else None
+    rows = [row for row in map(numbers, runs) if key in row]
+    errors = tuple(row.get(f"{key}_error", math.nan) for row in rows)
+    return Measured(tuple(row[key] for row in rows), errors) if rows else None
 
 
 def numbers(run: Run) -> dict[str, float]:
@@ -87,21 +87,21 @@ def numbers(run: Run) -> dict[str, float]:
     * ``knn_accuracy_error``, ``linear_accuracy_error``: binomial, over the test images.
     """
     seconds = run.record["environment"]["train_seconds"]
-    found = run.metrics | {"train_minutes": seconds / 60, "epoch_seconds": seconds / run.experiment.epochs}
+    values = run.metrics | {"train_minutes": seconds / 60, "epoch_seconds": seconds / run.experiment.epochs}
     for key in ("sharpness", "sharpness_reconstruction"):
-        if found.get(key) and found.get("sharpness_data"):  # images of one grey have no logarithm
-            found[f"{key}_gap"] = abs(math.log(found[key] / found["sharpness_data"]))
-            if f"{key}_error" in found:
-                found[f"{key}_gap_error"] = found[f"{key}_error"] / found[key]
-    if {"mixture_nats", "mixture_nats_floor"} <= found.keys():
-        found["mixture_excess"] = found["mixture_nats"] - found["mixture_nats_floor"]
-        both = found.get("mixture_nats_error", math.nan), found.get("mixture_nats_floor_error", math.nan)
-        found["mixture_excess_error"] = math.hypot(*both)
+        if values.get(key) and values.get("sharpness_data"):  # images of one grey have no logarithm
+            values[f"{key}_gap"] = abs(math.log(values[key] / values["sharpness_data"]))
+            if f"{key}_error" in values:
+                values[f"{key}_gap_error"] = values[f"{key}_error"] / values[key]
+    if {"mixture_nats", "mixture_nats_floor"} <= values.keys():
+        values["mixture_excess"] = values["mixture_nats"] - values["mixture_nats_floor"]
+        both = values.get("mixture_nats_error", math.nan), values.get("mixture_nats_floor_error", math.nan)
+        values["mixture_excess_error"] = math.hypot(*both)
     for key in ("knn_accuracy", "linear_accuracy"):
-        if key in found:
+        if key in values:
             images = run.record["data"]["test"]["images"]
-            found.setdefault(f"{key}_error", math.sqrt(found[key] * (1 - found[key]) / images))
-    return found
+            values.setdefault(f"{key}_error", math.sqrt(values[key] * (1 - values[key]) / images))
+    return values
 
 
 OF_PRIOR = ("fid", "kid", "precision", "recall", "density", "coverage")
@@ -129,7 +129,7 @@ class Spread(NamedTuple):
 
 def largest_spread(methods: Iterable[Measured]) -> Spread | None:
     """Of the method that varies most, among those of ``SEVERAL`` seeds; ``None`` where there is none."""
-    known = [Spread(one.deviation, one.seeds - 1) for one in methods if one.seeds >= SEVERAL]
+    known = [Spread(method.deviation, method.seeds - 1) for method in methods if method.seeds >= SEVERAL]
     return max(known, default=None)
 
 
@@ -187,7 +187,7 @@ def difference(first: Measured, second: Measured, spread: Spread | None = None) 
       models. It leaves out how training spreads, so that no statement on methods is ``sure`` by it.
     """
     value = first.mean - second.mean
-    sides = [Spread(one.deviation, one.seeds - 1) if one.seeds > 1 else spread for one in (first, second)]
+    sides = [Spread(side.deviation, side.seeds - 1) if side.seeds > 1 else spread for side in (first, second)]
     counts = first.seeds, second.seeds
     if None not in sides:
         error, freedom = _welch([(side, n) for side, n in zip(sides, counts, strict=True)])
@@ -207,7 +207,7 @@ def ratio(first: Measured, second: Measured) -> tuple[float, float, float] | Non
     """
     if min(*first.values, *second.values) <= 0:
         return None
-    logarithms = [Measured(tuple(map(math.log, one.values)), one.errors) for one in (first, second)]
+    logarithms = [Measured(tuple(map(math.log, side.values)), side.errors) for side in (first, second)]
     gap = difference(*logarithms)
     half = gap.half if min(first.seeds, second.seeds) > 1 else math.nan
     return math.exp(gap.value), math.exp(gap.value - half), math.exp(gap.value + half)
@@ -220,24 +220,24 @@ def paired(runs: Sequence[Run], first: str, second: str) -> Difference | None:
     ``SEVERAL`` seeds the differences of each run speak for themselves. With fewer, the sum of the two
     standard errors stands for that of the difference, which it is at most, however they depend on each other.
     """
-    alike = [run for run in runs if len(protocols([run], first) | protocols([run], second)) < 2]
-    both = [one for one in map(numbers, alike) if {first, second} <= one.keys()]
+    comparable = [run for run in runs if len(protocols([run], first) | protocols([run], second)) < 2]
+    both = [row for row in map(numbers, comparable) if {first, second} <= row.keys()]
     if not both:
         return None
     if len(both) >= SEVERAL:
-        return over_seeds([one[first] - one[second] for one in both])
-    errors = [one.get(f"{key}_error", math.nan) for one in both for key in (first, second)]
-    value = statistics.fmean(one[first] - one[second] for one in both)
+        return over_seeds([row[first] - row[second] for row in both])
+    errors = [row.get(f"{key}_error", math.nan) for row in both for key in (first, second)]
+    value = statistics.fmean(row[first] - row[second] for row in both)
     basis = f"{len(both)} seed{'s' * (len(both) > 1)}, at most"
     return Difference(value, sum(errors) / len(both), math.inf, basis, over_seeds=False)
 
 
-def over_seeds(values: Sequence[float], what: str = "seeds, paired") -> Difference:
+def over_seeds(values: Sequence[float], sample: str = "seeds, paired") -> Difference:
     """The mean of a number of each run, such as a difference within it, by Student's interval."""
     if len(values) < SEVERAL:
-        return Difference(statistics.fmean(values), math.nan, math.inf, f"{len(values)} {what}", False)
+        return Difference(statistics.fmean(values), math.nan, math.inf, f"{len(values)} {sample}", False)
     error = statistics.stdev(values) / math.sqrt(len(values))
-    return Difference(statistics.fmean(values), error, len(values) - 1, f"{len(values)} {what}")
+    return Difference(statistics.fmean(values), error, len(values) - 1, f"{len(values)} {sample}")
 
 
 def holm(p: Sequence[float]) -> list[float]:

@@ -197,7 +197,7 @@ class Verdict(NamedTuple):
     @property
     def outcomes(self) -> dict[str, str]:
         """The outcome in each place."""
-        tested = {one.setting: one.outcome for one in self.findings}
+        tested = {finding.setting: finding.outcome for finding in self.findings}
         return tested | {
             place: UNTESTED
             for place in self.claim.places
@@ -213,22 +213,23 @@ def verdicts(runs: Sequence[Run], timings: Mapping[str, Any]) -> dict[str, Verdi
         timings: what the benchmarks recorded (:func:`read_benchmarks`); may be empty.
     """
     tested = {key: tuple(claim.primary(runs, timings)) for key, claim in CLAIMS.items()}
-    p = [one.p for findings in tested.values() for one in findings if not math.isnan(one.p)]
-    corrected, found = iter(holm(p)), {}
+    p = [finding.p for findings in tested.values() for finding in findings if not math.isnan(finding.p)]
+    corrected, judged = iter(holm(p)), {}
     for key, claim in CLAIMS.items():
         findings = tuple(
-            _judged(one, math.nan if math.isnan(one.p) else next(corrected)) for one in tested[key]
+            _judged(finding, math.nan if math.isnan(finding.p) else next(corrected))
+            for finding in tested[key]
         )
         verdict = Verdict(claim, findings, tuple(claim.secondary(runs, timings)), "")
-        found[key] = verdict._replace(verdict=_in_words(verdict.outcomes))
-    return found
+        judged[key] = verdict._replace(verdict=_in_words(verdict.outcomes))
+    return judged
 
 
-def _judged(one: Finding, corrected: float) -> Finding:
+def _judged(finding: Finding, corrected: float) -> Finding:
     """``RULE``, on one data set."""
     significant = corrected <= 1 - LEVEL  # False for nan
-    outcome = one.leans if significant else TIE if one.tie else OPEN
-    return one._replace(corrected=corrected, outcome=outcome)
+    outcome = finding.leans if significant else TIE if finding.tie else OPEN
+    return finding._replace(corrected=corrected, outcome=outcome)
 
 
 def _in_words(outcomes: Mapping[str, str]) -> str:
@@ -284,13 +285,13 @@ def _better_than(family: str, key: str, margin: Callable[[float], float]) -> Tes
 
     def tests(runs: Sequence[Run], timings: Mapping[str, Any]) -> Iterator[Finding]:
         for contest in contests(runs):
-            found = contest.measured(key)
-            if one := _compared(contest, key, DEFAULT_RIVAL[family]):
-                finding, gap = one
-                theirs = found[DEFAULT_RIVAL[family]]
+            values = contest.measured(key)
+            if comparison := _compared(contest, key, DEFAULT_RIVAL[family]):
+                finding, gap = comparison
+                theirs = values[DEFAULT_RIVAL[family]]
                 allowed = margin(abs(theirs.mean))
                 finding = finding._replace(effect=finding.effect._replace(margin=allowed))
-                if min(found["wwae"].seeds, theirs.seeds) >= SEVERAL:
+                if min(values["wwae"].seeds, theirs.seeds) >= SEVERAL:
                     finding = _superior(finding, gap, METRICS[key].better, allowed)
                 yield finding
 
@@ -305,18 +306,18 @@ def _beside(family: str, *keys: str) -> Tests:
             for key in keys:
                 for name in FAMILIES[family]:
                     primary = key == keys[0] and name == DEFAULT_RIVAL[family]
-                    if not primary and (one := _compared(contest, key, name)):
-                        yield one[0]
+                    if not primary and (comparison := _compared(contest, key, name)):
+                        yield comparison[0]
 
     return evidence
 
 
 def _compared(contest: Contest, key: str, name: str) -> tuple[Finding, Difference] | None:
     """The WWAE's metric and another method's, with the difference, where both have it by one protocol."""
-    found, metric = contest.measured(key), METRICS[key]
-    if not ({"wwae", name} <= found.keys() and _alike(contest, key, name)):
+    values, metric = contest.measured(key), METRICS[key]
+    if not ({"wwae", name} <= values.keys() and _alike(contest, key, name)):
         return None
-    ours, theirs = found["wwae"], found[name]
+    ours, theirs = values["wwae"], values[name]
     gap, quotient = difference(ours, theirs, contest.spread(key)), ratio(ours, theirs)
     finding = Finding(
         contest.title,
@@ -377,13 +378,15 @@ def _beside_gaussian_codes(runs: Sequence[Run], timings: Mapping[str, Any]) -> I
     """Other methods' codes by the same measure; and whether images show the difference."""
     for contest in contests(runs):
         for name in contest.methods:
-            if name != "wwae" and (one := _compared(contest, "mixture_excess", name)):
-                yield one[0]
+            if name != "wwae" and (comparison := _compared(contest, "mixture_excess", name)):
+                yield comparison[0]
         ours = contest.methods.get("wwae", ())
         if gap := paired(ours, "fid_gaussian", "fid_mixture"):
             both = [run for run in ours if {"fid_gaussian", "fid_mixture"} <= run.metrics.keys()]
-            found = Contest(contest.title, contest.dataset, {"wwae": both})
-            gaussian, mixture = (found.measured(key)["wwae"] for key in ("fid_gaussian", "fid_mixture"))
+            contest_of_both = Contest(contest.title, contest.dataset, {"wwae": both})
+            gaussian, mixture = (
+                contest_of_both.measured(key)["wwae"] for key in ("fid_gaussian", "fid_mixture")
+            )
             yield Finding(
                 contest.title,
                 "FID by a Gaussian fitted to the codes, and by a mixture of ten",
@@ -401,10 +404,10 @@ def _steadier(*rivals: str) -> Tests:
 
     def tests(runs: Sequence[Run], timings: Mapping[str, Any]) -> Iterator[Finding]:
         for contest in contests(runs):
-            found = contest.measured("fid")
+            values = contest.measured("fid")
             for name in rivals:
-                if {"wwae", name} <= found.keys() and _alike(contest, "fid", name):
-                    yield _spread_ratio(contest.title, found["wwae"], name, found[name])
+                if {"wwae", name} <= values.keys() and _alike(contest, "fid", name):
+                    yield _spread_ratio(contest.title, values["wwae"], name, values[name])
 
     return tests
 
@@ -413,7 +416,7 @@ def _spread_ratio(setting: str, ours: Measured, name: str, theirs: Measured) -> 
     question, seeds = "relative spread of the FID over seeds", f"{ours.seeds} and {theirs.seeds} seeds"
     if min(ours.seeds, theirs.seeds) < SEVERAL:
         return Finding(setting, question, "-", METHODS[name].title, "-", "-", "-", seeds)
-    first, second = (statistics.stdev(map(math.log, one.values)) for one in (ours, theirs))
+    first, second = (statistics.stdev(map(math.log, side.values)) for side in (ours, theirs))
     quotient = second / first if first else math.inf
     freedom = theirs.seeds - 1, ours.seeds - 1
     low, high = (quotient / math.sqrt(fdtri(*freedom, p)) for p in ((1 + LEVEL) / 2, (1 - LEVEL) / 2))
@@ -451,12 +454,12 @@ def _steps(timings: Mapping[str, Any]) -> Steps:
     medians of tools/benchmark.py stand in, a single number each, which nothing can be tested by.
     """
     visited, medians = {}, {}
-    for one in timings.get("penalty_benchmark", {}).get("steps", ()):
-        visited.setdefault(DATASETS[one["dataset"]].title, {})[one["method"]] = one["seconds"]
-    for one in timings.get("performance", {}).get("steps", ()):
-        if one["network"] == "compact":
-            seconds = [one["step_seconds"]["median"]]
-            medians.setdefault(DATASETS[one["dataset"]].title, {})[one["method"]] = seconds
+    for entry in timings.get("penalty_benchmark", {}).get("steps", ()):
+        visited.setdefault(DATASETS[entry["dataset"]].title, {})[entry["method"]] = entry["seconds"]
+    for entry in timings.get("performance", {}).get("steps", ()):
+        if entry["network"] == "compact":
+            seconds = [entry["step_seconds"]["median"]]
+            medians.setdefault(DATASETS[entry["dataset"]].title, {})[entry["method"]] = seconds
     return medians | visited
 
 
@@ -512,7 +515,7 @@ def _saves_time(runs: Sequence[Run], timings: Mapping[str, Any]) -> Iterator[Fin
     for setting, seconds in _steps(timings).items():
         rivals = [name for name in SAMPLED if name in seconds]
         if "wwae" in seconds and rivals:
-            name = min(rivals, key=lambda one: statistics.median(seconds[one]))
+            name = min(rivals, key=lambda rival: statistics.median(seconds[rival]))
             finding, gap = _step(setting, seconds["wwae"], name, seconds[name])
             finding = finding._replace(effect=finding.effect._replace(margin=math.log(1 + SHARE)))
             tested = gap.over_seeds
@@ -526,7 +529,10 @@ def _penalties_beside(runs: Sequence[Run], timings: Mapping[str, Any]) -> Iterat
             if {"wwae", name} <= seconds.keys():
                 yield _step(setting, seconds["wwae"], name, seconds[name])[0]
     record = timings.get("penalty_benchmark", {})
-    seconds = {(one["n"], one["d"], one["method"]): one["seconds"] for one in record.get("measured", ())}
+    seconds = {
+        (timing["n"], timing["d"], timing["method"]): timing["seconds"]
+        for timing in record.get("measured", ())
+    }
     for (n, d, method), theirs in seconds.items():
         if method in penalties_timed(record) and (ours := seconds.get((n, d, "w2_penalty"))):
             yield Finding(
@@ -552,23 +558,23 @@ def penalties_timed(record: Mapping[str, Any]) -> dict[str, str]:
     An older record timed a copy of the maximum mean discrepancy that no method trains with, and that is
     slower; it is left aside.
     """
-    there = {one["method"] for one in record.get("measured", ())}
+    timed = {timing["method"] for timing in record.get("measured", ())}
     trained = record.get("environment", {}).get("as_trained")
     return {
-        name: words for name, words in PENALTIES.items() if name in there and (trained or name == "sinkhorn")
+        name: words for name, words in PENALTIES.items() if name in timed and (trained or name == "sinkhorn")
     }
 
 
 def _no_slower(runs: Sequence[Run], timings: Mapping[str, Any]) -> Iterator[Finding]:
     """A whole step with the penalty against one without."""
-    found = {one.setting: one for one in _recorded_pairs(timings.get("performance", {}))}
+    findings = {pair.setting: pair for pair in _recorded_pairs(timings.get("performance", {}))}
     for setting, seconds in _steps(timings).items():
         if {"wwae", "ae"} <= seconds.keys() and len(seconds["wwae"]) > 1:
             finding, gap = _step(setting, seconds["wwae"], "ae", seconds["ae"])
-            found[setting] = _no_longer(finding, gap) if gap.over_seeds else finding
+            findings[setting] = _no_longer(finding, gap) if gap.over_seeds else finding
     longest = -math.log(1 + SHARE)
-    for one in found.values():
-        yield one._replace(effect=one.effect._replace(holds=(longest, math.inf)))
+    for pair in findings.values():
+        yield pair._replace(effect=pair.effect._replace(holds=(longest, math.inf)))
 
 
 def _no_longer(finding: Finding, gap: Difference) -> Finding:
@@ -578,14 +584,14 @@ def _no_longer(finding: Finding, gap: Difference) -> Finding:
 
 def _recorded_pairs(record: Mapping[str, Any]) -> Iterator[Finding]:
     """Steps side by side of tools/benchmark.py, whose bootstrap interval stands for an error."""
-    for one in record.get("penalty", ()):
-        low, high = (math.log1p(share) for share in one["interval_95"])
+    for pairs in record.get("penalty", ()):
+        low, high = (math.log1p(share) for share in pairs["interval_95"])
         error = (high - low) / 2 / float(ndtri((1 + LEVEL) / 2))
-        basis = f"{one['pairs']} pairs, bootstrap"
-        gap = Difference(-math.log1p(one["share_of_pairs"]), error, one["pairs"] - 1, basis)
-        ours, theirs = one["wwae_step_seconds"]["median"], one["ae_step_seconds"]["median"]
-        finding = _in_time(DATASETS[one["dataset"]].title, ours, "ae", theirs, gap)
-        yield _no_longer(finding, gap) if one["pairs"] >= PAIRS else finding
+        basis = f"{pairs['pairs']} pairs, bootstrap"
+        gap = Difference(-math.log1p(pairs["share_of_pairs"]), error, pairs["pairs"] - 1, basis)
+        ours, theirs = pairs["wwae_step_seconds"]["median"], pairs["ae_step_seconds"]["median"]
+        finding = _in_time(DATASETS[pairs["dataset"]].title, ours, "ae", theirs, gap)
+        yield _no_longer(finding, gap) if pairs["pairs"] >= PAIRS else finding
 
 
 def _steps_beside(runs: Sequence[Run], timings: Mapping[str, Any]) -> Iterator[Finding]:
@@ -766,77 +772,78 @@ def why_these_rivals(runs: Sequence[Run]) -> str:
     return " ".join(lines)
 
 
-def test_counts(found: Mapping[str, Verdict]) -> str:
+def test_counts(judged: Mapping[str, Verdict]) -> str:
     """How many primary tests there are, how many stand Holm's correction, and how many wait for seeds."""
-    every = [one for verdict in found.values() for one in verdict.findings]
-    tested = [one for one in every if not math.isnan(one.p)]
-    alone = sum(one.p <= 1 - LEVEL for one in tested)
-    stand = sum(one.corrected <= 1 - LEVEL for one in tested)
-    untested = sum(list(verdict.outcomes.values()).count(UNTESTED) for verdict in found.values())
+    findings = [finding for verdict in judged.values() for finding in verdict.findings]
+    tested = [finding for finding in findings if not math.isnan(finding.p)]
+    alone = sum(finding.p <= 1 - LEVEL for finding in tested)
+    stand = sum(finding.corrected <= 1 - LEVEL for finding in tested)
+    untested = sum(list(verdict.outcomes.values()).count(UNTESTED) for verdict in judged.values())
     return (
         f"Holm's correction counts {len(tested)} primary test{'s' * (len(tested) != 1)}. Significance at "
         f"{1 - LEVEL:.0%} is reached by {alone} of them taken alone, and by {stand} after the correction. "
-        f"For want of seeds or of paired times, {len(every) - len(tested)} more cannot decide; for "
+        f"For want of seeds or of paired times, {len(findings) - len(tested)} more cannot decide; for "
         f"{untested} there is no record."
     )
 
 
-def table(found: Mapping[str, Verdict]) -> str:
+def table(judged: Mapping[str, Verdict]) -> str:
     """One row a claim, as Markdown: its name leads to all its tests."""
     rows = [
         [
-            f"[{one.claim.name}](#verdict-{key})<br>“{one.claim.quote}”",
-            f"**{one.verdict}**",
-            one.claim.measure,
-            "<br>".join(_in_short(finding) for finding in one.findings) or "no record",
+            f"[{verdict.claim.name}](#verdict-{key})<br>“{verdict.claim.quote}”",
+            f"**{verdict.verdict}**",
+            verdict.claim.measure,
+            "<br>".join(_in_short(finding) for finding in verdict.findings) or "no record",
         ]
-        for key, one in found.items()
+        for key, verdict in judged.items()
     ]
     return markdown(["claim, word for word", "verdict", "primary measure", "effect"], rows, words=4)
 
 
-def _in_short(one: Finding) -> str:
-    effect = one.result if one.ratio == "-" else f"{one.result}; {one.ratio}"
-    return f"{one.setting}, {one.rival}: {effect}, **{one.outcome}**"
+def _in_short(finding: Finding) -> str:
+    effect = finding.result if finding.ratio == "-" else f"{finding.result}; {finding.ratio}"
+    return f"{finding.setting}, {finding.rival}: {effect}, **{finding.outcome}**"
 
 
-def evidence(one: Verdict, figure: str = "") -> str:
+def evidence(verdict: Verdict, figure: str = "") -> str:
     """A claim with how it is judged and its verdict, as Markdown; the numbers of all its tests are folded.
 
     Args:
-        one: the verdict on the claim.
+        verdict: the verdict on the claim.
         figure: HTML that shows the primary tests (:func:`wwae_lib.book.forest.forest`), placed before them.
     """
-    claim = one.claim
+    claim = verdict.claim
     parts = [
         f"> “{claim.quote}”",
         claim.reading,
         f"Primary measure: {claim.measure}. {claim.reason}",
         figure,
     ]
-    few = enumeration([finding.setting for finding in one.findings if math.isnan(finding.p)])
-    if few:
+    undecided = enumeration([finding.setting for finding in verdict.findings if math.isnan(finding.p)])
+    if undecided:
         parts.append(
-            f"On {few} there are too few seeds, or no pairs of times, for a test. An interval that stands "
-            "there borrows the spread of another method on the same data, or is that of the measurement "
-            "alone; neither decides anything."
+            f"On {undecided} there are too few seeds, or no pairs of times, for a test. An interval that "
+            "stands there borrows the spread of another method on the same data, or is that of the "
+            "measurement alone; neither decides anything."
         )
-    if untested := [place for place, outcome in one.outcomes.items() if outcome == UNTESTED]:
+    if untested := [place for place, outcome in verdict.outcomes.items() if outcome == UNTESTED]:
         parts.append(
             f"Not tested on {enumeration(untested)}: no record has the measure of both sides, by one "
             "protocol."
         )
-    parts.append(f"Verdict: **{one.verdict}**. [All numbers of this kind](#comparison-{claim.link}).")
+    parts.append(f"Verdict: **{verdict.verdict}**. [All numbers of this kind](#comparison-{claim.link}).")
     head = ["data", "measure", "WWAE", "against", "", "difference, ± at 95%", "ratio", "from"]
     folded = []
-    if one.findings:
+    if verdict.findings:
         rows = [
-            [*finding[:8], _p(finding.p), _p(finding.corrected), finding.outcome] for finding in one.findings
+            [*finding[:8], _p(finding.p), _p(finding.corrected), finding.outcome]
+            for finding in verdict.findings
         ]
         folded.append(markdown([*head, "p", "after Holm", "outcome"], rows, words=11))
-    if one.secondary:
+    if verdict.secondary:
         folded.append("Secondary evidence, without a vote and without correction:")
-        folded.append(markdown(head, [finding[:8] for finding in one.secondary], words=len(head)))
+        folded.append(markdown(head, [finding[:8] for finding in verdict.secondary], words=len(head)))
     if folded:
         parts += [":::{dropdown} All numbers", *folded, ":::"]
     return "\n\n".join(filter(None, parts))
@@ -846,6 +853,6 @@ def _p(value: float) -> str:
     return "-" if math.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def summary(found: Mapping[str, Verdict]) -> str:
+def summary(judged: Mapping[str, Verdict]) -> str:
     """The verdict on each claim, as a Markdown list."""
-    return "\n".join(f"- {one.claim.name}: **{one.verdict}**" for one in found.values())
+    return "\n".join(f"- {verdict.claim.name}: **{verdict.verdict}**" for verdict in judged.values())
