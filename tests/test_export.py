@@ -24,7 +24,9 @@ def written(finished, tmp_path_factory):
     """The scripts of one small run, by file name."""
     folder = tmp_path_factory.mktemp("explorers")
     explorers.export(folder, finished.path.parents[2])
-    return {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()}
+    texts = [path for path in folder.iterdir() if path.suffix != ".png"]
+    assert {path.name for path in folder.glob("*.png")} == {"samples-mnist-wwae.png"}
+    return {path.name: path.read_text(encoding="utf-8") for path in texts}
 
 
 def script(text: str) -> dict:
@@ -88,7 +90,8 @@ def test_batch_normalisation_becomes_part_of_the_layer_before_it():
 
 def test_the_same_run_gives_the_same_bytes(written, finished, tmp_path):
     for path in explorers.export(tmp_path, finished.path.parents[2]):
-        assert path.read_text(encoding="utf-8") == written[path.name]
+        if path.suffix != ".png":
+            assert path.read_text(encoding="utf-8") == written[path.name]
 
 
 def test_only_what_was_recorded_is_written(written, tmp_path):
