@@ -46,6 +46,25 @@ READ = """() => {
         "language": document.documentElement.lang,
     };
 }"""
+# At a width: no formula is cut without a sign, every figure is there for light and dark, no handle leads to
+# nothing.
+FITS = """() => {
+    const cut = (e) => {
+        const drawn = e.querySelector("mjx-container");
+        if (!drawn || e.matches(".scrolls, .pst-scrollable-table-container *")) return false;
+        const edge = document.documentElement.clientWidth + 1;
+        if (e.matches("div")) return drawn.scrollWidth > drawn.clientWidth + 1;
+        return drawn.getBoundingClientRect().right > edge;
+    };
+    const figures = document.querySelectorAll(".cell_output > img, .cell_output > p > img");
+    const bare = [...figures].filter((e) => !e.closest("button.enlarge"));
+    const handles = [...document.querySelectorAll(".cell:not(:has(.cell_output)) > details.hide > summary")];
+    return {
+        "formulas cut": [...document.querySelectorAll(".math")].filter(cut).map((e) => e.id || e.className),
+        "figures of one ground": bare.map((e) => e.alt.slice(0, 40)),
+        "handles to nothing": handles.filter((e) => e.getClientRects().length).length,
+    };
+}"""
 READS_WELL = {
     "formulas not typeset": [],
     "raw TeX": None,
@@ -104,8 +123,11 @@ def test_every_page_reads_well_is_light_and_open_to_all(browser):
             faults += [f"{path.name}: {k} {v} > {BUDGET[k]}" for k, v in cost.items() if v > BUDGET[k]]
             for width in WIDTHS:
                 page.set_viewport_size({"width": width, "height": 900})
+                settled(page)
                 if scrolls_sideways(page):
                     faults.append(f"{path.name}: scrolls sideways at {width} pixels")
+                fits = page.evaluate(FITS)
+                faults += [f"{path.name}: {k} at {width} pixels: {v}" for k, v in fits.items() if v]
             page.evaluate(AXE.read_text(encoding="utf-8"))
             faults += [f"{path.name}: {fault}" for fault in page.evaluate(AUDIT_PAGE, None)]
             page.emulate_media(color_scheme="dark")
@@ -148,11 +170,95 @@ def test_an_audit_finds_what_is_wrong(browser, tmp_path):
         ]
 
 
-def test_search_works_from_disk(browser):
-    with opened(browser, SITE / "search.html", "?q=Wasserstein") as page:
+@pytest.mark.parametrize(
+    ("query", "place"),
+    [("colab", "run_it"), ("mode collapse", "glossary"), ("batch size", "batch"), ("FID", "fid")],
+)
+def test_search_from_disk_finds_the_section(browser, query, place):
+    with opened(browser, SITE / "search.html", f"?q={query}") as page:
         page.wait_for_selector("#search-results li a")
-        link = page.locator("#search-results li a").first
-        assert (SITE / urlsplit(link.get_attribute("href")).path).exists()
+        first = page.locator("#search-results li").first
+        address = urlsplit(first.locator("a").get_attribute("href"))
+        assert (SITE / address.path).exists()
+        assert place in f"{address.path}#{address.fragment}"
+        assert first.locator("mark").first.inner_text().lower() in query.lower()
+        field = page.locator("article input[name=q], .bd-search input").first
+        assert (
+            field.evaluate("(e) => parseFloat(getComputedStyle(e).paddingLeft)") > 30
+        )  # the icon is beside it
+
+
+def test_a_link_shows_what_it_leads_to(browser):
+    with opened(browser, SITE / "book" / "mnist.html") as page:
+        tip = page.locator("#hover-tip")
+        link = page.locator("article a[href*='#equation-']").first
+        link.hover()
+        tip.locator("mjx-container").wait_for()
+        assert link.get_attribute("aria-describedby") == "hover-tip"
+        page.keyboard.press("Escape")
+        assert tip.is_hidden()
+        citation = page.locator("article a[href*='bibliography.html#']").first
+        citation.focus()
+        tip.wait_for()
+        assert "20" in tip.inner_text()
+
+
+def test_a_figure_is_enlarged_and_closed_by_keyboard(browser):
+    with opened(browser, SITE / "book" / "mnist.html", mathematics=False, color_scheme="dark") as page:
+        button = page.locator("button.enlarge").first
+        button.focus()
+        page.keyboard.press("Enter")
+        dialog = page.locator("dialog.enlarged")
+        assert dialog.locator("img.only-dark").is_visible() and dialog.locator("img.only-light").is_hidden()
+        assert dialog.locator("img.only-dark").bounding_box()["width"] > button.bounding_box()["width"] * 1.3
+        page.keyboard.press("Escape")
+        assert dialog.is_hidden() and dialog.locator("img").count() == 0
+
+
+def test_the_table_of_methods_sorts_filters_and_shows_samples(browser):
+    with opened(browser, SITE / "book" / "comparison.html", mathematics=False) as page:
+        names = lambda: page.locator(".methods tbody tr:not([hidden]) th").all_inner_texts()  # noqa: E731
+        values = page.locator(".methods tbody tr:not([hidden]) td[data-key=fid]").all()
+        fids = [float(value.get_attribute("data-value")) for value in values]
+        assert fids == sorted(fids) and len(fids) > 3
+        page.get_by_role("button", name="method", exact=True).click()
+        assert names() == sorted(names(), key=str.lower)
+        page.get_by_label("hide single seeds").check()
+        assert "WWAE" in names() and len(names()) < len(fids)
+        page.locator(".methods [data-role=key]").select_option("squared_error")
+        assert page.locator(".methods td[data-key=fid]").first.is_hidden()
+        page.locator(".m-name:visible").first.hover()
+        page.locator(".m-samples").wait_for()
+        page.wait_for_function("document.querySelector('.m-samples').naturalWidth > 0")
+    with opened(browser, SITE / "book" / "comparison.html", java_script_enabled=False) as page:
+        assert page.locator(".methods tbody tr").count() > 10  # a plain table, complete
+
+
+def test_a_training_is_scrubbed_and_played(browser):
+    with opened(browser, SITE / "book" / "explorers.html", mathematics=False) as page:
+        page.locator("#film-explorer").scroll_into_view_if_needed()
+        page.wait_for_function("window.wwaeExplorer && wwaeExplorer.films && wwaeExplorer.films.ready")
+        slider = page.locator("#ex-moment")
+        slider.focus()
+        page.keyboard.press("Home")
+        reading = page.locator("#film-explorer .ex-reading").first
+        first = reading.inner_text()
+        page.keyboard.press("End")
+        assert reading.inner_text() != first
+        frames = page.evaluate(
+            "wwaeExplorer.films.films.narrow.frames.map(({error, penalty}) => [error, penalty])"
+        )
+        assert len(frames) >= 35 and f"{frames[-1][0]:.1f}" in reading.inner_text()
+        assert (
+            page.locator("#film-explorer .ex-column")
+            .first.locator(".ex-dots")
+            .evaluate_all(
+                "(paths) => paths.reduce((sum, e) => sum + e.getAttribute('d').split('M').length - 1, 0)"
+            )
+            == 1000
+        )
+        page.get_by_role("button", name="Play").last.click()
+        page.wait_for_function("wwaeExplorer.films.moment > 3")
 
 
 # ---------------------------------------------------------------- the Gaussian explorer

@@ -42,7 +42,7 @@ def _describe(app, page: str, template: str, context: dict, doctree) -> None:
     title = re.sub("<[^>]+>", "", context.get("title", "")) or TITLE
     whole = title if title == TITLE else f"{title}: {TITLE}"
     if title == TITLE:
-        context["docstitle"] = ""  # or the tab would say it twice
+        context["title"] = "Start"  # or the tab would say the book's title twice
     words = {"og:title": whole, "og:type": "article", "og:site_name": TITLE}
     said = description(doctree)
     if said:

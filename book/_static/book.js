@@ -121,9 +121,9 @@ document.addEventListener("DOMContentLoaded", () => {
       document.head.append(script);
     }));
   const tip = document.createElement("div");
-  tip.className = "tip";
+  tip.className = "hover-tip";
   tip.role = "tooltip";
-  tip.id = "tip";
+  tip.id = "hover-tip";
   tip.hidden = true;
   let owner = null;
   let waiting = null;
@@ -144,7 +144,7 @@ document.addEventListener("DOMContentLoaded", () => {
     tip.hidden = false;
     if (/\\[([]/.test(html) && window.MathJax?.typesetPromise) await MathJax.typesetPromise([tip]);
     if (owner !== link) return;
-    link.setAttribute("aria-describedby", "tip");
+    link.setAttribute("aria-describedby", "hover-tip");
     const [at, size] = [link.getBoundingClientRect(), tip.getBoundingClientRect()];
     const below = at.bottom + size.height + 12 < innerHeight || at.top < size.height + 12;
     tip.style.top = `${scrollY + (below ? at.bottom + 6 : at.top - size.height - 6)}px`;
