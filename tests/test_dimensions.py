@@ -57,6 +57,27 @@ def test_the_lowest_distance_of_new_images_is_named_with_what_separates_it():
     assert " AE: from" not in said  # of one run there is nothing to compare
 
 
+def test_a_training_that_failed_is_said_to_have_and_is_not_drawn(monkeypatch):
+    recorded = selection.recorded
+
+    def of(experiment):
+        run = recorded(experiment)
+        if run and run.experiment.method == "wwae" and run.experiment.latent == 32:
+            run.record["metrics"] |= {"squared_error": 28.0, "posterior_w2_squared": 1234.0}
+        return run
+
+    monkeypatch.setattr(selection, "recorded", of)
+    said = dimensions.summary("mnist")
+    assert "The training of WWAE with 32 dimensions failed: its squared error stayed at 28 per image" in said
+    assert "1,234 from the prior" in said and "WWAE: from" not in said
+    figure = dimensions.figure("mnist")
+    try:
+        assert [list(axis.lines[0].get_xdata()) for axis in figure.axes] == [[8], [8]]
+    finally:
+        plt.close(figure)
+    assert "| WWAE | 32 | 28.00 |" in dimensions.table("mnist")
+
+
 def test_only_data_sets_with_records_are_shown():
     assert dimensions.datasets() == ["mnist"]
 

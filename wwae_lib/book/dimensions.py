@@ -22,7 +22,7 @@ from .uncertainty import measured
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["LAWS", "Best", "best", "datasets", "figure", "recorded", "summary", "table"]
+__all__ = ["LAWS", "Best", "best", "datasets", "failed", "figure", "recorded", "summary", "table"]
 
 OWN = "fid_reconstruction"
 LAWS = {  # where new codes can come from
@@ -55,6 +55,12 @@ def recorded(dataset: str) -> dict[tuple[str, str], list[Run]]:
         if run and OWN in run.metrics:
             kinds.setdefault((experiment.method, experiment.estimator), []).append(run)
     return kinds
+
+
+def failed(run: Run, dataset: str) -> bool:
+    """Whether a training failed: its squared error is more than three times the lowest on its data set."""
+    errors = [other.metrics["squared_error"] for runs in recorded(dataset).values() for other in runs]
+    return run.metrics["squared_error"] > 3 * min(errors)
 
 
 def datasets() -> list[str]:
@@ -105,13 +111,21 @@ def summary(dataset: str) -> str:
     """What more dimensions do to reconstructions and to prior samples, and what is left at the lowest."""
     lines = []
     for kind, runs in recorded(dataset).items():
-        if len(runs) > 1:
-            few, many = runs[0], runs[-1]
+        trained = [run for run in runs if not failed(run, dataset)]
+        if len(trained) > 1:
+            few, many = trained[0], trained[-1]
             lines.append(
                 f"{title(kind)}: from {few.experiment.latent} to {many.experiment.latent} dimensions the "
                 f"distance of reconstructions goes from {few.metrics[OWN]:.1f} to {many.metrics[OWN]:.1f}, "
                 f"and that of prior samples from {few.metrics['fid']:.1f} to {many.metrics['fid']:.1f}."
             )
+        lines += [
+            f"The training of {title(kind)} with {run.experiment.latent} dimensions failed: its squared "
+            f"error stayed at {run.metrics['squared_error']:.0f} per image, and its codes lie at a squared "
+            f"distance of {run.metrics['posterior_w2_squared']:,.0f} from the prior."
+            for run in runs
+            if run not in trained
+        ]
     run, law = best(dataset)
     kind = (run.experiment.method, run.experiment.estimator)
     lines.append(
@@ -123,8 +137,15 @@ def summary(dataset: str) -> str:
 
 
 def figure(dataset: str) -> Figure:
-    """Distance against the codes' dimensions: a panel per kind of auto-encoder, a line per law."""
-    kinds = recorded(dataset)
+    """Distance against the codes' dimensions: a panel per kind of auto-encoder, a line per law.
+
+    Trainings that failed are left out.
+    """
+    kinds = {
+        kind: trained
+        for kind, runs in recorded(dataset).items()
+        if (trained := [run for run in runs if not failed(run, dataset)])
+    }
     drawn, axes = plt.subplots(
         1, len(kinds), figsize=(WIDTH, 3.2), sharey=True, squeeze=False, layout="constrained"
     )
