@@ -77,12 +77,13 @@ def title(kind: tuple[str, str]) -> str:
 def table(dataset: str) -> str:
     """A run per row: squared error and distance of reconstructions, and the distance of each law's images.
 
-    The lowest distance of new images in a row is bold.
+    The lowest distance of new images in a row is bold, unless its training failed.
     """
     rows = []
     for kind, runs in recorded(dataset).items():
         for run in runs:
             lowest = min((law for law in LAWS if law in run.metrics), key=run.metrics.__getitem__)
+            lowest = "" if failed(run, dataset) else lowest
             cells = [_written(run, key) for key in ("squared_error", OWN)]
             cells += [f"**{_written(run, law)}**" if law == lowest else _written(run, law) for law in LAWS]
             rows.append([title(kind), str(run.experiment.latent), *cells])
