@@ -124,15 +124,18 @@ HANDLES = [f"{which}-{part}" for which in ("first", "second") for part in ("mean
 def test_two_gaussians_are_drawn_before_any_touch_and_without_javascript(browser):
     with opened(browser, EXPLORERS, mathematics=False) as page:
         live = shown(page)
-        assert len(page.locator("#gaussian-explorer .ex-arrows").get_attribute("d").split("M")) > 20
+        arrows = lambda: page.locator("#gaussian-explorer .ex-particles").get_attribute("d").count("M")  # noqa: E731
+        usual = arrows()
+        assert usual > 20
+        page.get_by_role("button", name="To N(0, I)").click()
+        assert arrows() == usual, "as many arrows, however narrow the Gaussian"
     with opened(browser, EXPLORERS, java_script_enabled=False) as page:
         figure = page.locator("#gaussian-explorer")
         assert figure.locator("svg").bounding_box()["height"] > 200
         assert float(figure.locator("b").first.inner_text()) == live
         assert figure.locator("noscript").count() == 1
-        assert page.locator("#latent-explorer .ex-map").count() == len(
-            json.loads(page.locator("#latent-explorer").get_attribute("data-runs"))["mnist"]
-        )
+        present = json.loads(page.locator("#latent-explorer").get_attribute("data-runs"))
+        assert page.locator("#latent-explorer .ex-map").count() == len(next(iter(present.values())))
 
 
 def test_two_gaussians_by_mouse(browser):
@@ -200,7 +203,9 @@ def test_two_gaussians_by_touch_without_holding_the_page(browser):
 
 def test_play_runs_to_the_end(browser):
     with opened(browser, EXPLORERS, mathematics=False) as page:
+        assert page.evaluate("wwaeExplorer.gaussian.state.t") > 0.3
         page.get_by_role("button", name="Play").click()
+        assert page.evaluate("wwaeExplorer.gaussian.state.t") < 0.3, "it starts at 0"
         page.wait_for_function("wwaeExplorer.gaussian.state.t === 1")
         assert page.get_by_role("button", name="Play").is_visible()
 
@@ -213,8 +218,10 @@ Decoders = dict[tuple[str, str], Any]
 
 def decoders_of(results: Path) -> Decoders:
     """The decoders that the page should hold, as torch has them."""
-    found = [run for dataset in explorers.SHOWN for run in explorers.recorded(results, dataset)]
-    return {(run.experiment.dataset, run.experiment.method): evaluation.load_method(run) for run in found}
+    found = explorers.shown(results).items()
+    return {
+        (name, run.experiment.method): evaluation.load_method(run) for name, some in found for run in some
+    }
 
 
 @pytest.fixture(scope="module")
@@ -272,9 +279,13 @@ def site(request) -> tuple[Path, Path]:
     return request.getfixturevalue("small_site"), request.getfixturevalue("shelf")
 
 
-def show_map(page) -> None:
+def show_map(page, dataset: str | None = None) -> None:
+    """Scroll to the map and, where a name is given, show that data set."""
     page.locator("#latent-explorer").scroll_into_view_if_needed()
     page.wait_for_function("window.wwaeExplorer && wwaeExplorer.ready")
+    if dataset and page.evaluate("wwaeExplorer.ready") != dataset:
+        page.locator("#ex-dataset").select_option(dataset)
+        page.wait_for_function(f"wwaeExplorer.ready === '{dataset}'")
     page.locator("#latent-explorer .ex-columns").scroll_into_view_if_needed()
     settled(page)
 
@@ -347,14 +358,61 @@ def test_decoders_come_when_the_reader_does(browser, decoders):
         assert asked_for(asked) == set()
         before = still.locator(".ex-columns").bounding_box()["height"]
         show_map(page)
-        assert "mnist-wwae.js" in asked_for(asked)
+        first = next(iter(explorers.shown(RESULTS)))
+        assert f"{first}-wwae.js" in asked_for(asked)
         assert_drawn(page, decoders)
         assert still.locator(".ex-columns").bounding_box()["height"] == pytest.approx(before, abs=40)
 
 
-def test_the_map_by_mouse(browser, decoders):
+def test_a_small_step_on_a_map_of_two_dimensions_is_a_small_change(browser, decoders):
     with opened(browser, EXPLORERS, mathematics=False) as page:
         show_map(page)
+        assert page.evaluate("wwaeExplorer.state.dataset.endsWith('_plane')"), "a plane opens the explorer"
+        assert not page.locator("#ex-others").is_visible()
+        marker(page).focus()
+        changes, before = [], np.array(point(page)["picture"], float)
+        for k in range(60):
+            page.keyboard.press("ArrowRight" if k < 30 else "ArrowUp")  # a tenth of a standard deviation each
+            settled(page)
+            now = np.array(point(page)["picture"], float)
+            changes.append(np.abs(now - before).mean())
+            before = now
+        assert max(changes) < 15  # of 255, on average over pixels
+        assert_drawn(page, decoders)
+
+
+def test_names_of_classes_do_not_overlap(browser, decoders):
+    for context in ({}, PHONE):
+        with opened(browser, EXPLORERS, mathematics=False, **context) as page:
+            for dataset in explorers.shown(RESULTS):
+                show_map(page, dataset)
+                overlaps = page.evaluate(
+                    """() => [...document.querySelectorAll("#latent-explorer .ex-map")].flatMap((map) => {
+                        const names = [...map.querySelectorAll(".ex-name")];
+                        const boxes = names.map((e) => e.getBoundingClientRect());
+                        return boxes.flatMap((a, i) => boxes.slice(i + 1).filter((b) =>
+                            Math.min(a.right, b.right) - Math.max(a.left, b.left) > 2 &&
+                            Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 0.35 * a.height));
+                    }).length"""
+                )
+                assert overlaps == 0, dataset
+
+
+def test_the_explorer_draws_from_the_prior(browser, decoders):
+    with opened(browser, EXPLORERS, mathematics=False) as page:
+        show_map(page, "mnist")
+        codes = []
+        for _ in range(3):
+            page.get_by_role("button", name="Draw from the prior").click()
+            assert_drawn(page, decoders)
+            codes.append(point(page)["code"])
+            assert codes[-1] == point(page, "vae")["code"]  # one draw, decoded by both
+        assert len({tuple(code) for code in codes}) == 3
+
+
+def test_the_map_by_mouse(browser, decoders):
+    with opened(browser, EXPLORERS, mathematics=False) as page:
+        show_map(page, "mnist")
         start = assert_drawn(page, decoders)
         drag_by_mouse(page, marker(page), (60, -45))
         moved = assert_drawn(page, decoders)
@@ -375,7 +433,7 @@ def test_the_map_by_mouse(browser, decoders):
         page.locator("#ex-interpolation").fill("0.5")
         place = assert_drawn(page, decoders)
         codes, labels = decoders_codes()
-        first, last = (int((labels == label).nonzero()[0]) for label in (4, explorers.PAIR[1]))
+        first, last = (explorers.typical(codes, labels, label) for label in (4, explorers.PAIRS["mnist"][1]))
         np.testing.assert_allclose(point(page)["code"], (codes[first] + codes[last]) / 2, atol=1e-6)
         page.locator("#latent-explorer .ex-classes button").nth(1).click()
         assert page.locator("#latent-explorer .ex-map").first.locator(".ex-dots.ex-faint").count() == 9
@@ -393,7 +451,8 @@ def test_the_readers_data_set_is_shown_and_its_runs_alone(browser, site):
         show_map(page)
         chooser = page.locator("#ex-dataset")
         assert chooser.is_visible() == (len(recorded) > 1)
-        assert asked_for(asked) == {f"mnist-{method}.js" for method in recorded["mnist"]}
+        first = next(iter(recorded))
+        assert asked_for(asked) == {f"{first}-{method}.js" for method in recorded[first]}
         for dataset in [*reversed(recorded), *recorded]:
             if len(recorded) > 1:
                 chooser.select_option(dataset)
@@ -401,7 +460,7 @@ def test_the_readers_data_set_is_shown_and_its_runs_alone(browser, site):
             for method in recorded[dataset]:
                 assert_drawn(page, decoders, method)
             assert page.locator("#latent-explorer .ex-classes button").all_inner_texts() == list(
-                DATASETS[dataset].classes
+                DATASETS[dataset.removesuffix("_plane")].classes
             )
             assert page.locator("#latent-explorer .ex-name").count() == 10 * len(recorded[dataset])
             assert not scrolls_sideways(page)
@@ -420,7 +479,7 @@ def decoders_codes() -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_the_map_by_keyboard(browser, decoders):
     with opened(browser, EXPLORERS, mathematics=False) as page:
-        show_map(page)
+        show_map(page, "mnist")
         for k, method in enumerate(
             json.loads(page.locator("#latent-explorer").get_attribute("data-runs"))["mnist"]
         ):
@@ -435,7 +494,7 @@ def test_the_map_by_keyboard(browser, decoders):
         page.keyboard.press("End")
         assert_drawn(page, decoders)
         codes, labels = decoders_codes()
-        last = int((labels == explorers.PAIR[1]).nonzero()[0])
+        last = explorers.typical(codes, labels, explorers.PAIRS["mnist"][1])
         np.testing.assert_allclose(point(page)["code"], codes[last], atol=1e-6)
         page.wait_for_function(
             "document.querySelector('#latent-explorer [role=status]').textContent.includes('nearest code')"
@@ -532,7 +591,7 @@ def test_a_digit_drawn_by_mouse_is_encoded_and_drawn_again(browser, decoders):
         np.testing.assert_allclose(middle, 13.5, atol=0.5)
         assert found["cost"] < 16  # milliseconds that the page is busy with a step of a stroke
         assert "7" in page.locator("#draw-explorer .ex-reading").first.inner_text()
-        page.get_by_role("button", name="New digit").click()
+        page.get_by_role("button", name="New digit", exact=True).click()
         page.wait_for_function("wwaeExplorer.drawing.code")
         new = assert_seen(page, decoders, encoded=False)
         assert new["codes"][0] == new["codes"][1] != found["codes"][0]
@@ -548,7 +607,7 @@ def test_new_digits_are_draws_from_the_prior(browser, decoders):
         codes = []
         for _ in range(40):
             page.evaluate("wwaeExplorer.drawing.answered = 0")
-            page.get_by_role("button", name="New digit").click()
+            page.get_by_role("button", name="New digit", exact=True).click()
             page.wait_for_function("wwaeExplorer.drawing.answered > 0")
             codes.append(page.evaluate("Array.from(wwaeExplorer.drawing.code)"))
     drawn = np.array(codes)  # 40 x 8 standard normals: mean within 4 standard errors, and so the variance

@@ -65,6 +65,12 @@ def test_an_effect_without_interval_is_a_hollow_dot():
     assert "too few seeds" in drawn
 
 
+def test_claims_are_counted_in_a_sentence():
+    some = [verdict(finding("MNIST", LOWER, one)) for one in (OPEN, OPEN, CONTRADICTED)]
+    found = dict(zip("abc", some, strict=True))
+    assert forest.counted(found) == "Of three claims that we tested, one does not hold and two are open."
+
+
 def test_every_row_is_told_in_words_and_escaped():
     one = verdict(finding("MNIST", LOWER, HOLDS), finding("CelebA <64>", LOWER, CONTRADICTED))
     drawn = forest.forest(one)

@@ -48,9 +48,9 @@ def runs() -> list[Run]:
 
 
 def test_readings_are_the_values_in_words():
-    runs = [made_up.run("wwae", fid=31.44, squared_error=12.0), made_up.run("wwae", squared_error=9.5)]
-    words = tables.values_in_words(runs, ["0.1", "10"], ["squared_error", "fid"])
-    assert words == "squared error an image: 12.00 at 0.1, 9.50 at 10. FID of prior samples: 31.4 at 0.1."
+    some = [made_up.run("wwae", fid=31.44, squared_error=12.0), made_up.run("wwae", squared_error=9.5)]
+    words = tables.values_in_words(some, ["0.1", "10"], ["squared_error", "fid"])
+    assert words == "squared error per image: 12.00 at 0.1, 9.50 at 10. FID of prior samples: 31.4 at 0.1."
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,8 @@ def test_settings_show_the_configuration_of_the_record():
     shown = dict(zip(column(tables.settings([run]), ""), column(tables.settings([run]), "WWAE"), strict=True))
     for key, value in run.record["config"].items():
         if key not in ("dataset", "method", "variant"):
-            assert shown[f"`{key}`"] == str(value)
+            words = tables.ESTIMATORS[value] if key == "estimator" else str(value)
+            assert shown[tables.SETTINGS[key]] == words
     assert shown["training time"] == "21 min"
 
 
@@ -220,20 +221,23 @@ def test_the_best_is_marked_only_where_it_is_surely_best():
 
 def test_places(runs):
     assert [plain(line) for line in tables.rankings(runs, "fid")] == [
-        "MNIST, FID of prior samples: WWAE 24.4 ± 2.0, place 2 of 3; lowest is DCGAN, 17.5 (0.2), 1 seed.",
-        "Fashion-MNIST, FID of prior samples: WWAE 52.1, place 2 of 2; lowest is DCGAN, 40.5, 2 seeds.",
+        "On MNIST the WWAE has an FID of 24.4 ± 2.0, second of three methods. "
+        "The DCGAN has the lowest, 17.5 (0.2) with 1 seed.",
+        "On Fashion-MNIST the WWAE has an FID of 52.1, second of two methods. "
+        "The DCGAN has the lowest, 40.5 with 2 seeds.",
     ]
-    (sentence,) = tables.rankings([made_up.run("wwae", recall=0.1), made_up.run("gan", recall=0.2)], "recall")
-    assert "highest is DCGAN" in sentence
+    (one,) = tables.rankings([made_up.run("wwae", recall=0.1), made_up.run("gan", recall=0.2)], "recall")
+    assert "a recall of 0.100" in one and "The DCGAN has the highest" in one
 
 
 def test_places_within_the_uncertainty():
     ours = seeds("wwae", fid=[20.0, 21.0, 19.0])
     others = [made_up.run(name, fid=fid) for name, fid in (("vae", 19.5), ("ae", 21.0), ("gan", 90.0))]
     (line,) = tables.rankings([*ours, *others], "fid")
-    assert "place 2 of 4 (1 to 3 at 95%); lowest is VAE" in line
+    assert "second of four methods; the uncertainty allows any place from first to third." in line
+    assert "The VAE has the lowest" in line
     (line,) = tables.rankings([*ours, others[2]], "fid")
-    assert line.endswith("place 1 of 2."), "a place that is sure is said alone"
+    assert line.endswith("first of two methods."), "a place that is sure is said alone"
 
 
 def test_nothing_recorded_makes_empty_tables():

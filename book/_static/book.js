@@ -1,5 +1,10 @@
-// A page opened from disk may not fetch others, so the search shows titles without excerpts there.
-if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
+// The search's page looks through sections instead of pages (search.js).
+if (/\/search\.html$/.test(location.pathname)) {
+  const script = document.createElement("script");
+  script.src = document.currentScript.src.replace("book.js", "search.js");
+  document.head.append(script);
+  document.addEventListener("DOMContentLoaded", () => (Search.performSearch = () => {})); // Sphinx's own knows whole pages
+}
 
 // Formulas are typeset in small lots, from the top, so that a page of many can be read and scrolled meanwhile.
 // Until then each holds a place of about its size (book.css), told by its signs and rows while the page is read,
@@ -18,6 +23,30 @@ function holdPlaces() {
     formula.style.setProperty("--height", `${rows.reduce((sum, row) => sum + row, 1.7)}em`);
   }
 }
+// A formula wider than its column is set smaller, down to LEAST of its size; what is wider still scrolls, with a sign.
+const LEAST = 0.68;
+function fitFormula(formula) {
+  const drawn = formula.querySelector("mjx-container");
+  if (!drawn) return;
+  formula.classList.remove("scrolls");
+  drawn.style.fontSize = "";
+  drawn.removeAttribute("tabindex");
+  const display = formula.matches("div");
+  const room = display ? drawn.clientWidth : (formula.closest("p, li, td, dd, figcaption, div") ?? formula).clientWidth;
+  const width = display ? drawn.scrollWidth : drawn.getBoundingClientRect().width;
+  if (!room || width <= room + 1) return;
+  const size = parseFloat(getComputedStyle(drawn).fontSize);
+  drawn.style.fontSize = `${(size * Math.max(LEAST, (0.985 * room) / width)).toFixed(2)}px`;
+  const still = display ? drawn.scrollWidth > drawn.clientWidth + 1 : drawn.getBoundingClientRect().width > room + 1;
+  formula.classList.toggle("scrolls", still);
+  if (still) (display ? drawn : formula).tabIndex = 0; // a keyboard scrolls it too
+}
+let lastWidth = innerWidth;
+addEventListener("resize", () => {
+  if (innerWidth === lastWidth) return;
+  lastWidth = innerWidth;
+  document.querySelectorAll(".math:has(mjx-container)").forEach(fitFormula);
+});
 document.documentElement.classList.add("typesetting");
 const reading = new MutationObserver(holdPlaces);
 reading.observe(document, {childList: true, subtree: true});
@@ -28,11 +57,12 @@ window.MathJax = {
     async pageReady() {
       const formulas = [...document.querySelectorAll(".math")];
       while (formulas.length) {
-        await MathJax.typesetPromise(formulas.splice(0, 20));
+        const some = formulas.splice(0, 20);
+        await MathJax.typesetPromise(some);
+        some.forEach(fitFormula);
         await new Promise((resume) => setTimeout(resume));
       }
       document.documentElement.classList.remove("typesetting");
-      return MathJax.startup.defaultPageReady(); // whatever stands elsewhere
     },
   },
 };
@@ -48,3 +78,95 @@ document.addEventListener("DOMContentLoaded", () => {
     e.setAttribute("aria-label", "Chapters");
   });
 });
+
+// A figure is enlarged on a click, in a dialog that Escape or another click closes.
+document.addEventListener("DOMContentLoaded", () => {
+  const dialog = document.createElement("dialog");
+  dialog.className = "enlarged";
+  dialog.setAttribute("aria-label", "Figure, enlarged");
+  dialog.innerHTML = '<button type="button" aria-label="Close">\u2715</button>';
+  dialog.addEventListener("click", () => dialog.close());
+  dialog.addEventListener("close", () => dialog.querySelectorAll("img").forEach((image) => image.remove()));
+  document.body.append(dialog);
+  document.querySelectorAll("article img.only-light").forEach((light) => {
+    const pair = [light, light.nextElementSibling].filter((image) => image?.matches("img"));
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "enlarge";
+    button.title = "Enlarge";
+    light.before(button);
+    button.append(...pair);
+    button.addEventListener("click", () => {
+      for (const image of pair) {
+        const copy = image.cloneNode();
+        copy.removeAttribute("loading");
+        dialog.append(copy);
+      }
+      dialog.showModal();
+    });
+  });
+});
+
+// What an equation, a theorem, a reference or a term says, where a link to it is pointed at (tools/page_index.py).
+(function () {
+  const folder = document.currentScript.src.replace(/[^/]*$/, "");
+  const root = new URL("../", folder);
+  let known = null;
+  const load = () =>
+    (known ||= new Promise((resolve) => {
+      window.wwaeTips = resolve;
+      const script = document.createElement("script");
+      script.src = `${folder}tips.js`;
+      script.onerror = () => resolve({});
+      document.head.append(script);
+    }));
+  const tip = document.createElement("div");
+  tip.className = "tip";
+  tip.role = "tooltip";
+  tip.id = "tip";
+  tip.hidden = true;
+  let owner = null;
+  let waiting = null;
+
+  function hide() {
+    clearTimeout(waiting);
+    owner?.removeAttribute("aria-describedby");
+    owner = null;
+    tip.hidden = true;
+  }
+
+  async function show(link) {
+    const target = new URL(link.href);
+    const name = decodeURIComponent(target.pathname.slice(root.pathname.length) + target.hash);
+    const html = (await load())[name];
+    if (!html || owner !== link) return;
+    tip.innerHTML = html;
+    tip.hidden = false;
+    if (/\\[([]/.test(html) && window.MathJax?.typesetPromise) await MathJax.typesetPromise([tip]);
+    if (owner !== link) return;
+    link.setAttribute("aria-describedby", "tip");
+    const [at, size] = [link.getBoundingClientRect(), tip.getBoundingClientRect()];
+    const below = at.bottom + size.height + 12 < innerHeight || at.top < size.height + 12;
+    tip.style.top = `${scrollY + (below ? at.bottom + 6 : at.top - size.height - 6)}px`;
+    tip.style.left = `${Math.max(8, Math.min(at.left, document.documentElement.clientWidth - size.width - 8))}px`;
+  }
+
+  document.addEventListener("DOMContentLoaded", () => {
+    document.body.append(tip);
+    const links = "article a.reference.internal[href*='#'], article a[href*='#equation-']";
+    for (const [kind, delay] of [["pointerover", 220], ["focusin", 0]])
+      document.addEventListener(kind, ({ target, pointerType }) => {
+        const link = target.closest?.(links);
+        if (!link || link === owner || pointerType === "touch") return;
+        hide();
+        owner = link;
+        waiting = setTimeout(show, delay, link);
+      });
+    document.addEventListener("pointerout", ({ target, relatedTarget }) => {
+      if (owner && target.closest?.(links) === owner && !owner.contains(relatedTarget) && !tip.contains(relatedTarget)) hide();
+    });
+    tip.addEventListener("pointerleave", hide);
+    document.addEventListener("focusout", hide);
+    document.addEventListener("keydown", (event) => event.key === "Escape" && hide());
+  });
+})();

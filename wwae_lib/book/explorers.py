@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 import json
 import math
 from pathlib import Path
@@ -27,17 +28,31 @@ from ..evaluation import GRID, load_method, to_pixels
 from ..gaussian import transport_map, w2_squared
 from ..methods import METHODS
 
-__all__ = ["SHOWN", "encoder_record", "explorer_folder", "export", "planes", "record", "recorded", "sheet"]
+__all__ = [
+    "SHOWN",
+    "encoder_record",
+    "explorer_folder",
+    "export",
+    "planes",
+    "record",
+    "recorded",
+    "sheet",
+    "shown",
+    "typical",
+]
 
 SHOWN = ("mnist", "fashion_mnist")  # whose planes of codes the reader walks through
 DRAWN = "mnist"  # whose images the reader can draw
 EXAMPLES = 10  # test images that the reader can put in place of a drawing
 COMPARED = ("wwae", "vae")
-PAIR = (7, 2)  # classes of the test images that the explorer opens with
+PAIRS = {"mnist": (7, 2), "fashion_mnist": (1, 9)}  # classes of the test images that the explorer opens with
+PLANE = "plane"  # below the results: further runs whose codes have two dimensions, as many as the map
 EXTENT = (
     3.4  # the map reaches this many standard deviations of the prior from its mean (latent.js has it too)
 )
 SIZE = 1000  # units of the map's drawing
+FILMS = {"narrow": "Starts narrow", "wide": "Starts wide"}  # what tools/film.py records
+EXTENT_OF_FILM = 3.6  # its maps reach so far (film.js has it too)
 FACES = 4  # pairs of test images that a sheet of faces leads between, a row each
 GAP = 8  # transparent pixels between a sheet's photographs and what is decoded
 
@@ -48,7 +63,7 @@ GAUSSIANS = (
 )
 TIME = 0.5  # place on the geodesic
 WIDTH, HEIGHT, SCALE = 720, 468, 90  # of its still figure; pixels a unit
-LATTICE = 0.4  # distance of the points whose transport is drawn
+LATTICE = 0.5  # distance, in standard deviations, of the points whose transport is drawn
 
 
 def explorer_folder() -> Path:
@@ -79,12 +94,12 @@ def export(folder: Path | None = None, results: Path | None = None) -> list[Path
     """
     folder = folder or explorer_folder()
     results = results or runs.results_root()
-    found = {dataset: some for dataset in SHOWN if (some := recorded(results, dataset))}
+    found = shown(results)
     faces = recorded(results, "celeba")
     files = {"gaussian-still.html": gaussian_still(), "faces-still.html": faces_still(faces)}
-    for run in [run for some in found.values() for run in some]:
-        content = json.dumps(record(run), separators=(",", ":"))
-        files[f"{run.experiment.dataset}-{run.experiment.method}.js"] = f"wwaeExplorer.add({content});\n"
+    for name, run in [(name, run) for name, some in found.items() for run in some]:
+        content = json.dumps(record(run, name), separators=(",", ":"))
+        files[f"{name}-{run.experiment.method}.js"] = f"wwaeExplorer.add({content});\n"
     if found:
         files["latent-still.html"] = latent_still(found)
     if drawn := found.get(DRAWN):
@@ -92,27 +107,64 @@ def export(folder: Path | None = None, results: Path | None = None) -> list[Path
         for run in drawn:
             content = json.dumps(encoder_record(run), separators=(",", ":"))
             files[f"{DRAWN}-{run.experiment.method}-encoder.js"] = f"wwaeExplorer.add({content});\n"
+    films = recorded_films(results)
+    files["film-still.html"] = film_still(films)
+    for name, film in films.items():
+        files[f"film-{name}.js"] = f"wwaeExplorer.film({json.dumps(film, separators=(',', ':'))});\n"
     for name, text in files.items():
         with runs.write_atomically(folder / name) as part:
             part.write_text(text, encoding="utf-8")
     sheets = {f"celeba-{run.experiment.method}.png": sheet(run) for run in faces}
+    sheets |= _samples(results)
     for name, pixels in sheets.items():
         with runs.write_atomically(folder / name) as part:
             Image.fromarray(pixels).save(part, "PNG", optimize=True)
     return [folder / name for name in files | sheets]
 
 
-def recorded(results: Path, dataset: str) -> list[runs.Run]:
+def _samples(results: Path) -> dict[str, np.ndarray]:
+    """Ten new images of every method of the comparison, by file name: its first ones, none chosen."""
+    found = {}
+    for run in runs.recorded("*", results=results):
+        chosen = run.experiment
+        if chosen.seed == 0 and not chosen.variant:
+            grid = run.grid("samples")
+            side = grid.shape[1] // GRID
+            shown = grid[: 2 * side, : 5 * side]
+            found[f"samples-{chosen.dataset}-{chosen.method}.png"] = 255 - shown if grid.ndim == 2 else shown
+    return found
+
+
+def recorded(results: Path, dataset: str, variant: str = "") -> list[runs.Run]:
     """The runs on a data set that the explorers show, of those in a results folder."""
-    paths = [results / dataset / method / "seed-0" for method in COMPARED]
+    paths = [results / dataset / (method + variant) / "seed-0" for method in COMPARED]
     return [runs.load(path) for path in paths if path.exists()]
+
+
+def shown(results: Path) -> dict[str, list[runs.Run]]:
+    """The runs whose codes the reader walks through, by the name of their scripts: the plane ones first.
+
+    A map of codes of two dimensions leaves nothing out, so that a small step on it is a small change of the
+    picture.
+    """
+    found = {
+        f"{dataset}_plane": [
+            *recorded(results, dataset, "-latent_2"),
+            *recorded(results / PLANE, dataset, "-latent_2"),
+        ]
+        for dataset in SHOWN
+    }
+    found |= {dataset: recorded(results, dataset) for dataset in SHOWN}
+    return {name: some for name, some in found.items() if some}
 
 
 # ---------------------------------------------------------------- a run as a script
 
 
-def record(run: runs.Run) -> dict[str, Any]:
+def record(run: runs.Run, name: str | None = None) -> dict[str, Any]:
     """Everything that a page needs to decode with a run: layers, weights, codes of test images and planes.
+
+    The page knows the run by a name, the data set's unless there is another, and by its method.
 
     Weights follow each other in the order of the layers, a layer's weight before its bias, in torch's own
     layout.
@@ -121,7 +173,7 @@ def record(run: runs.Run) -> dict[str, Any]:
     kept, chosen = run.codes(), run.experiment
     layers = _layers(decoder.layers)
     return {
-        "dataset": chosen.dataset,
+        "dataset": name or chosen.dataset,
         "method": chosen.method,
         "latent": chosen.latent,
         "shape": list(decoder(torch.zeros(1, chosen.latent)).shape[1:]),
@@ -243,10 +295,14 @@ def planes(codes: Tensor, labels: Tensor) -> list[dict[str, Any]]:
     * ``classes``: spanned by the two leading principal components of the classes' mean codes;
     * ``principal``: by those of the codes themselves.
 
+    Codes of two dimensions have one plane, ``whole``.
+
     Returns:
         For each its name, two orthonormal vectors ``basis`` (six decimals, so that every machine finds the
         same), and the share of the codes' variance within it.
     """
+    if codes.shape[1] == 2:
+        return [{"name": "whole", "share": 1.0, "basis": [[1.0, 0.0], [0.0, 1.0]]}]
     codes = codes.double()
     means = torch.stack([codes[labels == label].mean(0) for label in labels.unique()])
     found = []
@@ -324,14 +380,11 @@ def _covariance(angle: float, axes: list[float]) -> np.ndarray:
 
 
 def _lattice(cov: np.ndarray) -> list[np.ndarray]:
-    """Points of a square lattice within two standard deviations of the mean, which is 0."""
-    reach = [math.floor(2 * math.sqrt(variance) / LATTICE) for variance in cov.diagonal()]
-    lattice = (
-        LATTICE * np.array([i, j])
-        for i in range(-reach[0], reach[0] + 1)
-        for j in range(-reach[1], reach[1] + 1)
-    )
-    return [x for x in lattice if x @ np.linalg.solve(cov, x) <= 4]
+    """Points within two standard deviations of the mean 0: a square lattice in a disc, stretched."""
+    values, vectors = np.linalg.eigh(cov)
+    reach = range(-math.floor(2 / LATTICE), math.floor(2 / LATTICE) + 1)
+    inside = [(i, j) for i in reach for j in reach if math.hypot(i, j) * LATTICE <= 2]
+    return [vectors @ (np.sqrt(values) * LATTICE * np.array(one)) for one in inside]
 
 
 def _screen(point: np.ndarray) -> str:
@@ -352,30 +405,43 @@ def _ellipse(mean: np.ndarray, cov: np.ndarray, name: str) -> str:
 
 def latent_still(found: dict[str, list[runs.Run]]) -> str:
     """The first state of the latent explorer: the maps, and a test image decoded by each run."""
-    present = {dataset: [run.experiment.method for run in some] for dataset, some in found.items()}
-    titles = {dataset: DATASETS[dataset].title for dataset in found}
-    shown = next(iter(found.values()))
-    columns = "".join(_column(run) for run in shown)
+    present = {name: [run.experiment.method for run in some] for name, some in found.items()}
+    first = {name: some[0].experiment for name, some in found.items()}
+    titles = {name: f"{DATASETS[one.dataset].title}, {_counted(one.latent)}" for name, one in first.items()}
+    pairs = {name: PAIRS[one.dataset] for name, one in first.items()}
+    columns = "".join(_column(run) for run in next(iter(found.values())))
     return f"""\
 <div class="explorer" id="latent-explorer" data-runs='{json.dumps(present)}'
-data-titles='{json.dumps(titles)}' data-pair='{json.dumps(PAIR)}'>
+data-titles='{json.dumps(titles)}' data-pairs='{json.dumps(pairs)}'>
 <div class="ex-columns">{columns}</div>
 <p class="ex-message"><noscript>With JavaScript the decoders run wherever the map is touched.</noscript></p>
 </div>
 """
 
 
+def _counted(latent: int) -> str:
+    words = {2: "two", 3: "three", 8: "eight", 16: "sixteen"}
+    return f"codes of {words.get(latent, latent)} dimensions"
+
+
+def typical(codes: Tensor, labels: Tensor, label: int) -> int:
+    """Which image of a class has the code that is nearest to the mean of its class."""
+    own = (labels == label).nonzero()[:, 0]
+    return int(own[(codes[own] - codes[own].mean(0)).square().sum(1).argmin()])
+
+
 @torch.inference_mode()
 def _column(run: runs.Run) -> str:
     kept = run.codes()
-    start = int((kept["label"] == PAIR[0]).nonzero()[0])
-    image = to_pixels(load_method(run).decode(kept["mean"][start : start + 1]))[0, 0]
+    label = PAIRS[run.experiment.dataset][0]
+    code = kept["mean"][typical(kept["mean"], kept["label"], label)]
+    image = to_pixels(load_method(run).decode(code[None]))[0, 0]
     classes, method = DATASETS[run.experiment.dataset].classes, _title(run)
     return f"""
 <div class="ex-column"><p class="ex-title">{method}</p>
-{_map(run, kept["mean"][start])}
+{_map(run, code)}
 <img class="ex-picture dark-light" src="data:image/bmp;base64,{_bitmap(image)}"
-alt="A test image of class {classes[PAIR[0]]}, encoded and decoded by the {method}">
+alt="A test image of class {classes[label]}, encoded and decoded by the {method}">
 <p class="ex-reading"></p></div>"""
 
 
@@ -384,13 +450,15 @@ def _map(run: runs.Run, code: Tensor) -> str:
     kept = run.codes()
     basis = torch.tensor(planes(kept["mean"], kept["label"])[0]["basis"])
     places = _on_map(kept["mean"], basis)
-    dots, names = "", ""
-    for label, name in enumerate(DATASETS[run.experiment.dataset].classes):
-        own = places[kept["label"] == label]
+    classes, dots, names = DATASETS[run.experiment.dataset].classes, "", ""
+    middles = [places[kept["label"] == label].mean(0).tolist() for label in range(len(classes))]
+    for label, (x, y) in enumerate(_apart(middles, [_width(name) for name in classes])):
+        own, long = places[kept["label"] == label], " ex-long" * (len(classes[label]) > 2)
         path = "".join(f"M{x:.0f} {y:.0f}h0" for x, y in own.tolist())
         dots += f'<path class="ex-dots ex-class{label}" d="{path}"/>'
-        x, y = own.mean(0).tolist()
-        names += f'<text class="ex-name ex-class{label}" x="{x:.0f}" y="{y:.0f}">{name}</text>'
+        names += (
+            f'<text class="ex-name ex-class{label}{long}" x="{x:.0f}" y="{y:.0f}">{classes[label]}</text>'
+        )
     circles = "".join(
         f'<circle class="ex-prior" cx="{SIZE / 2:.0f}" cy="{SIZE / 2:.0f}" r="{r * SIZE / 2 / EXTENT:.0f}"/>'
         for r in (1, 2)
@@ -400,6 +468,26 @@ def _map(run: runs.Run, code: Tensor) -> str:
 <svg class="ex-map" viewBox="0 0 {SIZE} {SIZE}" role="img"
 aria-label="Map of the {_title(run)}'s codes of test images">
 {circles}{dots}{names}<circle r="22" class="ex-here" transform="translate({x:.0f} {y:.0f})"/></svg>"""
+
+
+def _width(name: str) -> float:
+    """About how wide a class' name is on the map, in its units."""
+    return 22.0 * len(name) if len(name) > 2 else 55.0
+
+
+def _apart(places: list[list[float]], widths: list[float], height: float = 55.0) -> list[list[float]]:
+    """Names moved from their places until none overlaps another: each pair steps apart the shorter way."""
+    found = [list(place) for place in places]
+    for _ in range(200):
+        for i, j in itertools.combinations(range(len(found)), 2):
+            gaps = (widths[i] + widths[j]) / 2, height
+            by = [found[j][k] - found[i][k] for k in (0, 1)]
+            missing = [gap - abs(one) for gap, one in zip(gaps, by, strict=True)]
+            if min(missing) > 0:
+                k = missing.index(min(missing))
+                step = math.copysign(missing[k] / 2 + 0.5, by[k])
+                found[i][k], found[j][k] = found[i][k] - step, found[j][k] + step
+    return found
 
 
 def _on_map(codes: Tensor, basis: Tensor) -> Tensor:
@@ -484,6 +572,55 @@ data-rows="{FACES}">
 <noscript><p class="ex-message">With JavaScript a slider leads along each row.</p></noscript>
 </div>
 """
+
+
+# ---------------------------------------------------------------- a training to look at
+
+
+def recorded_films(results: Path) -> dict[str, dict[str, Any]]:
+    """What tools/film.py recorded, by name; all of it, or nothing where one of the two is missing."""
+    paths = {name: results / "film" / f"{name}.json" for name in FILMS}
+    if not all(path.exists() for path in paths.values()):
+        return {}
+    return {name: json.loads(path.read_text(encoding="utf-8")) for name, path in paths.items()}
+
+
+def film_still(films: dict[str, dict[str, Any]]) -> str:
+    """The last moment of each training: the codes of test images, their ellipses and the prior's circles."""
+    if not films:
+        return '<p class="ex-message">This copy of the book holds no recorded training.</p>\n'
+    known = json.dumps({"names": [*films], "titles": [FILMS[name] for name in films]})
+    columns = "".join(_last_moment(name, film) for name, film in films.items())
+    curves = "".join(
+        f'<div class="ex-curve" data-key="{key}" data-title="{title}"></div>'
+        for key, title in (("error", "squared error per image"), ("penalty", "penalty"))
+    )
+    return f"""\
+<div class="explorer" id="film-explorer" data-films='{known}'>
+<div class="ex-row ex-film-controls"></div>
+<div class="ex-columns">{columns}</div>
+<div class="ex-curves">{curves}</div>
+<p class="ex-message"><noscript>With JavaScript a slider leads through the training.</noscript></p>
+</div>
+"""
+
+
+def _last_moment(name: str, film: dict[str, Any]) -> str:
+    last, unit = film["frames"][-1], SIZE / 2 / EXTENT_OF_FILM
+    codes = np.frombuffer(base64.b64decode(last["codes"]), np.int8).reshape(-1, 2) / film["scale"]
+    places = SIZE / 2 + unit * codes * [1, -1]
+    labels = np.array([*map(int, film["labels"])])
+    dots = ""
+    for label in range(10):
+        path = "".join(f"M{x:.0f} {y:.0f}h0" for x, y in places[labels == label])
+        dots += f'<path class="ex-dots ex-class{label}" d="{path}"/>'
+    circles = "".join(f'<circle class="ex-prior" cx="500" cy="500" r="{r * unit:.0f}"/>' for r in (1, 2))
+    return f"""
+<div class="ex-column"><p class="ex-title">{FILMS[name]}</p>
+<svg class="ex-map" viewBox="0 0 {SIZE} {SIZE}" role="img"
+aria-label="{FILMS[name]}: codes of test images after {last["step"]} steps">{dots}{circles}</svg>
+<p class="ex-reading">squared error <b>{last["error"]:.1f}</b>, penalty <b>{last["penalty"]:.2f}</b>,
+encoder's noise <b>{last["noise"]:.2f}</b></p></div>"""
 
 
 def _bitmap(image: Tensor) -> str:

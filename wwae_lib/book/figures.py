@@ -45,7 +45,7 @@ __all__ = [
     "use_style",
 ]
 
-WIDTH = 5.4  # inches: a phone's column shows type of 10 points at about its own size
+WIDTH = 5.4  # inches
 
 # Okabe & Ito's palette (2008): told apart with every common colour-vision deficiency.
 COLOURS = {
@@ -78,7 +78,7 @@ def use_style() -> None:
             "figure.constrained_layout.use": True,
             "figure.dpi": 150,
             "figure.figsize": (WIDTH, 2.8),
-            "font.size": 10,
+            "font.size": 12,  # in a phone's column, some 350 pixels, letters of 10 to 11 pixels
             "grid.alpha": 0.25,
             "legend.fontsize": "small",
             "legend.frameon": False,
@@ -164,9 +164,9 @@ def ranking(runs: Sequence[Run], key: str) -> Figure:
 
 
 def training_curves(runs: Sequence[Run]) -> Figure:
-    """Reconstruction term of every run that has one, and the penalty of the first; an epoch a point.
+    """Reconstruction term of every run that has one, and the penalty of the first; one point per epoch.
 
-    The dashed line is what the penalty reads on average for a batch of exact draws from the prior.
+    The dashed line is the penalty's average for a batch of exact draws from the prior.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.3))
     for run in runs:
@@ -181,7 +181,7 @@ def training_curves(runs: Sequence[Run]) -> Figure:
     floor = small_sample_bias(experiment.batch_size, experiment.latent)
     right.axhline(floor, color=COLOURS["grey"], ls="--", lw=1.2)
     right.text(first[-1]["epoch"], floor, "exact draws", ha="right", va="bottom", fontsize="small")
-    left.set(title="squared error an image", xlabel="epoch", yscale="log")
+    left.set(title="squared error per image", xlabel="epoch", yscale="log")
     left.yaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 3, 5)))
     right.set(title=f"penalty, {name_of(runs[0])}", xlabel="epoch", ylim=(0, None))
     left.yaxis.set_major_formatter("{x:g}")
@@ -195,15 +195,24 @@ def training_curves(runs: Sequence[Run]) -> Figure:
 def metrics_by_choice(
     runs: Sequence[Run], labels: Sequence[str], baseline: int, metrics: Sequence[str]
 ) -> Figure:
-    """Each metric against a choice, a panel a metric and a run a point; the baseline is filled."""
-    figure, axes = plt.subplots(1, len(metrics), figsize=(WIDTH, 2.3), squeeze=False)
+    """Each metric against a choice, one panel per metric and one point per run; the baseline is filled."""
+    across = min(2, len(metrics))
+    down = -(-len(metrics) // across)
+    long = max(map(len, labels)) > 5
+    size = (WIDTH, down * (2.5 if long else 2.0))
+    figure, axes = plt.subplots(down, across, figsize=size, squeeze=False)
     places = range(len(runs))
-    for axis, key in zip(axes[0], metrics, strict=True):
+    for axis in axes.flat[len(metrics) :]:
+        axis.set_axis_off()
+    for axis, key in zip(axes.flat, metrics, strict=False):
         values = [run.metrics.get(key, np.nan) for run in runs]
         axis.plot(places, values, "-o", color=COLOURS["orange"], mfc="white", lw=1.2)
         axis.plot(baseline, values[baseline], "o", color=COLOURS["orange"])
-        axis.set_title(fill(METRICS[key].label, 14), fontsize="small")
-        axis.set_xticks(places, labels, rotation=90 if max(map(len, labels)) > 3 else 0, fontsize="small")
+        axis.set_title(fill(METRICS[key].label, 24), fontsize="small")
+        turned = {"rotation": 40, "ha": "right"} if long else {}
+        axis.set_xticks(places, labels, fontsize="small", **turned)
+        axis.yaxis.set_major_locator(mpl.ticker.MaxNLocator(4))
+        axis.tick_params(axis="y", labelsize="small")
         axis.set_xlim(-0.4, len(runs) - 0.6)
         axis.margins(y=0.15)
     return figure
@@ -286,7 +295,7 @@ def _strips(labels: Sequence[str], strips: Sequence[np.ndarray], columns: int, t
     axis.grid(False)
     axis.set_xticks([])
     axis.set_yticks([start + side / 2 for start in starts], [fill(label, 13) for label in labels])
-    axis.tick_params(length=0, labelsize=9)
+    axis.tick_params(length=0, labelsize=10)
     for spine in axis.spines.values():
         spine.set_visible(False)
     return figure
@@ -415,7 +424,9 @@ def overview(run: Run) -> Figure:
         arrow = {"arrowstyle": "-|>", "lw": 1.8, "color": COLOURS["blue"]}
         ends = {"xycoords": axes[end].transAxes, "textcoords": axes[start].transAxes}
         axes[end].annotate("", (-0.02, 0.5), (1.02, 0.5), arrowprops=arrow, annotation_clip=False, **ends)
-        axes[start].text(1.03, 0.57, word, transform=axes[start].transAxes, color=COLOURS["blue"], fontsize=9)
+        axes[start].text(
+            1.03, 0.57, word, transform=axes[start].transAxes, color=COLOURS["blue"], fontsize=10
+        )
     figure.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     figure.get_layout_engine().set(wspace=0.22)
     return figure
@@ -451,7 +462,7 @@ def _scatter(axis: Axes, codes: np.ndarray, labels: np.ndarray, classes: Sequenc
             name,
             ha="center",
             va="center",
-            size=9,
+            size=10,
             weight="bold",
             path_effects=halo,
             color=CLASS_COLOURS[label % len(CLASS_COLOURS)],

@@ -12,10 +12,11 @@ from html import escape
 from typing import NamedTuple
 
 from ..data import DATASETS
+from .tables import counted as in_words
 from .tables import enumeration
 from .verdicts import CONTRADICTED, HOLDS, OPEN, TIE, UNTESTED, Effect, Finding, Verdict
 
-__all__ = ["Standing", "forest", "overall", "tiles"]
+__all__ = ["Standing", "counted", "forest", "overall", "tiles"]
 
 
 class Standing(NamedTuple):
@@ -51,6 +52,19 @@ def overall(one: Verdict) -> Standing:
     if CONTRADICTED in found:
         return FAILS
     return TIED if TIE in found else UNDECIDED
+
+
+def counted(found: Mapping[str, Verdict]) -> str:
+    """How many claims hold, hold in part, and so on: a sentence."""
+    words = [overall(one).word for one in found.values()]
+    plural = {"holds": "hold", "holds in part": "hold in part", "does not hold": "do not hold",
+              "makes no difference": "make no difference", "open": "are open"}  # fmt: skip
+    parts = []
+    for word, many in plural.items():
+        if n := words.count(word):
+            few = "is open" if word == "open" else word
+            parts.append(f"{in_words(n)} {few if n == 1 else many}")
+    return f"Of {in_words(len(words))} claims that we tested, {enumeration(parts)}."
 
 
 # ---------------------------------------------------------------- tiles

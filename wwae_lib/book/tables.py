@@ -41,6 +41,7 @@ __all__ = [
     "comparisons",
     "configured",
     "contests",
+    "counted",
     "enumeration",
     "ex_post_sampling",
     "fid_sample_sizes",
@@ -48,6 +49,7 @@ __all__ = [
     "metric_across_datasets",
     "name_of",
     "near_best",
+    "ordinal",
     "penalty_times",
     "plus_minus",
     "rankings",
@@ -60,6 +62,26 @@ __all__ = [
 # variant -> what a contest of runs of this variant is called after its data set
 CONTESTS = {"": "", "reference": ", reference network"}
 GLUE = "\N{NO-BREAK SPACE}"  # a number and its uncertainty stay on one line
+# What tables call the fields of a configuration, and the estimators of the posterior's moments.
+SETTINGS = {
+    "batch_size": "images per batch",
+    "epochs": "epochs",
+    "estimator": "moments of the codes",
+    "initial_std": "encoder's standard deviation at the start",
+    "latent": "dimensions of a code",
+    "learning_rate": "learning rate at the start",
+    "network": "network",
+    "penalty_weight": "weight of the penalty",
+    "seed": "seed",
+}
+ESTIMATORS = {
+    "total": "total covariance",
+    "sampled": "one sampled code per image",
+    "diagonal": "diagonal of the total covariance",
+    "corrected": "total covariance less its bias",
+    "accumulated": "accumulated over batches",
+    "sliced": "sliced",
+}
 NAMED_ELSEWHERE = ("dataset", "method", "variant")  # in the title of a run's column
 
 
@@ -89,7 +111,7 @@ METRICS = {
     "sharpness_gap": Metric("gap to theirs", "{:.3f}", "lower"),
     "sharpness_reconstruction": Metric("sharpness of reconstructions", "{:.4f}"),
     "sharpness_reconstruction_gap": Metric("gap of reconstructions", "{:.3f}", "lower"),
-    "squared_error": Metric("squared error an image", "{:.2f}", "lower"),
+    "squared_error": Metric("squared error per image", "{:.2f}", "lower"),
     "knn_accuracy": Metric("nearest-neighbour accuracy", "{:.3f}", "higher"),
     "linear_accuracy": Metric("linear accuracy", "{:.3f}", "higher"),
     "posterior_w2_squared": Metric("squared W2, posterior to prior", "{:.3f}", "lower"),
@@ -110,7 +132,7 @@ METRICS = {
     "neighbour_distance_data_5": Metric("test images, nearest 5%", "{:.1f}"),
     "neighbour_distance_data": Metric("test images, median", "{:.1f}"),
     "train_minutes": Metric("training, minutes", "{:.1f}", "lower"),
-    "epoch_seconds": Metric("an epoch, seconds", "{:.1f}", "lower"),
+    "epoch_seconds": Metric("seconds per epoch", "{:.1f}", "lower"),
 }
 # What a table shows together.
 HEADLINE = ("fid", "squared_error", "posterior_w2_squared", "posterior_variance")
@@ -160,6 +182,10 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]], words: int = 1)
 def enumeration(words: Sequence[str]) -> str:
     """Words as a sentence lists them: "one", "one and another", "one, another and a third"."""
     return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
+def _threads(n: int) -> str:
+    return f"{n} thread{'s' * (n != 1)}"
 
 
 def _seeds(n: int) -> str:
@@ -222,11 +248,11 @@ def settings(runs: Sequence[Run]) -> str:
 
 def _settings(run: Run) -> dict[str, str]:
     images, environment = run.record["data"], run.record["environment"]
-    machine = [environment["device"], f"{environment['threads']} thread(s)", environment["precision"]]
+    machine = [environment["device"], _threads(environment["threads"]), environment["precision"]]
     return {
         "data": f"{images['train']['images']:,} images, {images['source']}",
         **{
-            f"`{key}`": str(value)
+            SETTINGS.get(key, key): ESTIMATORS.get(value, str(value)) if key == "estimator" else str(value)
             for key, value in run.record["config"].items()
             if key not in NAMED_ELSEWHERE
         },
@@ -320,32 +346,75 @@ def metric_across_datasets(runs: Sequence[Run], key: str) -> str:
 
 
 def rankings(runs: Sequence[Run], key: str, method: str = "wwae") -> list[str]:
-    """Where a method comes in each contest by a metric, how surely, and who is first: a sentence each."""
+    """Where a method comes in each contest by a metric, how surely, and who is first: some sentences each."""
     metric, lines = METRICS[key], []
     for contest in contests(runs):
-        values = contest.measured(key)
-        order = sorted(values, key=lambda name: values[name].mean, reverse=metric.better == "higher")
-        if method in values:
-            place, ours = order.index(method) + 1, f"{METHODS[method].title} {cell(values[method], metric)}"
-            first = (
-                f"; {metric.better[:-2]}est is {METHODS[order[0]].title}, {cell(values[order[0]], metric)}"
+        found = contest.measured(key)
+        order = sorted(found, key=lambda name: found[name].mean, reverse=metric.better == "higher")
+        if method in found:
+            label = metric.label.removesuffix(" of prior samples")
+            article = "an" if label.startswith(("FID", *"aeiou")) else "a"
+            words = (
+                f"On {contest.title} the {METHODS[method].title} has {article} {label} of "
+                f"{cell(found[method], metric)}, {ordinal(order.index(method) + 1)} of {counted(len(order))} "
+                f"methods{_within(found, method, metric.better)}."
             )
-            if values[order[0]].seeds != values[method].seeds:
-                first += f", {_seeds(values[order[0]].seeds)}"
-            lines.append(
-                f"{contest.title}, {metric.label}: {ours}, place {place} of {len(order)}"
-                f"{_within(values, method, metric.better)}{first if place > 1 else ''}."
-            )
+            if (first := order[0]) != method:
+                few = f" with {_seeds(found[first].seeds)}" * (found[first].seeds != found[method].seeds)
+                words += f" The {METHODS[first].title} has the {metric.better[:-2]}est, "
+                words += f"{cell(found[first], metric)}{few}."
+            lines.append(words)
     return lines
 
 
-def _within(values: Mapping[str, Measured], method: str, better: str) -> str:
-    """Between which places a method surely is, where training's spread is known and they are not one."""
-    spread = largest_spread(values.values())
-    gaps = [difference(values[method], value, spread) for name, value in values.items() if name != method]
+def _within(found: Mapping[str, Measured], method: str, better: str) -> str:
+    """Which places the uncertainty allows, where training's spread is known and they are not one."""
+    spread = largest_spread(found.values())
+    gaps = [difference(found[method], one, spread) for name, one in found.items() if name != method]
     sure = [(gap.value > 0) == (better == "lower") for gap in gaps if gap.sure]
-    least, most = 1 + sum(sure), len(values) - sure.count(False)
-    return f" ({least} to {most} at 95%)" if spread and least < most else ""
+    least, most = 1 + sum(sure), len(found) - sure.count(False)
+    if not spread or least == most:
+        return ""
+    return f"; the uncertainty allows any place from {ordinal(least)} to {ordinal(most)}"
+
+
+def counted(n: int) -> str:
+    """A number in words, up to twelve."""
+    words = (
+        "no",
+        "one",
+        "two",
+        "three",
+        "four",
+        "five",
+        "six",
+        "seven",
+        "eight",
+        "nine",
+        "ten",
+        "eleven",
+        "twelve",
+    )
+    return words[n] if n < len(words) else str(n)
+
+
+def ordinal(n: int) -> str:
+    """A place in words, up to the twelfth."""
+    words = (
+        "first",
+        "second",
+        "third",
+        "fourth",
+        "fifth",
+        "sixth",
+        "seventh",
+        "eighth",
+        "ninth",
+        "tenth",
+        "eleventh",
+        "twelfth",
+    )
+    return words[n - 1] if 0 < n <= len(words) else f"{n}th"
 
 
 def fid_sample_sizes(runs: Sequence[Run]) -> str:
@@ -545,7 +614,9 @@ def training_hours(runs: Sequence[Run]) -> str:
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
         environment = run.record["environment"]
-        machine = f"{environment['device']}, {environment['threads']} thread(s), {environment['precision']}"
+        machine = ", ".join(
+            [environment["device"], _threads(environment["threads"]), environment["precision"]]
+        )
         groups.setdefault((run.experiment.dataset, machine), []).append(run)
     rows = [
         [

@@ -543,8 +543,13 @@ def _penalties_beside(runs: Sequence[Run], timings: Mapping[str, Any]) -> Iterat
                 f"{1e3 * theirs:.2f} ms",
                 f"{1e3 * (ours - theirs):+.2f} ms",
                 f"theirs is {_times(theirs / ours)}",
-                f"medians, {record['environment']['device']}, {record['environment']['threads']} thread(s)",
+                f"medians, {record['environment']['device']}, {_threads(record)}",
             )
+
+
+def _threads(record: Mapping[str, Any]) -> str:
+    n = record["environment"]["threads"]
+    return f"{n} thread{'s' * (n != 1)}"
 
 
 def penalties_timed(record: Mapping[str, Any]) -> dict[str, str]:
@@ -801,21 +806,20 @@ def _in_short(finding: Finding) -> str:
     return f"{finding.setting}, {finding.rival}: {effect}, **{finding.outcome}**"
 
 
-def evidence(verdict: Verdict) -> str:
-    """A claim with its primary tests, its verdict, and the secondary evidence, as Markdown."""
+def evidence(verdict: Verdict, figure: str = "") -> str:
+    """A claim with how it is judged and its verdict, as Markdown; the numbers of all its tests are folded.
+
+    Args:
+        verdict: the verdict on the claim.
+        figure: HTML that shows the primary tests (:func:`wwae_lib.book.forest.forest`), placed before them.
+    """
     claim = verdict.claim
     parts = [
         f"> “{claim.quote}”",
         claim.reading,
         f"Primary measure: {claim.measure}. {claim.reason}",
+        figure,
     ]
-    head = ["data", "measure", "WWAE", "against", "", "difference, ± at 95%", "ratio", "from"]
-    if verdict.findings:
-        rows = [
-            [*finding[:8], _p(finding.p), _p(finding.corrected), finding.outcome]
-            for finding in verdict.findings
-        ]
-        parts.append(markdown([*head, "p", "after Holm", "outcome"], rows, words=11))
     undecided = enumeration([finding.setting for finding in verdict.findings if math.isnan(finding.p)])
     if undecided:
         parts.append(
@@ -829,10 +833,20 @@ def evidence(verdict: Verdict) -> str:
             "protocol."
         )
     parts.append(f"Verdict: **{verdict.verdict}**. [All numbers of this kind](#comparison-{claim.link}).")
+    head = ["data", "measure", "WWAE", "against", "", "difference, ± at 95%", "ratio", "from"]
+    folded = []
+    if verdict.findings:
+        rows = [
+            [*finding[:8], _p(finding.p), _p(finding.corrected), finding.outcome]
+            for finding in verdict.findings
+        ]
+        folded.append(markdown([*head, "p", "after Holm", "outcome"], rows, words=11))
     if verdict.secondary:
-        parts.append("Secondary evidence, without a vote and without correction:")
-        parts.append(markdown(head, [finding[:8] for finding in verdict.secondary], words=len(head)))
-    return "\n\n".join(parts)
+        folded.append("Secondary evidence, without a vote and without correction:")
+        folded.append(markdown(head, [finding[:8] for finding in verdict.secondary], words=len(head)))
+    if folded:
+        parts += [":::{dropdown} All numbers", *folded, ":::"]
+    return "\n\n".join(filter(None, parts))
 
 
 def _p(value: float) -> str:

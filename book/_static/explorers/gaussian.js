@@ -84,7 +84,7 @@
   const RADIUS = 2; // ellipses are drawn, and their axes held, two standard deviations from the mean
   const SHORTEST = 0.15;
   const LONGEST = 1.3;
-  const GRID = 0.4; // distance of the points whose transport is drawn
+  const GRID = 0.5; // distance, in standard deviations, of the points whose transport is drawn
   const TURN = Math.PI / 36; // 5 degrees a key
   const NAMES = ["first", "second"];
   const SUBSCRIPT = ["₁", "₂"];
@@ -204,15 +204,16 @@
     element.setAttribute("transform", `translate(${join([x, y])}) rotate(${((-angle * 180) / Math.PI).toFixed(2)})`);
   }
 
-  /** Points of a square lattice around the mean, inside the ellipse. */
+  /** Points of a lattice inside the ellipse: a square one in a disc, stretched, so that every Gaussian has as many. */
   function lattice(gaussian) {
-    const [a, b, c] = inverse(gaussian.cov);
-    const [nx, ny] = [gaussian.cov[0], gaussian.cov[2]].map((v) => Math.floor((RADIUS * Math.sqrt(v)) / GRID));
+    const { angle, axes: [s1, s2] } = axes(gaussian.cov);
+    const [u, v] = [Math.cos(angle), Math.sin(angle)];
+    const n = Math.floor(RADIUS / GRID);
     const points = [];
-    for (let i = -nx; i <= nx; i++)
-      for (let j = -ny; j <= ny; j++) {
-        const [x, y] = [i * GRID, j * GRID];
-        if (a * x * x + 2 * b * x * y + c * y * y <= RADIUS * RADIUS) points.push([gaussian.mean[0] + x, gaussian.mean[1] + y]);
+    for (let i = -n; i <= n; i++)
+      for (let j = -n; j <= n; j++) {
+        const [x, y] = [i * GRID * s1, j * GRID * s2];
+        if ((i * i + j * j) * GRID * GRID <= RADIUS * RADIUS) points.push([gaussian.mean[0] + u * x - v * y, gaussian.mean[1] + v * x + u * y]);
       }
     return points;
   }
@@ -387,20 +388,26 @@
 
   slider.addEventListener("input", () => {
     stopPlaying();
+    paused = true; // Play goes on from where the reader put it
     state.t = Number(slider.value);
     draw();
   });
 
   let frame = null;
+  let paused = false; // by Play itself: only then does it go on from where it is
   function stopPlaying() {
     cancelAnimationFrame(frame);
     frame = null;
     play.textContent = "Play";
   }
   play.addEventListener("click", () => {
-    if (frame !== null) return stopPlaying();
+    if (frame !== null) {
+      paused = true;
+      return stopPlaying();
+    }
     play.textContent = "Pause";
-    if (state.t >= 1) state.t = 0;
+    if (!paused || state.t >= 1) state.t = 0;
+    paused = false;
     let last = null;
     const step = (time) => {
       state.t = Math.min(1, state.t + (last === null ? 0 : (time - last) / 2500));

@@ -17,14 +17,15 @@
   const SIZE = 1000; // units of the map's drawing
   const FRAMES = 9;
   const METHODS = { wwae: "WWAE", vae: "VAE" };
-  const PLANES = { classes: "in which the classes lie farthest apart", principal: "of the two leading principal components" };
+  const pairs = JSON.parse(box.dataset.pairs);
+  const PLANES = { whole: "of the codes", classes: "in which the classes lie farthest apart", principal: "of the two leading principal components" };
 
   const clamp = (x, low, high) => Math.min(Math.max(x, low), high);
   const number = (x, digits = 2) => (Math.abs(x) < 0.5 * 10 ** -digits ? 0 : x).toFixed(digits).replace("-", "−");
   const dot = (a, b) => a.reduce((sum, x, i) => sum + x * b[i], 0);
   const toMap = ([x, y]) => [((x / EXTENT + 1) * SIZE) / 2, ((1 - y / EXTENT) * SIZE) / 2];
 
-  const state = { dataset: Object.keys(runs)[0], plane: 0, others: "nearest", pair: [0, 0], t: 0, onLine: true, points: {}, shown: null };
+  const state = { dataset: Object.keys(runs)[0], plane: 0, others: "zero", pair: [0, 0], t: 0, onLine: true, points: {}, shown: null };
   explorer.state = state;
   let parts = {}; // method -> its elements on the page
 
@@ -78,8 +79,8 @@
     box.innerHTML = `
       <div class="ex-row">
         <label class="ex-choice" ${Object.keys(runs).length > 1 ? "" : "hidden"}>Data set <select id="ex-dataset">${Object.keys(runs).map((name) => option(name, titles[name], name === state.dataset)).join("")}</select></label>
-        <label class="ex-choice">Plane <select id="ex-map-plane">${model(methods()[0]).planes.map((plane, k) => option(k, PLANES[plane.name], k === state.plane)).join("")}</select></label>
-        <label class="ex-choice"><span>Other ${latent - 2} coordinates</span> <select id="ex-others">${option("nearest", "the nearest image’s", state.others === "nearest")}${option("zero", "0, the prior’s mean", state.others === "zero")}</select></label>
+        <label class="ex-choice" ${latent > 2 ? "" : "hidden"}>Plane <select id="ex-map-plane">${model(methods()[0]).planes.map((plane, k) => option(k, PLANES[plane.name], k === state.plane)).join("")}</select></label>
+        <label class="ex-choice" ${latent > 2 ? "" : "hidden"}><span>Other ${latent - 2} coordinates</span> <select id="ex-others">${option("zero", "0, the prior’s mean", state.others === "zero")}${option("nearest", "the nearest image’s", state.others === "nearest")}</select></label>
       </div>
       <div class="ex-columns"></div>
       <div class="ex-row ex-classes" role="group" aria-label="Show one class alone"></div>
@@ -87,6 +88,7 @@
         <label class="ex-choice">From ${pick("ex-from")}</label>
         <label class="ex-choice">to ${pick("ex-to")}</label>
         <button type="button" data-action="others">Other examples</button>
+        <button type="button" data-action="prior">Draw from the prior</button>
       </div>
       <div class="ex-row">
         <label for="ex-interpolation">On the line, <i>t</i> = <output for="ex-interpolation" data-value="t"></output></label>
@@ -180,15 +182,46 @@
       [x, y, 1].forEach((v, k) => (sums[label][k] += v));
     });
     part.dots.replaceChildren(...paths.map((d, k) => svg("path", { class: `ex-dots ex-class${k}`, d })));
-    part.names.replaceChildren(...sums.map(([x, y, n], k) => {
-      const text = svg("text", { class: `ex-name ex-class${k}${classes[k].length > 2 ? " ex-long" : ""}`, x: (x / n).toFixed(0), y: (y / n).toFixed(0) });
-      text.textContent = classes[k];
+    part.middles = sums.map(([x, y, n]) => [x / n, y / n]);
+    part.names.replaceChildren(...classes.map((name, k) => {
+      const text = svg("text", { class: `ex-name ex-class${k}${name.length > 2 ? " ex-long" : ""}` });
+      text.textContent = name;
       return text;
     }));
+    placeNames(method);
     const share = Math.round(100 * model(method).planes[state.plane].share);
     box.querySelector("#ex-map-plane").title = `holds ${share}% of the codes' variance`;
     part.map.setAttribute("aria-label", `Map of the ${part.name}'s codes of ${labels.length} test images, in a plane that holds ${share}% of their variance`);
     showClasses();
+  }
+
+  /** The classes' names at their means, moved apart as far as their size on the screen needs. */
+  function placeNames(method) {
+    const part = parts[method];
+    const unit = part.unit ?? 3;
+    const widths = model(method).classes.map((name) => (name.length > 2 ? 6.4 * name.length : 15) * unit);
+    apart(part.middles, widths, 17 * unit).forEach(([x, y], k) => {
+      const [half, name] = [widths[k] / 2, part.names.children[k]];
+      name.setAttribute("x", clamp(x, half, SIZE - half).toFixed(0));
+      name.setAttribute("y", clamp(y, 9 * unit, SIZE - 9 * unit).toFixed(0));
+    });
+  }
+
+  /** Names moved from their places until none overlaps another: each pair steps apart the shorter way. */
+  function apart(places, widths, height) {
+    const found = places.map((place) => [...place]);
+    for (let round = 0; round < 200; round++)
+      for (let i = 0; i < found.length; i++)
+        for (let j = i + 1; j < found.length; j++) {
+          const by = [0, 1].map((k) => found[j][k] - found[i][k]);
+          const missing = [(widths[i] + widths[j]) / 2, height].map((gap, k) => gap - Math.abs(by[k]));
+          if (Math.min(...missing) <= 0) continue;
+          const k = missing[0] < missing[1] ? 0 : 1;
+          const step = (by[k] < 0 ? -1 : 1) * (missing[k] / 2 + 0.5);
+          found[i][k] -= step;
+          found[j][k] += step;
+        }
+    return found;
   }
 
   function showClasses() {
@@ -267,10 +300,31 @@
     drawLine();
   }
 
-  /** The pair of test images: the next of its class after the present one, the first where there is none. */
+  /** One draw from N(0, I), decoded by every model. */
+  function drawPrior() {
+    state.onLine = false;
+    const normal = () => Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random());
+    const code = Array.from({ length: model(methods()[0]).latent }, normal);
+    for (const method of methods()) {
+      state.points[method] = { code, place: project(method, code) };
+      drawPoint(method);
+    }
+    drawLine();
+  }
+
+  /** Which image of a class has the code nearest to the mean of its class, by the first model. */
+  function typical(label) {
+    const { latent, labels } = model(methods()[0]);
+    const own = [...labels.keys()].filter((i) => labels[i] === label);
+    const mean = Array.from({ length: latent }, (_, k) => own.reduce((sum, i) => sum + codeOf(methods()[0], i)[k], 0) / own.length);
+    const [best] = nearest(own.length, (j) => mean.reduce((sum, x, k) => sum + (codeOf(methods()[0], own[j])[k] - x) ** 2, 0));
+    return own[best];
+  }
+
+  /** The pair of test images: typical ones of their classes, or the next ones after the present pair. */
   function choosePair(from, to, next = false) {
     const { labels } = model(methods()[0]);
-    const after = (label, i) => [labels.indexOf(label, next ? i + 1 : 0), labels.indexOf(label)].find((found) => found >= 0);
+    const after = (label, i) => (next ? [labels.indexOf(label, i + 1), labels.indexOf(label)].find((found) => found >= 0) : typical(label));
     const first = after(from, state.pair[0]);
     let second = after(to, state.pair[1]);
     if (second === first) second = Math.max(labels.indexOf(to, first + 1), labels.indexOf(to));
@@ -340,13 +394,14 @@
     const chosen = () => ["#ex-from", "#ex-to"].map((id) => Number(box.querySelector(id).value));
     on("#ex-from", "change", () => choosePair(...chosen()));
     on("#ex-to", "change", () => choosePair(...chosen()));
+    on('[data-action="prior"]', "click", drawPrior);
     on('[data-action="others"]', "click", () => choosePair(...chosen(), true));
     on("#ex-interpolation", "input", (slider) => slideTo(Number(slider.value)));
   }
 
   /** Rings and letters keep their size on the screen, whatever the size of the map. */
   function fit() {
-    for (const part of Object.values(parts)) {
+    for (const [method, part] of Object.entries(parts)) {
       const width = part.map.clientWidth;
       if (!width) continue;
       const unit = SIZE / width;
@@ -356,6 +411,8 @@
       part.scaled.querySelector(".ex-knob").setAttribute("r", 7 * visible);
       part.ends.forEach((mark) => mark.querySelector("text").setAttribute("y", (-19 * visible * unit).toFixed(1)));
       part.map.style.setProperty("--ex-unit", `${(visible * unit).toFixed(3)}px`);
+      part.unit = visible * unit;
+      if (part.middles) placeNames(method);
     }
   }
 
@@ -373,7 +430,7 @@
     build();
     methods().forEach(drawMap);
     fit();
-    const [from, to] = JSON.parse(box.dataset.pair);
+    const [from, to] = pairs[dataset];
     box.querySelector("#ex-from").value = from;
     box.querySelector("#ex-to").value = to;
     choosePair(from, to);

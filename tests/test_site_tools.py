@@ -1,0 +1,94 @@
+"""What the build adds to pages: dark twins of figures, an index of sections, tips, a zip, a description."""
+
+import json
+import re
+import zipfile
+
+import dark_figures
+import numpy as np
+import page_head
+import page_index
+import pytest
+import take_away
+from docutils import nodes
+from PIL import Image
+
+PAGE = """<html><body><article><h1>Whole<a class="headerlink" href="#x">#</a></h1>
+<section id="top"><h1>Whole</h1><p>Opening words.</p>
+<section id="part"><h2>Part</h2><p>Mode collapse is rare.</p><pre>code</pre>
+<div class="math notranslate" id="equation-eq-a"><span class="eqno">(1)</span>\\[a &lt; b\\]</div>
+<div class="proof theorem admonition" id="thm"><p class="admonition-title">Theorem 1</p>
+<section id="c"><p>All <a href="#y">is</a> well.</p></section></div></section></section>
+<dl class="glossary"><dt id="term-code">code</dt><dd><p>A few numbers.</p></dd></dl>
+</article></body></html>"""
+
+
+@pytest.fixture
+def page(tmp_path):
+    path = tmp_path / "page.html"
+    path.write_text(PAGE, encoding="utf-8")
+    return path
+
+
+def test_a_section_has_its_own_words_and_no_subsections(page):
+    whole, part = page_index.sections(page, "book/page.html")
+    assert (whole["title"], whole["anchor"], whole["text"]) == ("Whole", "", "Opening words.")
+    assert (part["title"], part["anchor"]) == ("Part", "part")
+    assert "Mode collapse is rare." in part["text"] and "code" not in part["text"]
+
+
+def test_tips_hold_what_a_link_leads_to_without_links(page):
+    found = page_index.tips(page, "book/page.html")
+    assert found["book/page.html#equation-eq-a"] == "\\[a &lt; b\\]"
+    assert "All is well." in found["book/page.html#thm"] and "<a" not in found["book/page.html#thm"]
+    assert found["book/page.html#term-code"] == "<p><b>code</b></p><p>A few numbers.</p>"
+
+
+def test_the_dark_twin_mirrors_lightness_and_keeps_hues():
+    pixels = np.array([[[255, 255, 255], [0, 0, 0], [0, 114, 178]]], np.uint8)
+    paper, ink, blue = dark_figures.darkened(pixels)[0].astype(int)
+    np.testing.assert_allclose(paper, 0x12, atol=2)  # the dark theme's page
+    assert ink.min() > 225
+    assert blue.argmax() == 2 and blue.argmin() == 0
+
+
+def test_photographs_stay_as_they_are(tmp_path):
+    pixels = np.full((200, 300, 3), 255, np.uint8)
+    pixels[40:140, 100:200] = (200, 120, 80)
+    pixels[40:140, 200:206] = 254  # white at its edge
+    pixels[10:14, 10:60] = 0  # a line
+    found = dark_figures.photographs(pixels)
+    assert found[40:140, 100:200].all() and not found[:35].any() and not found[:, 210:].any()
+    assert not dark_figures.photographs(pixels[:30]).any()
+
+
+def test_a_page_shows_one_of_two_figures(tmp_path):
+    Image.fromarray(np.full((20, 30, 3), 255, np.uint8)).save(tmp_path / "a.png")
+    html = '<img alt="A line" src="../_images/a.png" /> <img class="x" src="../_images/a.png" />'
+    found = dark_figures.with_twins(html, tmp_path)
+    light, dark, other = re.findall("<img[^>]+>", found)
+    assert 'class="only-light"' in light and 'alt="A line"' in light and 'width="30"' in light
+    assert 'class="only-dark"' in dark and 'alt="A line"' in dark and "a-dark.png" in dark
+    assert other == '<img class="x" src="../_images/a.png" />'
+    assert (tmp_path / "a-dark.png").exists()
+    assert dark_figures.with_twins(found, tmp_path) == found
+
+
+def test_the_zip_holds_what_a_notebook_needs(tmp_path):
+    target = tmp_path / take_away.NAME
+    take_away.write(target)
+    with zipfile.ZipFile(target) as archive:
+        names = {name.removeprefix("wwae-book/") for name in archive.namelist()}
+        record = json.loads(archive.read("wwae-book/book/results/mnist/wwae/seed-0/run.json"))
+    assert record["config"]["dataset"] == "mnist"
+    assert {"wwae_lib/__init__.py", "tools/install_book.py", "pyproject.toml", "book/mnist.ipynb"} <= names
+    assert "book/results/mnist/wwae/seed-0/weights.safetensors" in names
+    assert "book/results/mnist/gan/seed-0/weights.safetensors" not in names
+    assert target.stat().st_size < 25_000_000
+
+
+def test_a_description_is_whole_sentences_of_the_takeaway():
+    box = nodes.admonition("", nodes.title("", "Takeaway"), nodes.paragraph("", "One. Two. " + 60 * "long "))
+    box["classes"] = ["tip"]
+    document = nodes.section("", nodes.paragraph("", "Not this."), box)
+    assert page_head.description(document) == "One. Two."
