@@ -387,6 +387,19 @@ def test_only_a_whole_run_takes_the_place_of_another(run, place):
     assert (other / "thesis.tex").read_text() == "years of work"
 
 
+def test_a_damaged_newer_run_does_not_replace_a_good_one(run):
+    """A record is there, and the weights are not as they were written: the disk failed in between."""
+    newer = run.path.with_name(".seed-0.new")
+    shutil.copytree(run.path, newer)
+    (newer / "weights.safetensors").write_bytes(b"half")
+    runs.settle(run.path)
+    assert runs.load(run.path).record == run.record
+    run.path.rename(run.path.with_name(".seed-0.old"))
+    assert runs.load(run.path).record == run.record  # of the two, the whole one
+    runs.settle(run.path)
+    assert run.path.is_dir() and runs.load(run.path).record == run.record
+
+
 @pytest.mark.parametrize("name", ["notes.txt", "samples.png"])
 def test_a_users_files_are_not_deleted_with_a_run(run, name):
     """A file, or a folder that has the name of a file of ours."""
