@@ -291,7 +291,7 @@ def w2_penalty(z, variance=None, *, eigensolver: bool | None = None) -> Tensor:
     if eigensolver is None:
         eigensolver = _looking_is_free(z)
     with _full_precision(z):
-        if torch.compiler.is_compiling() or getattr(torch._C, "_are_functorch_transforms_active", bool)():
+        if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
             return _Penalty.apply(z, variance, eigensolver)[0]
         return _PenaltyAtOnce.apply(z, variance, eigensolver)
 
