@@ -48,6 +48,14 @@ def test_mmd_in_float32_and_autocast():
         assert (gradient - truth[1]).norm() < 1e-6 * truth[1].norm()
 
 
+@pytest.mark.parametrize("n", [20, 60])  # from 25 points on torch would take products
+def test_mmd_of_nearly_equal_points_keeps_its_digits(n):
+    z, p = (100 + 0.01 * torch.randn(n, 5, generator=torch.Generator().manual_seed(s)) for s in (0, 1))
+    expected = naive_mmd(z.double() - 100, p.double() - 100)
+    assert abs(expected) < 1e-4
+    assert penalties.mmd_squared(z, p).item() == pytest.approx(expected.item(), rel=1e-3)
+
+
 @pytest.mark.parametrize("shapes", [((4, 2), (5, 2)), ((1, 2), (1, 2)), ((4,), (4,))])
 def test_mmd_refuses(shapes):
     with pytest.raises(ValueError, match="mmd_squared needs"):
