@@ -1,4 +1,4 @@
-r"""How far apart are two Gaussians? Moments, and the squared Wasserstein-2 distance.
+r"""How far apart are two Gaussians, and what does a sample read of it? Moments, and squared W2.
 
 For Gaussians :math:`N(m_1, S_1)` and :math:`N(m_2, S_2)` on :math:`\mathbb{R}^d`,
 
