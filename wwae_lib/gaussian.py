@@ -640,7 +640,8 @@ def p_value(reading, n: int, d: int) -> Tensor:
         ValueError: fewer than two points, or no dimension.
     """
     mean, deviation, skewness = reading_moments(n, d)
-    reading = _floating(reading)[0].double()
+    (reading,) = _floating(reading)
+    reading = (reading.cpu() if reading.device.type == "mps" else reading).double()
     shape = torch.as_tensor(4 / skewness**2, dtype=reading.dtype, device=reading.device)
     scaled = shape + shape.sqrt() * (reading - mean) / deviation
     return torch.special.gammaincc(shape, scaled.clamp_min(0))
