@@ -55,14 +55,21 @@ def operations(task: Callable, *arguments, kill_at: int | None = None) -> int | 
     return None
 
 
-def run_for(seconds: float | None, task: Callable, *arguments) -> float:
-    """Run a task in a process and kill it after so long, if it lives; the seconds it took."""
+def start(task: Callable, *arguments):
+    """A process that runs a task."""
     report = _CONTEXT.Value("i", -1)
     process = _CONTEXT.Process(target=_run, args=(task, arguments, None, report))
-    start = time.perf_counter()
+    process.report = report  # or it is gone before the process has it
     process.start()
+    return process
+
+
+def run_for(seconds: float | None, task: Callable, *arguments) -> float:
+    """Run a task in a process and kill it after so long, if it lives; the seconds it took."""
+    begun = time.perf_counter()
+    process = start(task, *arguments)
     process.join(seconds)
     process.kill()
     process.join()
     assert process.exitcode in (0, -signal.SIGKILL), process.exitcode
-    return time.perf_counter() - start
+    return time.perf_counter() - begun

@@ -44,7 +44,7 @@ def test_no_cell_failed_or_wrote_to_stderr(notebook):
 
 
 def test_every_drawing_cell_holds_its_picture(notebook):
-    # nbval does not compare images, so at least each must be there.
+    # tools/compare_pictures.py compares what is there.
     for cell in code_cells(notebook):
         source = "".join(cell["source"])
         if "figures.show(" in source:

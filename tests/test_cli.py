@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+import pathlib
 import shutil
 import subprocess
 import sys
 
 import pytest
 import torch
-from conftest import stand_in, subprocess_environment
+from conftest import cpu_fabric, stand_in, subprocess_environment
 
 from wwae_lib import __main__ as command_line
-from wwae_lib import data, evaluation, processes, runs, training
+from wwae_lib import data, evaluation, processes, reproduce, runs, training
 from wwae_lib.__main__ import main
+from wwae_lib.book import explorers
 
 TINY = [
     "--network",
@@ -239,6 +241,114 @@ def test_evaluate_dumps_images_and_measures_nothing(capsys, finished, tmp_path, 
     assert_one_line(capsys, "--dump writes the images of one run; got 2")
 
 
+def test_flags_reach_what_they_are_for(monkeypatch, finished, digits_at_hand, tmp_path):
+    """Each option that is passed on, with a value that is not its default."""
+    asked, fabric = [], cpu_fabric()
+
+    def chosen(accelerator="auto", precision="auto"):
+        asked.append((accelerator, precision))
+        return fabric
+
+    monkeypatch.setattr(training, "choose_fabric", chosen)
+    trained = {}
+    monkeypatch.setattr(training, "train", lambda *given, **how: trained.update(how) or finished)
+    words = ["--accelerator", "cpu", "--precision", "bf16-mixed", "--resume", "--results", str(tmp_path)]
+    assert main(["train", "mnist", "--embedded", *words]) == 0
+    assert asked == [("cpu", "bf16-mixed")] and (trained["resume"], trained["restart"]) == (True, False)
+    assert trained["results"] == tmp_path and trained["fabric"] is not None
+    assert main(["train", "mnist", "--embedded", "--restart"]) == 0
+    assert (trained["resume"], trained["restart"]) == (False, True)
+
+    monkeypatch.setattr(training, "choose_fabric", lambda *given: asked.append(given) or CudaFabric())
+    measured = {}
+    monkeypatch.setattr(evaluation, "evaluate", lambda *given, **how: measured.update(how) or finished)
+    words = ["--accelerator", "cuda", "--protocol", "brief", "--sets", "prior,training", "--redo"]
+    assert main(["evaluate", str(finished.path), *words]) == 0
+    assert asked[-1] == ("cuda", "32-true") and measured == {
+        "protocol": "brief", "sets": ["prior", "training"], "device": torch.device("cuda"), "redo": True,
+    }  # fmt: skip
+
+    made = {}
+    monkeypatch.setattr(reproduce, "reproduce", lambda *given, **how: made.update(how, given=given) or {})
+    words = ["--jobs", "3", "--accelerator", "cuda", "--minutes", "7", "--only", "mnist/vae/*"]
+    assert main(["reproduce", *words, "--results", str(tmp_path)]) == 0
+    profile, experiments, results = made.pop("given")
+    assert made == {"jobs": 3, "accelerator": "cuda", "minutes": 7.0} and results == tmp_path
+    assert profile is reproduce.PROFILES["quick"] and [one.method for one in experiments] == ["vae"]
+
+
+class CudaFabric:
+    device = torch.device("cuda")
+
+
+@pytest.mark.parametrize("held_out", ["test", "valid"])
+def test_a_run_is_measured_on_the_images_that_it_recorded(monkeypatch, finished, held_out):
+    """On its held-out split alone: a reference with training images in it flatters who memorises."""
+    record = finished.record | {"data": {
+        "source": "official MNIST",
+        "train": finished.record["data"]["train"],
+        "test": finished.record["data"]["test"] | {"split": held_out},
+    }}  # fmt: skip
+    asked = []
+    monkeypatch.setattr(data, "load", lambda dataset, split, **how: asked.append((dataset, split, how)))
+    for part in ("train", "test"):
+        command_line._images_of(runs.Run(finished.path, record), part, None)
+    assert asked == [("mnist", split, {"fall_back": False}) for split in ("train", held_out)]
+
+
+def test_a_home_in_a_path_is_the_users(monkeypatch, tmp_path, finished):
+    """A shell leaves the ~ of --results=~/x as it is."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    trained = {}
+    monkeypatch.setattr(training, "train", lambda *given, **how: trained.update(how) or finished)
+    assert main(["train", "mnist", "--embedded", "--results=~/x"]) == 0
+    assert trained["results"] == tmp_path / "x"
+    shutil.copytree(finished.path, tmp_path / "mine")
+    assert runs.load("~/mine").record == finished.record
+
+
+def test_exporting_nothing_is_an_error_and_overwrites_nothing(capsys, tmp_path):
+    folder = tmp_path / "site"
+    folder.mkdir()
+    (folder / "faces-still.html").write_text("faces")
+    assert main(["export", "--results", str(tmp_path / "TYPO"), "--folder", str(folder)]) == 1
+    assert_one_line(capsys, "has no runs on mnist, fashion_mnist, celeba to show", "TYPO")
+    assert [(path.name, path.read_text()) for path in folder.iterdir()] == [("faces-still.html", "faces")]
+
+
+def test_exporting_a_part_does_not_overwrite_the_books_stills(capsys, finished, tmp_path, monkeypatch):
+    shutil.copytree(finished.path, tmp_path / "some" / finished.experiment.name)
+    monkeypatch.setattr(explorers, "export", lambda *given: pytest.fail("it wrote"))
+    assert main(["export", "--results", str(tmp_path / "some")]) == 1
+    assert_one_line(capsys, "has no runs on fashion_mnist, celeba to show", "--folder")
+
+
+def test_without_mnist_the_last_lines_say_what_was_trained_and_how_to_measure_it(
+    capsys, no_network, monkeypatch, tmp_path
+):
+    monkeypatch.delenv("WWAE_RESULTS")
+    with pytest.warns(UserWarning, match="EMBEDDED DIGITS"):
+        assert main(["train", "mnist", *TINY]) == 0
+    *_, warned, told = capsys.readouterr().out.splitlines()
+    assert "MNIST was not there" in warned and "5,000 embedded digits" in warned
+    path = tmp_path / "data" / "quick" / "mnist" / "wwae" / "seed-0"
+    assert told == f"to measure it: python -m wwae_lib evaluate {path} --protocol brief"
+    assert main(["evaluate", str(path), "--sets", "none"]) == 0
+
+
+def test_a_machine_without_a_home_is_told_what_to_set(capsys, monkeypatch):
+    """Neither HOME nor an entry for the user, as in containers of another user."""
+    for name in ("WWAE_DATA", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(pathlib.Path, "home", homeless)
+    assert main(["data", "mnist"]) == 1
+    assert_one_line(capsys, "no home folder", "WWAE_DATA")
+
+
 def test_results_that_cannot_be_written(capsys, tmp_path):
     (tmp_path / "file").write_text("in the way")
     words = ["train", "mnist", "--embedded", *TINY, "--results", str(tmp_path / "file")]
@@ -259,8 +369,33 @@ def test_an_interrupt_is_one_line_and_can_be_resumed(capsys, tmp_path, monkeypat
         patch.setattr(runs.Draft, "save_checkpoint", interrupted)
         assert main(words) == 130
     output = capsys.readouterr().err
-    assert "--resume" in output and "Traceback" not in output
+    assert "--resume" in output and "the last checkpoint is kept in" in output and "Traceback" not in output
     assert main([*words, "--resume"]) == 0
+
+
+def test_an_interrupt_of_the_first_epoch_does_not_say_that_something_is_kept(capsys, tmp_path, monkeypatch):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    words = ["train", "mnist", "--embedded", *TINY, "--results", str(tmp_path / "mine")]
+    monkeypatch.setattr(training.Steps, "take", interrupted)
+    assert main(words) == 130
+    said = capsys.readouterr().err
+    assert "no epoch was finished, so that nothing is kept" in said and "--resume" not in said
+    monkeypatch.setattr(data, "load", interrupted)
+    assert main(["data", "mnist"]) == 130
+    assert capsys.readouterr().err == "interrupted; nothing was kept\n"
+    assert not list((tmp_path / "mine").rglob(".*.lock"))
+
+
+def test_an_interrupt_while_torch_is_imported_is_one_line(tmp_path):
+    (tmp_path / "torch.py").write_text("raise KeyboardInterrupt\n")
+    environment = subprocess_environment()
+    environment["PYTHONPATH"] = f"{tmp_path}{os.pathsep}{environment['PYTHONPATH']}"
+    done = subprocess.run(
+        [sys.executable, "-m", "wwae_lib", "data"], capture_output=True, text=True, env=environment
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted before anything began\n")
 
 
 def test_data_checks_what_is_there(capsys, monkeypatch, test_digits, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -267,6 +268,76 @@ def test_official_files(dataset):
         assert 12 < abs(off) < 15
 
 
+@pytest.mark.parametrize("packed", ["all", "images"])
+def test_packed_files_are_read_where_nothing_can_be_written(made_up, no_network, monkeypatch, packed):
+    """In memory: a folder of .gz may be on a medium that is read-only."""
+    expected = data.load("mnist", "train", made_up)
+    folder = made_up / "MNIST" / "raw"
+    for path in list(folder.iterdir()):
+        if packed == "all" or "images" in path.name:
+            path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+            path.unlink()
+    before = sorted(path.name for path in folder.iterdir())
+    found = data.load("mnist", "train", made_up)
+    assert torch.equal(found.pixels, expected.pixels) and torch.equal(found.labels, expected.labels)
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+@pytest.mark.parametrize("damage", ["cut short", "no gzip", "another file"])
+def test_a_damaged_packed_file_is_named(made_up, no_network, damage):
+    path = made_up / "MNIST" / "raw" / "train-images-idx3-ubyte"
+    whole = gzip.compress(path.read_bytes())
+    content = {"cut short": whole[:-20], "no gzip": b"<html>", "another file": gzip.compress(b"x")}[damage]
+    path.unlink()
+    path.with_name(f"{path.name}.gz").write_bytes(content)
+    with pytest.raises(data.DataError, match=r"train-images-idx3-ubyte.gz .*; delete it and run") as caught:
+        data.load("mnist", "train", made_up)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_in_another_folder_are_named(tmp_path, no_network):
+    (tmp_path / "downloads").mkdir()
+    mine = tmp_path / "downloads" / "train-images-idx3-ubyte.gz"
+    mine.write_bytes(b"")
+    with pytest.raises(data.DataError, match=rf"There are {mine}: they belong there"):
+        data.load("mnist", "train", tmp_path, fall_back=False)
+
+
+def test_a_folder_may_be_named_in_words(made_up):
+    assert len(data.load("mnist", "test", str(made_up))) == 20
+
+
+# ---------------------------------------------------------------- pixels
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int64, torch.bool])
+def test_pixels_are_uint8_where_they_enter(dtype):
+    """Floats in [0, 1] would pass for pixels that are all but black."""
+    given = torch.ones(3, 1, 28, 28, dtype=dtype)
+    labels = torch.zeros(3, dtype=torch.int64)
+    for enter in (data.check_pixels, data.to_unit, lambda x: data.Images(x, labels, "mnist", "train", "")):
+        with pytest.raises(ValueError, match=rf"uint8 pixels, 0 to 255; got {dtype}"):
+            enter(given)
+    assert (given == 1).all()
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (3, 28, 28), (3, 28, 28, 3), (5, 2, 28, 28)])
+def test_pixels_of_another_shape_are_refused(shape):
+    with pytest.raises(ValueError, match=r"the images must be \(N, 1 or 3, H, W\); got torch.uint8"):
+        data.check_pixels(torch.zeros(shape, dtype=torch.uint8))
+
+
+def test_an_array_is_no_tensor():
+    with pytest.raises(ValueError, match="must be a tensor of uint8 pixels, 0 to 255; got ndarray"):
+        data.check_pixels(np.zeros((3, 1, 28, 28), np.uint8))
+
+
+def test_to_unit_leaves_what_it_is_given_alone():
+    given = torch.arange(256, dtype=torch.uint8)
+    assert torch.equal(data.to_unit(given), torch.arange(256) / 255)
+    assert torch.equal(given, torch.arange(256, dtype=torch.uint8))
+
+
 # ---------------------------------------------------------------- CelebA
 
 
@@ -342,6 +413,7 @@ def test_a_bad_original_is_named_and_nothing_is_cached(official, damage):
         ("identity_CelebA.txt", None, "identity_CelebA.txt cannot be read"),
         ("identity_CelebA.txt", "000001.jpg 11\n", "lacks 5 images, 000002.jpg first"),
         ("identity_CelebA.txt", "000001.jpg eleven\n", "cannot be read as lines"),
+        ("list_eval_partition.txt", "000001.jpg 0\n000001.jpg 2\n", "lists an image twice"),
         ("list_eval_partition.txt", "000001.jpg\n", "cannot be read as lines"),
         ("list_eval_partition.txt", "\xff\xfe\0", "cannot be read as lines"),
         ("list_eval_partition.txt", "", "lists no image"),
@@ -380,17 +452,6 @@ def test_killed_between_the_files_of_the_cache_is_built_again(official):
     data.load("celeba", "train", official)
     (official / "celeba" / "celeba_64.csv").unlink()
     assert len(data.load("celeba", "test", official)) == 2
-
-
-def test_celeba_without_images_and_network(tmp_path, monkeypatch):
-    from torchvision.datasets import CelebA
-
-    def refuse(self):
-        raise OSError("no network in this test")
-
-    monkeypatch.setattr(CelebA, "download", refuse)
-    with pytest.raises(data.DataError, match=r"CelebA is not in .*no network.*img_align_celeba/"):
-        data.load("celeba", "train", tmp_path)
 
 
 DAMAGED_CACHES = {
@@ -434,10 +495,90 @@ def test_a_damaged_cache_is_named_with_what_to_do(official, damage):
     assert len(data.load("celeba", "train", official)) == 3  # what the message says to do helps
 
 
-def test_a_cache_without_a_checksum_is_read(official):
+def test_a_cache_without_a_checksum_is_refused_but_that_of_the_books_subset(official, monkeypatch):
     data.load("celeba", "train", official)
-    (official / "celeba" / "celeba_64.sha256").unlink()
+    checksum = official / "celeba" / "celeba_64.sha256"
+    known = checksum.read_text().strip()
+    checksum.unlink()
+    with pytest.raises(data.DataError, match=r"there is no celeba_64.sha256: .*run: python -m wwae_lib data"):
+        data.load("celeba", "train", official)
+    monkeypatch.setattr(data, "CELEBA_SUBSET", known)
     assert len(data.load("celeba", "train", official)) == 3
+
+
+@pytest.mark.parametrize("change", ["a training image tests", "an identity", "two images exchanged"])
+def test_an_index_that_does_not_belong_to_its_images_is_refused(official, change):
+    data.load("celeba", "train", official)
+    index = official / "celeba" / "celeba_64.csv"
+    text = index.read_text()
+    if change == "a training image tests":
+        changed = text.replace("000001.jpg,11,0", "000001.jpg,11,2")
+    elif change == "an identity":
+        changed = text.replace(",12,", ",99,")
+    else:
+        changed = text.replace("000001", "x").replace("000005", "000001").replace("x", "000005")
+    assert changed != text
+    index.write_text(changed)
+    with pytest.raises(data.DataError, match=r"they are damaged, or were not made by this library; delete"):
+        data.load("celeba", "test", official)
+
+
+def test_a_cache_is_checked_once_in_a_process_and_again_when_it_changes(official, monkeypatch):
+    data.load("celeba", "train", official)
+    checked, check = [], data._celeba_checksum
+    monkeypatch.setattr(data, "_celeba_checksum", lambda *given: checked.append(1) or check(*given))
+    data._read_celeba.cache_clear()
+    for split in ("train", "valid", "test"):
+        data.load("celeba", split, official)
+    assert len(checked) == 1
+    os.utime(official / "celeba" / "celeba_64.npy", ns=(1, 1))
+    data.load("celeba", "train", official)
+    assert len(checked) == 2
+
+
+def test_a_split_without_images_is_named(official):
+    folder = official / "celeba"
+    for name in ("list_eval_partition.txt", "identity_CelebA.txt"):
+        lines = (folder / name).read_text().splitlines()
+        (folder / name).write_text("\n".join(line for line in lines if "000004" not in line))
+    with pytest.raises(data.DataError, match=r"has no image of the split 'valid', only 5 others"):
+        data.load("celeba", "valid", official)
+
+
+def test_lists_with_a_mark_and_blank_lines_are_read(official):
+    """As some editors leave them."""
+    for name in ("list_eval_partition.txt", "identity_CelebA.txt"):
+        file = official / "celeba" / name
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n  \r\n"))
+    assert len(data.load("celeba", "train", official)) == 3
+
+
+FOUND = {
+    "nothing": (lambda folder: None, "which is empty or not there"),
+    "the archive": (
+        lambda folder: (folder / "img_align_celeba.zip").write_bytes(b""),
+        "Unpack img_align_celeba.zip there",
+    ),
+    "nested": (
+        lambda folder: (folder / "img_align_celeba" / "img_align_celeba").mkdir(parents=True),
+        "Move the pictures of .*img_align_celeba/img_align_celeba up",
+    ),
+    "images without lists": (
+        lambda folder: (folder / "img_align_celeba").mkdir(),
+        "list_eval_partition.txt, identity_CelebA.txt; there are only img_align_celeba",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", FOUND)
+def test_what_is_there_of_celeba_is_named_with_what_to_do(tmp_path, what):
+    folder = tmp_path / "celeba"
+    folder.mkdir()
+    lay_out, said = FOUND[what]
+    lay_out(folder)
+    with pytest.raises(data.DataError, match=rf"CelebA in {folder} lacks .*{said}") as caught:
+        data.load("celeba", "train", tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 def test_real_celeba_cache():

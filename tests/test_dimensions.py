@@ -43,7 +43,7 @@ def test_every_run_is_a_row_and_its_lowest_law_is_bold():
     assert rows["WWAE", "32"] == [
         "9.00", "10.0 (0.5)", "40.0 (0.5)", "30.0 (0.5)", "20.0 (0.5)", "**16.5 (0.5)**"
     ]  # fmt: skip
-    assert rows["AE", "8"][-1] == "**26.5 (0.5)**"
+    assert rows["AE", "8"][2:] == ["-", "29.0 (0.5)", "27.5 (0.5)", "**26.5 (0.5)**"]
     assert len(lines) == 2 + len(DISTANCES)
 
 
@@ -51,10 +51,31 @@ def test_the_lowest_distance_of_new_images_is_named_with_what_separates_it():
     assert dimensions.best("mnist").run.experiment.latent == 32
     said = dimensions.summary("mnist")
     assert "WWAE: from 8 to 32 dimensions the distance of reconstructions goes from 25.0 to 10.0" in said
-    assert "prior samples from 28.0 to 40.0" in said
+    assert "that of images from the prior from 28.0 to 40.0" in said
     assert "is 16.5: WWAE with 32 dimensions, its codes drawn from a fitted mixture of 100." in said
     assert said.endswith("Its reconstructions have 10.0.")
     assert " AE: from" not in said  # of one run there is nothing to compare
+
+
+def test_a_training_that_failed_is_said_to_have_and_is_not_drawn(monkeypatch):
+    recorded = selection.recorded
+
+    def of(experiment):
+        run = recorded(experiment)
+        if run and run.experiment.method == "wwae" and run.experiment.latent == 32:
+            run.record["metrics"] |= {"squared_error": 28.0, "posterior_w2_squared": 1234.0}
+        return run
+
+    monkeypatch.setattr(selection, "recorded", of)
+    said = dimensions.summary("mnist")
+    assert "The training of WWAE with 32 dimensions failed: its squared error stayed at 28 per image" in said
+    assert "1,234 from the prior" in said and "WWAE: from" not in said
+    figure = dimensions.figure("mnist")
+    try:
+        assert [list(axis.lines[0].get_xdata()) for axis in figure.axes] == [[8], [8]]
+    finally:
+        plt.close(figure)
+    assert "| WWAE | 32 | 28.00 |" in dimensions.table("mnist")
 
 
 def test_only_data_sets_with_records_are_shown():
@@ -69,5 +90,6 @@ def test_the_figure_has_a_panel_per_kind_and_a_line_per_law():
         assert [list(line.get_ydata()) for line in lines] == [
             [DISTANCES["wwae", "total", d][place] for d in (8, 32)] for place in range(5)
         ]
+        assert len(figure.axes[1].lines) == 4  # an AE has no prior
     finally:
         plt.close(figure)

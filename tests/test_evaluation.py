@@ -13,9 +13,22 @@ import numpy as np
 import pytest
 import torch
 from conftest import cpu_fabric, real_data, small
+from no_float64 import OnMPS
 from PIL import Image
+from safetensors.torch import save_file
 
-from wwae_lib import data, evaluation, experiments, fidelity, inception, latents, methods, runs, training
+from wwae_lib import (
+    data,
+    evaluation,
+    experiments,
+    fidelity,
+    files,
+    inception,
+    latents,
+    methods,
+    runs,
+    training,
+)
 from wwae_lib.gaussian import moments, w2_squared
 
 BOOK_RESULTS = Path(__file__).resolve().parents[1] / "book" / "results"
@@ -53,6 +66,44 @@ def test_measure_is_its_definition(method, test_digits):
     expected = (mean.mean(0) ** 2).sum() + ((roots - 1) ** 2).sum()
     assert metrics["posterior_w2_squared"] == pytest.approx(expected, rel=1e-6)
     assert metrics["posterior_variance"] == pytest.approx(np.exp(log_variance).mean(), rel=1e-6)
+
+
+def test_measure_of_a_device_without_float64(method, test_digits, monkeypatch):
+    expected, encode = evaluation.quick_metrics(method, test_digits), type(method).encode
+    monkeypatch.setattr(type(method), "encode", lambda *given: tuple(map(OnMPS, encode(*given))))
+    decode = type(method).decode
+    monkeypatch.setattr(type(method), "decode", lambda self, codes: decode(self, codes.cpu()))
+    assert evaluation.quick_metrics(method, test_digits) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("spoilt", [0, 1])
+def test_distances_refuse_pixels_that_are_not_uint8(stand_in, test_digits, spoilt):
+    """Each function that takes pixels; and nothing of the caller's is written to."""
+    pixels = test_digits.pixels
+    numbers = pixels / 255
+    before = numbers.clone()
+    pair = [(numbers, pixels), (pixels, numbers)][spoilt]
+    for measure in (evaluation.fid, evaluation.nearest):
+        with pytest.raises(ValueError, match=r"uint8 pixels, 0 to 255; got torch.float32"):
+            measure(*pair)
+    for see in (fidelity.sharpness, lambda x: inception.features(x, conftest.StandIn(), progress=False)):
+        with pytest.raises(ValueError, match=r"uint8 pixels, 0 to 255; got torch.float32"):
+            see(numbers)
+    assert torch.equal(numbers, before)
+    evaluation.fid(pixels, pixels, progress=False)
+    assert torch.equal(pixels, (before * 255).round().to(torch.uint8))
+
+
+def test_the_nearest_image_is_the_nearest_of_many_that_are_nearly_as_near():
+    """A grey level of a pixel decides, which products in float32 cannot see."""
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 250, (1, 3, 64, 64), dtype=torch.uint8, generator=generator)
+    among = image.repeat(30, 1, 1, 1)
+    for number in range(30):
+        among[number, 0, 0, 0] += 1 + (number + 11) % 30 // 6
+        among[number, 1, 3, number] += (number + 11) % 30 % 6
+    expected = (among.double() - image.double()).square().flatten(1).sum(1).argmin()
+    assert evaluation.nearest(image, among) == expected == 19
 
 
 def test_measure_does_not_depend_on_the_chunks(method, test_digits, monkeypatch):
@@ -402,12 +453,10 @@ def test_an_interrupted_evaluation_goes_on(run, evaluate, stand_in, tmp_path):
 def test_what_is_recorded_is_measured_again_only_if_asked(run, evaluate, stand_in):
     done = evaluate(run)
     assert done.record["evaluation"].keys() == {"codes", "prior"}
-    stand_in.setattr(
-        evaluation, "load_method", lambda run: pytest.fail("measured") if run is None else Idle()
-    )
-    assert evaluate(done).record == done.record
-    assert evaluate(done, sets=()).record == done.record
-    stand_in.undo()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation, "load_method", lambda run: Idle())
+        assert evaluate(done).record == done.record
+        assert evaluate(done, sets=()).record == done.record
     with pytest.MonkeyPatch.context() as patch:
         conftest.stand_in(patch)
         brief = evaluate(done, protocol="brief")
@@ -527,12 +576,130 @@ def test_fid_is_the_distance_of_the_features_and_remembers_the_reference(stand_i
     assert seen == [50, 100, 50, 50, 100, 50]
 
 
-def test_a_damaged_cache_of_the_reference_is_an_error(stand_in, test_digits):
-    evaluation.fid(test_digits.pixels, test_digits.pixels, progress=False)
+def test_a_damaged_cache_of_features_is_computed_again(stand_in, test_digits):
+    """Half of the rows would be another distance without a word; wrong columns a traceback."""
+    pixels, expected = (
+        test_digits.pixels,
+        evaluation.fid(test_digits.pixels, test_digits.pixels[:50], progress=False),
+    )
     (cache,) = (data.data_root() / "fid").glob("*.safetensors")
-    cache.write_bytes(cache.read_bytes()[:-9])
-    with pytest.raises(runs.RunError, match=f"{cache.name} cannot be read"):
-        evaluation.fid(test_digits.pixels, test_digits.pixels, progress=False)
+    whole = cache.read_bytes()
+    features, about = files.read_tensors(cache)
+
+    def rewritten(change) -> bytes:
+        save_file(change(dict(features)), cache, about | {"sha256": "0" * 64})
+        return cache.read_bytes()
+
+    damages = {
+        "cut short": whole[:-9],
+        "empty": b"",
+        "a bit": whole[:-1] + bytes([whole[-1] ^ 1]),
+        "half of the rows": rewritten(lambda f: {"features": f["features"][:25].clone()}),
+        "other columns": rewritten(lambda f: {"features": f["features"][:, :2].clone()}),
+        "another name": rewritten(lambda f: {"x": f["features"]}),
+    }
+    for name, content in damages.items():
+        cache.write_bytes(content)
+        with pytest.warns(UserWarning, match=rf"computed again: .*{cache.name}"):
+            assert evaluation.fid(pixels, pixels[:50], progress=False) == expected, name
+        assert torch.equal(files.read_tensors(cache)[0]["features"], features["features"]), name
+    files.write_tensors(cache, features, key="that of other images")
+    with pytest.warns(UserWarning, match="other images"):
+        assert evaluation.fid(pixels, pixels[:50], progress=False) == expected
+
+
+def test_a_cache_that_cannot_be_written_is_no_reason_to_fail(stand_in, test_digits):
+    expected = evaluation.fid(test_digits.pixels, test_digits.pixels, progress=False)
+    shutil.rmtree(data.data_root())
+    data.data_root().write_text("a file in the place of the folder")
+    with pytest.warns(UserWarning, match="computed every time: .*cannot be written"):
+        assert evaluation.fid(test_digits.pixels, test_digits.pixels, progress=False) == expected
+
+
+def test_an_evaluation_has_one_owner_and_needs_a_folder_that_can_be_written_to(run, evaluate, stand_in):
+    with files.owned(run.path), pytest.raises(files.RunError, match=r"is in use \(process"):
+        evaluate(run)
+    done = evaluate(run)
+    with files.owned(run.path):
+        assert evaluate(done).record == done.record  # nothing is to be measured
+    stand_in.setattr(evaluation, "_measure_without_inception", lambda *a: pytest.fail("it was measured"))
+
+    def refuse(*arguments, **options):
+        raise OSError(30, "Read-only file system")
+
+    stand_in.setattr(files.filelock.FileLock, "acquire", refuse)
+    with pytest.raises(files.RunError, match="Read-only file system"):
+        evaluate(done, redo=True)
+
+
+def test_features_that_are_not_finite_are_recorded_as_missing(run, evaluate, stand_in):
+    features = inception.features
+
+    def spoilt(images, *arguments):
+        found = features(images, *arguments).clone()
+        found[3] = torch.nan
+        return found
+
+    stand_in.setattr(inception, "features", spoilt)
+    done = evaluate(run, sets=["prior", "gaussian"])
+    for name in ("fid", "kid", "precision", "recall", "density", "coverage", "fid_gaussian"):
+        assert name not in done.metrics and done.record["metrics"][name] is None
+        assert "not finite" in done.record["unmeasured"][name]
+    assert done.record["evaluation"].keys() == {"codes", "prior", "gaussian"}
+    assert runs.load(run.path).record == done.record and "sharpness" in done.metrics
+
+
+@pytest.mark.parametrize("kind", ["collapsed", "not finite"])
+def test_codes_that_say_nothing_are_no_reason_to_stop(run, evaluate, stand_in, kind):
+    def encode(method, pixels):
+        mean = torch.full((len(pixels), 3), 0.0 if kind == "collapsed" else torch.nan)
+        return mean, torch.zeros_like(mean)
+
+    stand_in.setattr(evaluation, "encode", encode)
+    done = evaluate(run, sets=["prior"])
+    assert runs.load(run.path).record == done.record
+    missing = "effective_dimension" if kind == "collapsed" else "codes"
+    assert done.record["metrics"][missing] is None and done.record["unmeasured"][missing]
+    assert all(np.isfinite(value) for value in done.metrics.values())
+    assert ("latent" in done.record) == (kind == "collapsed")
+
+
+def test_protocols_are_what_the_book_says():
+    """What readers and the help are told; a smaller one reads higher, and would pass unseen."""
+    assert {
+        "full": evaluation.Protocol(10_000, 1),
+        "brief": evaluation.Protocol(2_500, 2),
+        "selection": evaluation.Protocol(2_500, 1),
+    } == evaluation.PROTOCOLS
+    assert evaluation.MINIMUM_FID_IMAGES == 2_048 and evaluation.NEAREST == 1_000
+
+
+def test_the_reference_is_every_second_image_from_the_first(run, evaluate, stand_in, test_digits):
+    how = evaluate(run, protocol="brief").record["evaluation"]["prior"]
+    half = dataclasses.replace(test_digits, pixels=test_digits.pixels[::2], labels=test_digits.labels[::2])
+    assert (how["reference_sha256"], how["reference_images"]) == (half.sha256, 50)
+
+
+def test_every_draw_of_an_evaluation_is_that_of_the_runs_seed(
+    digits, test_digits, evaluate, stand_in, tmp_path
+):
+    """Of a seed that is not 0: intervals over seeds rest on it."""
+    options = {"results": tmp_path, "fabric": cpu_fabric(), "progress": False}
+    run = training.train(small(seed=4, epochs=1), digits, test_digits, **options)
+    check_pictures(run, evaluation.load_method(run), test_digits.pixels, tolerance=0)
+    done = evaluate(run, sets=evaluation.SETS)
+    encoded = evaluation._Encoded(evaluation.load_method(run), digits, test_digits)
+    for name in evaluation.SETS:
+        made, other = (quarters(encoded.made_images(name, 61, seed)) for seed in (4, 0))
+        expected = fidelity.frechet_distance(made, quarters(test_digits.pixels)).value
+        suffix = "" if name == "prior" else f"_{name}"
+        assert done.metrics[f"fid{suffix}"] == pytest.approx(expected, rel=1e-4, abs=1e-7), name
+        assert torch.equal(made, other) == (name in ("training", "reconstruction")), name
+    codes = evaluation.code_metrics(encoded.method, digits, test_digits, 4)
+    assert {name: done.metrics[name] for name in codes} == codes
+    assert codes != evaluation.code_metrics(encoded.method, digits, test_digits, 0)
+    sharp = fidelity.sharpness(evaluation.prior_samples(encoded.method, 100, 4))
+    assert done.metrics["sharpness"] == sharp.value
 
 
 # ---------------------------------------------------------------- the committed runs

@@ -56,6 +56,13 @@ def test_twice_gives_the_same_bytes(notebook):
     assert outputs(path)[1] != measured
 
 
+def test_the_users_results_folder_is_not_the_books(notebook, monkeypatch, tmp_path):
+    path = notebook("import os\nprint(os.environ.get('WWAE_RESULTS'))")
+    monkeypatch.setenv("WWAE_RESULTS", str(tmp_path))
+    assert execute_notebooks.main([str(path)]) == 0
+    assert outputs(path) == ["None\n"]
+
+
 def test_other_parameters_leave_the_book_as_it_is(notebook, tmp_path, capsys):
     path = notebook(PARAMETERS, SHOW)
     before = path.read_bytes()
@@ -85,7 +92,7 @@ def test_what_is_no_parameter_is_an_error(notebook, capsys, words, complaint):
 
 def test_notebooks_of_the_book_go_by_their_names(capsys):
     assert execute_notebooks.main(["nothere"]) == 2
-    assert "there is no notebook nothere; the book has ablations, celeba" in capsys.readouterr().err
+    assert "there is no notebook nothere; the book has ablations, " in capsys.readouterr().err
     book = [Path("book/mnist.ipynb"), Path("book/celeba.ipynb")]
     assert execute_notebooks.notebook_path(Path("celeba"), book) == book[1]
     with pytest.raises(ValueError, match="there is no notebook elsewhere/celeba"):
@@ -99,11 +106,12 @@ def test_parameters_are_literals(notebook, capsys, line):
     assert "not a literal given to a name" in capsys.readouterr().err
 
 
-def test_a_notebook_that_fails_is_left_as_it_was(notebook):
+def test_a_notebook_that_fails_is_left_as_it_was(notebook, capsys):
     path = notebook("1 / 0")
     before = path.read_bytes()
-    with pytest.raises(Exception, match="ZeroDivisionError"):
-        execute_notebooks.main([str(path)])
+    assert execute_notebooks.main([str(path)]) == 1
+    said = capsys.readouterr().err
+    assert f"error: {path}, cell " in said and "ZeroDivisionError: division by zero" in said
     assert path.read_bytes() == before and list(path.parent.glob("*.part*")) == []
 
 

@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from wwae_lib import experiments
 from wwae_lib.experiments import BOOK, Experiment, experiment
@@ -47,6 +48,24 @@ from wwae_lib.experiments import BOOK, Experiment, experiment
 def test_what_cannot_be_is_refused_by_name(changes, said):
     with pytest.raises(ValueError, match=said):
         experiment(**{"dataset": "mnist", "method": "wwae"} | changes)
+
+
+@pytest.mark.parametrize("value", [np.float32(10), np.float64(10), 10, np.int64(10)])
+def test_numbers_of_other_kinds_become_pythons(value):
+    """What is accepted can be written."""
+    chosen = experiment("mnist", "wwae", penalty_weight=value)
+    assert type(chosen.penalty_weight) is float and chosen == experiment("mnist", "wwae", penalty_weight=10.0)
+    assert json.loads(json.dumps(chosen.as_dict()))["penalty_weight"] == 10.0
+    assert type(experiment("mnist", "wwae", learning_rate=np.float32(0.001)).learning_rate) is float
+
+
+@pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(Experiment)])
+@pytest.mark.parametrize("value", [None, "10", torch.tensor(10.0), [1], {}, b"x", object()], ids=repr)
+def test_what_is_no_value_of_a_field_is_refused_where_it_is_written(field, value):
+    if (field, value) == ("variant", "10"):
+        return  # which is one
+    with pytest.raises(ValueError, match=rf"{field} is |no {field} |no dataset|variant"):
+        experiment(**{"dataset": "mnist", "method": "wwae"} | {field: value})
 
 
 def test_unknown_fields_are_named():

@@ -57,6 +57,7 @@ def test_the_pages_formulas_are_the_librarys(browser):
                 return {
                     w2: g.w2Squared(first, second), root: g.root(first.cov), axes: g.axes(first.cov),
                     map: g.mapMatrix(first, second), third: g.between(first, second, 0.3),
+                    sent: g.transport(first, second, g.mapMatrix(first, second), [0.3, -0.7]),
                 };
             })""",
             pairs,
@@ -74,6 +75,11 @@ def test_the_pages_formulas_are_the_librarys(browser):
         expected = transport_map(zero, full(first["cov"]), zero, full(second["cov"]))[0]
         # Through S1^{-1/2} twice: the condition number of S1, at most 100, multiplies the rounding.
         torch.testing.assert_close(matrix, expected, rtol=1e-11, atol=1e-11)
+        at, *means = (
+            torch.tensor(x, dtype=torch.float64) for x in ([0.3, -0.7], first["mean"], second["mean"])
+        )
+        sent = means[1] + expected @ (at - means[0])
+        np.testing.assert_allclose(page_says["sent"], sent.numpy(), rtol=1e-10, atol=1e-10)
         # Constant speed: the distance from the start at t is t times the whole.
         assert ours(first, page_says["third"]) == pytest.approx(
             0.09 * ours(first, second), rel=1e-9, abs=1e-12

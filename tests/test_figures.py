@@ -14,6 +14,7 @@ import torch
 from conftest import cpu_fabric, small
 from made_up import run as made_up
 from PIL import Image
+from scipy import stats
 
 from wwae_lib import training
 from wwae_lib.book import figures
@@ -77,6 +78,16 @@ class TestShow:
         stream = nbformat.v4.new_output("stream", text="x")
         assert tool.alternative_text(nbformat.v4.new_code_cell(outputs=[stream, output])) == "A line."
         assert tool.alternative_text(nbformat.v4.new_code_cell(outputs=[stream])) == ""
+
+
+def test_the_users_own_style_changes_nothing(monkeypatch):
+    """A matplotlibrc may ask for TeX, which need not be installed, or for other sizes."""
+    ours = dict(plt.rcParams)
+    plt.rcParams.update(
+        {"text.usetex": True, "font.family": "serif", "axes.facecolor": "black", "font.size": 30}
+    )
+    figures.use_style()
+    assert dict(plt.rcParams) == ours and not plt.rcParams["text.usetex"]
 
 
 def test_every_method_has_a_line_of_its_own():
@@ -156,6 +167,15 @@ class TestCodes:
         centre = lines["aggregated posterior"][:-1].mean(0)  # its last point is its first
         assert all(np.isclose(mean, one, atol=1e-4).any() for one in centre)  # two of its coordinates
 
+    def test_ellipses_are_one_and_two_standard_deviations_away(self):
+        mean, covariance = np.array([1.0, -2.0]), np.array([[4.0, 1.5], [1.5, 1.0]])
+        _, axis = plt.subplots()
+        figures._ellipses(axis, mean, covariance, "black", "law", "-")
+        for deviations, line in zip((1, 2), axis.get_lines(), strict=True):
+            away = line.get_xydata() - mean
+            squares = np.einsum("ni,ij,nj->n", away, np.linalg.inv(covariance), away)
+            np.testing.assert_allclose(squares, deviations**2)
+
     def test_a_map_reads_the_plane_from_above_and_from_the_left(self, tmp_path, digits, test_digits):
         chosen = small(latent=2, epochs=1)
         run = training.train(
@@ -199,6 +219,24 @@ def test_variances_are_the_records_and_stand_on_each_other():
     heights = [round(float(bar.get_height()), 9) for bar in axis.patches]
     assert heights == [0.9, 0.5, 0.2, 0.0, 0.4, 0.7], "in falling order of the means' variance, noise alike"
     assert [bar.get_y() for bar in axis.patches[3:]] == heights[:3]
+
+
+def test_a_ranking_draws_means_and_their_intervals():
+    """The data drawn, to the last digit: a percent is not seen in a picture."""
+    seeds = {"wwae": (29.0, 30.5, 32.0), "vae": (41.0, 40.0, 45.0), "ae": (35.0,)}
+    some = [made_up(name, seed=seed, fid=x) for name, each in seeds.items() for seed, x in enumerate(each)]
+    (axis,) = figures.ranking(some, "fid").axes
+    rows = [label.get_text() for label in axis.get_yticklabels()]
+    assert rows == ["VAE", "AE", "WWAE"]  # the best on top
+    dots = {
+        int(dot.get_ydata()[0]): dot.get_xdata()[0] for dot in axis.get_lines() if dot.get_marker() == "o"
+    }
+    bars = {int(ends[0, 1]): ends[:, 0] for bar in axis.collections for ends in bar.get_segments()}
+    for height, name in enumerate(("vae", "ae", "wwae")):
+        each = np.array(seeds[name])
+        assert dots[height] == pytest.approx(each.mean(), rel=1e-12)
+        half = stats.t.ppf(0.975, len(each) - 1) * stats.sem(each) if len(each) > 1 else 0
+        assert bars[height] == pytest.approx([each.mean() - half, each.mean() + half], rel=1e-9)
 
 
 def test_a_method_out_of_proportion_is_written_at_the_edge():

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
+import io
+import pickle
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
+from types import SimpleNamespace
+from urllib.error import URLError
 
 import conftest
 import numpy as np
 import pytest
+import pytorch_fid.inception
 import torch
 from conftest import inception_file, subprocess_environment
 from PIL import Image
@@ -80,6 +87,93 @@ def test_the_network_is_built_once():
     assert network is inception.network("float32") and network.precision == "float32"
 
 
+@pytest.fixture
+def hub(tmp_path, monkeypatch) -> Path:
+    """Where the network's file would be, in an empty cache of torch.hub's."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    path = tmp_path / "hub" / "checkpoints" / "pt_inception-2015-12-05-6726825d.pth"
+    path.parent.mkdir(parents=True)
+    return path
+
+
+def saved(content, path: Path) -> bytes:
+    torch.save(content, path)
+    return path.read_bytes()
+
+
+BAD_FILES = {
+    "cut short": lambda path: saved({"weight": torch.zeros(1000)}, path)[:-200],
+    "HTML": lambda path: b"<!DOCTYPE html><html>Not found</html>",
+    "empty": lambda path: b"",
+    "other tensors": lambda path: saved({"weight": torch.zeros(3)}, path),
+    "no dictionary": lambda path: saved(torch.zeros(3), path),
+    "a pickle of something": lambda path: pickle.dumps({"weight": Path("x")}),
+    "a zip of something": lambda path: zipped("readme.txt"),
+}
+
+
+def zipped(name: str) -> bytes:
+    found = io.BytesIO()
+    with zipfile.ZipFile(found, "w") as archive:
+        archive.writestr(name, "hello")
+    return found.getvalue()
+
+
+@pytest.mark.filterwarnings("ignore:Falling back to the old format")
+@pytest.mark.parametrize("kind", BAD_FILES)
+def test_a_file_that_is_no_network_is_named_with_what_to_do(hub, kind):
+    hub.write_bytes(BAD_FILES[kind](hub))
+    with pytest.raises(data.DataError, match=r"delete it, and it is fetched again from https://") as caught:
+        inception._whole()
+    assert str(hub) in str(caught.value) and "\n" not in str(caught.value) and len(str(caught.value)) < 600
+
+
+def test_a_network_of_other_weights_is_refused(hub, monkeypatch):
+    """As another port of the network, or a bit that flipped."""
+    monkeypatch.setattr(pytorch_fid.inception, "InceptionV3", Whole)
+    hub.write_bytes(b"in the shape of a network")
+    with pytest.raises(data.DataError, match=r"holds another network: its weights have SHA-256"):
+        inception._whole()
+    monkeypatch.setattr(inception, "TENSORS", inception._checksum(Weights()))
+    assert inception._whole().sha256 == inception.TENSORS
+
+
+class Whole:
+    """In place of pytorch-fid's, which reads the file."""
+
+    BLOCK_INDEX_BY_DIM = {2048: 3}  # noqa: RUF012
+
+    def __new__(cls, blocks):
+        return Weights()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [URLError("no network"), ConnectionResetError("peer"), RuntimeError("invalid hash value"),
+     http.client.IncompleteRead(b"half")],
+    ids=lambda error: type(error).__name__,
+)  # fmt: skip
+def test_a_network_that_cannot_be_downloaded_is_one_line(hub, monkeypatch, error):
+    def refuse(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(torch.hub, "urlopen", refuse)
+    with pytest.raises(data.DataError, match=r"could not be downloaded .*TORCH_HOME") as caught:
+        inception._whole()
+    assert str(hub.parent) in str(caught.value) and "\n" not in str(caught.value)
+    assert list(hub.parent.iterdir()) == []
+
+
+def test_a_download_of_something_else_is_not_kept(hub, monkeypatch):
+    """A server's page of regret, or half of the file."""
+    page = io.BytesIO(b"<html>quota exceeded</html>")
+    page.info = lambda: SimpleNamespace(get_all=lambda name: None)
+    monkeypatch.setattr(torch.hub, "urlopen", lambda request: page)
+    with pytest.raises(data.DataError, match="invalid hash value"):
+        inception._whole()
+    assert list(hub.parent.iterdir()) == []
+
+
 @pytest.mark.parametrize("name", ["float8", "bfloat16", "tf32"])
 def test_an_unknown_precision(name):
     with pytest.raises(ValueError, match=f"no precision '{name}'; known: float32, float16"):
@@ -127,8 +221,8 @@ def test_the_checksum_is_that_of_the_tensors():
 def test_records_that_name_the_file_name_the_same_network():
     """Those of before; another file, and a checksum of tensors, are what they are."""
     inception_file()
-    (before,) = inception.FILES
-    assert inception.of_tensors(before) == inception.sha256() == inception.of_tensors(inception.sha256())
+    assert inception.of_tensors(inception.FILE) == inception.sha256() == inception.TENSORS
+    assert inception.of_tensors(inception.TENSORS) == inception.TENSORS
     assert inception.of_tensors("another") == "another"
 
 

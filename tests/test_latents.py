@@ -48,6 +48,14 @@ def test_five_neighbours_vote():
     assert accuracies["knn_accuracy"] == 1
 
 
+def test_codes_are_standardised_before_the_regression():
+    """The class is in a coordinate of little variance, beside one of much."""
+    labels = torch.arange(400) % 2
+    codes = torch.stack([1e-4 * (labels + 0.1 * normal(400, 1)[:, 0]), 1e3 * normal(400, 1, 1)[:, 0]], 1)
+    found = latents.accuracies(codes[:200], labels[:200], codes[200:], labels[200:])
+    assert found["linear_accuracy"] == 1 and found["knn_accuracy"] < 0.7  # which are not
+
+
 # ---------------------------------------------------------------- distance to the prior
 
 
@@ -108,6 +116,21 @@ def test_marginal_normality_is_scipys_and_holms():
         rejected += 1
     assert normality["ks_rejected"] == rejected / 5 == 2 / 5
     assert latents.marginal_normality(codes + 9)["ks_rejected"] == 1
+
+
+def test_holm_rejects_in_the_order_of_the_p_values():
+    """Whichever the order of the coordinates: of five, three are rejected, each in its turn alone."""
+    n = 400
+    shifts = torch.tensor([0.0, 0.205, 0.0, 0.24, 0.195])
+    codes = torch.special.ndtri((torch.arange(n, dtype=torch.float64) + 0.5) / n)[:, None] + shifts
+    each = sorted(stats.kstest(column, "norm").pvalue for column in codes.numpy().T)
+    rejected = 0
+    while rejected < 5 and each[rejected] <= 0.05 / (5 - rejected):
+        rejected += 1
+    assert rejected == 3 and each[2] > 0.05 / 5  # which Bonferroni's bound, or another order, would not
+    for seed in range(6):
+        order = torch.randperm(5, generator=torch.Generator().manual_seed(seed))
+        assert latents.marginal_normality(codes[:, order])["ks_rejected"] == 3 / 5
 
 
 def test_henze_zirkler_is_its_formula():
@@ -193,6 +216,21 @@ def test_what_a_mixture_gains_is_the_same_on_every_scale():
         plain, abs=0.02
     )
     assert latents.mixture_nats(codes, held, seed=3) == plain
+
+
+def test_the_gaussians_of_a_mixture_have_full_covariances():
+    """Ten needles, each in a direction of its own, which axes cannot follow."""
+    angles = (torch.arange(2000) % 10) * math.pi / 10
+    along, across = normal(2000, 1)[:, 0], 0.01 * normal(2000, 1, 1)[:, 0]
+    centres = 30 * torch.stack([torch.arange(2000) % 10, torch.zeros(2000)], 1)
+    needles = torch.stack(
+        [along * angles.cos() - across * angles.sin(), along * angles.sin() + across * angles.cos()], 1
+    )
+    mixture = latents._mixture((centres + needles).double(), 0)
+    assert mixture.covariances_.shape == (10, 2, 2)
+    drawn = latents.draw_mixture(centres + needles, 2000, 0)
+    near = torch.cdist(drawn, centres + needles).min(1).values
+    assert near.quantile(0.9) < 0.1
 
 
 @pytest.mark.parametrize("codes", [normal(29, 2), normal(400, 1).expand(-1, 2)])

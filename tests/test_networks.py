@@ -8,7 +8,16 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from wwae_lib.data import DATASETS
-from wwae_lib.networks import NETWORKS, Decoder, Encoder, Size, _TransposedConv2d, size_of
+from wwae_lib.networks import (
+    NETWORKS,
+    Decoder,
+    Discriminator,
+    Encoder,
+    LatentDiscriminator,
+    Size,
+    _TransposedConv2d,
+    size_of,
+)
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
@@ -41,6 +50,18 @@ def test_parameters_counted_by_hand():
     decoder = Decoder((1, 28, 28), Size((8, 16), 24, 32), 3)
     dense = (3 + 1) * 32 + (32 + 1) * 16 * 49
     assert count(decoder) == dense + (16 * 9 + 1) * 16 + (16 * 16 + 0) * 8 + 8 + 8 * 16 * 1 + 1
+
+
+def test_discriminators_of_images_leak_a_fifth():
+    """LeakyReLUs of slope 0.2 (Radford et al. 2016), and no other; all other networks have plain ones."""
+    shape, size = (1, 28, 28), NETWORKS["compact"][28]
+    for normed in (False, True):
+        parts = list(Discriminator(shape, size, normed).modules())
+        slopes = [part.negative_slope for part in parts if isinstance(part, nn.LeakyReLU)]
+        assert set(slopes) == {0.2}
+        assert not any(isinstance(part, nn.ReLU) for part in parts)
+    for module in (Encoder(shape, size, 3), Decoder(shape, size, 3), LatentDiscriminator(3)):
+        assert not any(isinstance(part, nn.LeakyReLU) for part in module.modules())
 
 
 def test_every_parameter_gets_a_gradient():

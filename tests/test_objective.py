@@ -48,6 +48,14 @@ def test_mmd_in_float32_and_autocast():
         assert (gradient - truth[1]).norm() < 1e-6 * truth[1].norm()
 
 
+@pytest.mark.parametrize("n", [20, 60])  # from 25 points on torch would take products
+def test_mmd_of_nearly_equal_points_keeps_its_digits(n):
+    z, p = (100 + 0.01 * torch.randn(n, 5, generator=torch.Generator().manual_seed(s)) for s in (0, 1))
+    expected = naive_mmd(z.double() - 100, p.double() - 100)
+    assert abs(expected) < 1e-4
+    assert penalties.mmd_squared(z, p).item() == pytest.approx(expected.item(), rel=1e-3)
+
+
 @pytest.mark.parametrize("shapes", [((4, 2), (5, 2)), ((1, 2), (1, 2)), ((4,), (4,))])
 def test_mmd_refuses(shapes):
     with pytest.raises(ValueError, match="mmd_squared needs"):
@@ -116,3 +124,43 @@ def test_moments_of_departures(kind):
 def test_unknown_departure():
     with pytest.raises(ValueError, match="there is no departure"):
         toy.departure("skew", (2, 2), torch.Generator())
+
+
+def test_accumulated_moments_of_several_batches_are_each_its_own():
+    z = torch.randn(2, 3, 20, 2, generator=torch.Generator().manual_seed(0))  # two steps of three batches
+    together, alone = toy.AccumulatedW2(0.8), toy.AccumulatedW2(0.8)
+    values = [together(step) for step in z], [alone(step[1]) for step in z]
+    torch.testing.assert_close(values[0][1][1], values[1][1])
+
+
+def test_means_over_wishart_matrices_are_exact():
+    """E tr S = 2, E det S = (nu - 1) / nu, and the mean root trace of the other formula."""
+    for nu in (5, 100):
+        mean = toy.wishart_means_in_the_plane
+        assert mean(lambda trace, root: trace, nu) == pytest.approx(2, rel=1e-12)
+        assert mean(lambda trace, root: root**2, nu) == pytest.approx((nu - 1) / nu, rel=1e-12)
+        root_trace = mean(lambda trace, root: (trace + 2 * root) ** 0.5, nu)
+        assert root_trace == pytest.approx(gaussian.expected_root_trace(nu + 1, 2), rel=1e-3)
+    with pytest.raises(ValueError, match="nu must"):
+        toy.wishart_means_in_the_plane(lambda trace, root: trace, 1000)
+
+
+def test_sigreg_is_its_definition_and_vanishes_at_the_prior():
+    generator = torch.Generator().manual_seed(0)
+    z, directions = torch.randn(9, 3, generator=generator).double(), torch.eye(3).double()[:, :2]
+    t = torch.linspace(-5, 5, 2001).double()
+    truth = 0.0
+    for y in (z @ directions).T:
+        characteristic = torch.exp(1j * t[:, None] * y).mean(1)
+        apart = (characteristic - (-t.square() / 2).exp()).abs().square()
+        truth += torch.trapezoid(apart * (-t.square() / 2).exp(), t) / 2
+    assert toy.sigreg(z, directions, nodes=201).item() == pytest.approx(truth.item(), rel=1e-4)
+    grid = torch.special.ndtri((torch.arange(4000).double() + 0.5) / 4000)[:, None]
+    assert (
+        toy.sigreg(grid, torch.ones(1, 1).double())
+        < 1e-6
+        < toy.sigreg(grid.sign(), torch.ones(1, 1).double())
+    )
+    torch.testing.assert_close(
+        toy.sigreg(torch.stack([z, 2 * z]), directions)[1], toy.sigreg(2 * z, directions)
+    )

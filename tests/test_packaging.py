@@ -17,7 +17,7 @@ import pytest
 import yaml
 from conftest import subprocess_environment
 
-from wwae_lib import data, training
+from wwae_lib import data, runs, training
 from wwae_lib.__main__ import main, parser
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -174,3 +174,32 @@ def test_the_command_is_installed_under_its_name(monkeypatch, capsys):
 def test_the_authors_are_those_of_the_citation():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert PROJECT["authors"] == citation["authors"]
+
+
+def test_a_python_whose_path_has_a_space_makes_the_environment(tmp_path):
+    """make PYTHON='/my python/bin/python3': what it would run, without running it."""
+    if not shutil.which("make"):
+        pytest.skip("needs make")
+    (tmp_path / "my python").mkdir()
+    python = tmp_path / "my python" / "python3"
+    python.write_text('#!/bin/sh\necho "$0 $*" >> "$LOG"\n')
+    python.chmod(0o755)
+    for name in ("Makefile", "requirements.txt", "constraints.txt", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    log = tmp_path / "log"
+    words = ["make", "-C", str(tmp_path), f"PYTHON={python}", ".venv/ready"]
+    subprocess.run(words, capture_output=True, env=subprocess_environment(LOG=str(log)))
+    assert f"{python} -m venv .venv" in log.read_text()
+
+
+def test_a_clone_with_other_line_ends_has_the_same_bytes(tmp_path):
+    """As Git for Windows makes it by default; records hold checksums of text files, too."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("needs the book's repository, and this is no clone of it")
+    clone = tmp_path / "clone"
+    command = ["git", "clone", "--quiet", "--shared", "--config", "core.autocrlf=true", str(ROOT), str(clone)]
+    subprocess.run(command, check=True)
+    listed = subprocess.check_output(["git", "ls-files", "--eol"], cwd=clone, text=True)
+    assert len(listed.splitlines()) > 100 and "w/crlf" not in listed
+    run = clone / "book" / "results" / "mnist" / "wwae" / "seed-0"
+    assert runs.load(run).history()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import multiprocessing
 import os
 import random
 import shutil
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 from conftest import small, subprocess_environment
@@ -229,6 +231,54 @@ def test_killed_and_restarted_three_times(tmp_path):
     assert set(hidden) <= {".reproduce.lock"}
 
 
+def test_runs_are_measured_as_their_profile_says(monkeypatch, finished, digits, test_digits):
+    """By its protocol, on its sets and its split."""
+    measured, loaded = [], []
+    monkeypatch.setattr(reproduce.evaluation, "evaluate", lambda *given, **how: measured.append((given, how)))
+    monkeypatch.setattr(
+        data, "load", lambda dataset, split, **how: loaded.append((dataset, split, how)) or digits
+    )
+    for name in ("cpu", "selection", "convergence", "full"):
+        profile = PROFILES[name]
+        reproduce.measure(finished, profile, digits, test_digits, "cpu")
+        given, how = measured.pop()
+        assert given == (finished, digits, test_digits)
+        assert how == {
+            "protocol": {"cpu": "brief", "full": "full"}.get(name, "selection"), "sets": profile.sets,
+            "device": "cpu", "progress": False,
+        }  # fmt: skip
+        reproduce.images_of(profile, "celeba")
+        split = "valid" if name in ("selection", "convergence") else "test"
+        assert [one[:2] for one in loaded] == [("celeba", "train"), ("celeba", split)]
+        assert all(one[2] == {"fall_back": False} for one in loaded)
+        loaded.clear()
+
+
+def test_as_many_runs_are_made_at_a_time_as_were_asked_for(monkeypatch, tmp_path):
+    """And with threads that share the cores."""
+    running, most, asked = [], [], []
+
+    class Worker:
+        def __init__(self, experiment, profile, results, accelerator, threads):
+            running.append(self)
+            most.append(len(running))
+            asked.append((accelerator, threads))
+            reader, self.writer = multiprocessing.Pipe(duplex=False)
+            self.process = SimpleNamespace(sentinel=reader, is_alive=lambda: False)
+            self.writer.close()
+
+        def failure(self):
+            running.remove(self)
+            return ""
+
+    monkeypatch.setattr(reproduce, "_Worker", Worker)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    profile = Profile(tuple(experiment("mnist", "wwae", seed=seed) for seed in range(7)))
+    options = {"accelerator": "cuda", "progress": False}
+    assert reproduce.reproduce(profile, profile.experiments, tmp_path, jobs=3, **options) == {}
+    assert max(most) == 3 and len(most) == 7 and set(asked) == {("cuda", 2)}
+
+
 def test_asked_to_end(tmp_path):
     process = start(tmp_path)
     assert process.stdout.readline()  # it has begun
@@ -286,7 +336,7 @@ def test_train_asked_to_end_keeps_its_checkpoint(tmp_path):
     process.send_signal(signal.SIGTERM)
     err = process.communicate(timeout=60)[1].decode()
     assert process.returncode == 128 + signal.SIGTERM
-    assert "interrupted; what was finished is kept" in err and "Traceback" not in err
+    assert "interrupted; the last checkpoint is kept in" in err and "Traceback" not in err
     assert draft.load_checkpoint()[1]["epoch"] >= 1
     assert not list(draft.folder.glob("*.part*"))
 
@@ -338,6 +388,8 @@ def test_a_notebook_reads_the_records_or_the_same_experiments_trained_again(tmp_
     recorded = runs.results_root()
     for name in ("wwae", "wwae-other"):
         shutil.copytree(finished.path, recorded / "mnist" / name / "seed-0")
+    other = recorded / "mnist" / "wwae-other" / "seed-0" / "run.json"
+    other.write_text(other.read_text().replace('"variant": ""', '"variant": "other"'))
     (read,) = reproduce.records("quick", "mnist/wwae/seed-*")
     assert read.path == recorded / "mnist/wwae/seed-0"
 

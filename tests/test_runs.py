@@ -11,9 +11,9 @@ import killing
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-from wwae_lib import evaluation, runs
+from wwae_lib import evaluation, files, runs
 from wwae_lib.runs import FILES, Draft, RunError
 
 
@@ -90,18 +90,22 @@ def test_history_weights_codes_and_grids(run, test_digits):
 
 
 def test_adding_metrics_keeps_the_others_and_is_there_at_once(run):
-    more = run.add_metrics({"fid": 12.5}, evaluation={"fid_samples": 10_000})
+    more = run.add_metrics({"fid": 12.5}, evaluation={"prior": {"images": 10_000}})
     assert more.metrics == run.metrics | {"fid": 12.5}
     again = runs.load(run.path)
-    assert again.record == more.record and again.record["evaluation"] == {"fid_samples": 10_000}
+    assert again.record == more.record and again.record["evaluation"] == {"prior": {"images": 10_000}}
 
 
-def test_a_metric_that_is_no_number_is_refused_and_the_record_kept(run):
-    before = (run.path / "run.json").read_bytes()
-    with pytest.raises(ValueError):
-        run.add_metrics({"fid": float("nan")})
-    assert (run.path / "run.json").read_bytes() == before
-    assert sorted(p.name for p in run.path.iterdir()) == sorted([*FILES, "run.json"])
+@pytest.mark.parametrize("worst", [float("nan"), float("inf")])
+def test_a_metric_that_is_not_finite_is_recorded_as_missing_and_why(run, worst):
+    more = run.add_metrics({"fid": worst, "kid": 1.0}, unmeasured={"recall": "too few points"})
+    again = runs.load(run.path)
+    assert again.record == more.record
+    assert again.record["metrics"] == run.metrics | {"fid": None, "recall": None, "kid": 1.0}
+    assert again.metrics == run.metrics | {"kid": 1.0}
+    assert again.record["unmeasured"] == {"fid": f"not finite: {worst}", "recall": "too few points"}
+    once_more = again.add_metrics({"fid": 2.0, "recall": 0.5})  # measured after all
+    assert once_more.metrics["fid"] == 2 and "unmeasured" not in once_more.record
 
 
 # ---------------------------------------------------------------- damage
@@ -203,7 +207,7 @@ def test_read_tensors_of_a_file_that_holds_none(tmp_path, content):
     path = tmp_path / "x.safetensors"
     path.write_bytes(content)
     if content.startswith(b"\x08"):  # an empty dictionary is a valid file
-        assert runs.read_tensors(path) == ({}, {})
+        assert runs.read_tensors(path, checked=False) == ({}, {})
         return
     with pytest.raises(RunError, match=r"x.safetensors cannot be read as safetensors"):
         runs.read_tensors(path)
@@ -302,6 +306,7 @@ def test_publishing_killed_before_every_single_change_of_a_folder(finished, tmp_
         if generation < 2:
             assert draft.checkpoint.read_bytes() == b"a checkpoint"
             draft.publish(new)
+        runs.settle(path)
         assert runs.load(path).metrics["generation"] == 2
         assert set(hidden(path)) <= {".seed-0.draft"}
         kill_at += 1
@@ -336,9 +341,203 @@ def test_runs_left_by_hand_in_each_state_of_the_swap_are_settled(finished, tmp_p
                 shutil.copytree(finished.path, folder)
         if state == "new half":
             (new / "run.json").unlink()
-        loaded = runs.load(path)
-        assert loaded.record == finished.record, state
+        before = content_of(path.parent)
+        assert runs.load(path).record == finished.record, state
+        assert content_of(path.parent) == before  # reading changes nothing
+        runs.settle(path)
+        assert runs.load(path).record == finished.record, state
         assert not old.exists() and (state == "new half") == new.exists()
+
+
+def content_of(folder: Path) -> dict[str, bytes | None]:
+    """Every file and folder below one."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+    }
+
+
+def test_reading_never_writes(run, tmp_path):
+    """Whatever stands beside a run, or beside what is none."""
+    garbage = run.path.with_name(".seed-0.new")
+    garbage.mkdir()
+    (garbage / "run.json").write_text("{}")
+    (garbage / "thesis.tex").write_text("years of work")
+    project = tmp_path / "project"
+    (tmp_path / ".project.old").mkdir()
+    (tmp_path / ".project.old" / "notes").write_text("mine")
+    before = content_of(tmp_path)
+    assert runs.load(run.path).record == run.record and len(runs.recorded()) == 1
+    for name in (project, "mnist/wwae/seed-9", run.path.parent):
+        with pytest.raises(RunError, match="there is no run in"):
+            runs.load(name)
+    assert content_of(tmp_path) == before
+
+
+@pytest.mark.parametrize("place", [".seed-0.new", ".seed-0.old"])
+def test_only_a_whole_run_takes_the_place_of_another(run, place):
+    """Garbage of a hidden name neither replaces a good run nor is deleted."""
+    other = run.path.with_name(place)
+    shutil.copytree(run.path, other)
+    (other / "weights.safetensors").write_bytes(b"half")
+    (other / "thesis.tex").write_text("years of work")
+    with pytest.raises(RunError, match=r"holds what is no part of a run and would be lost: thesis.tex"):
+        draft_like(run, run.path).publish({k: v for k, v in run.record.items() if k != "files"})
+    assert runs.load(run.path).record == run.record
+    assert (other / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_damaged_newer_run_does_not_replace_a_good_one(run):
+    """A record is there, and the weights are not as they were written: the disk failed in between."""
+    newer = run.path.with_name(".seed-0.new")
+    shutil.copytree(run.path, newer)
+    (newer / "weights.safetensors").write_bytes(b"half")
+    runs.settle(run.path)
+    assert runs.load(run.path).record == run.record
+    run.path.rename(run.path.with_name(".seed-0.old"))
+    assert runs.load(run.path).record == run.record  # of the two, the whole one
+    runs.settle(run.path)
+    assert run.path.is_dir() and runs.load(run.path).record == run.record
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "samples.png"])
+def test_a_users_files_are_not_deleted_with_a_run(run, name):
+    """A file, or a folder that has the name of a file of ours."""
+    mine = run.path / name
+    if name == "samples.png":
+        mine.unlink()
+        mine.mkdir()
+        mine = mine / "drawing"
+    mine.write_text("mine")
+    draft = draft_like(run, run.path)
+    with pytest.raises(RunError, match=rf"{run.path} holds what is no part of a run.*: {name}; move it away"):
+        draft.publish({k: v for k, v in run.record.items() if k != "files"})
+    assert mine.read_text() == "mine" and draft.checkpoint.exists()
+
+
+def test_a_run_behind_a_symbolic_link_is_replaced_where_it_is(finished, tmp_path):
+    disk = tmp_path / "disk"
+    link = tmp_path / "results" / "seed-0"
+    link.parent.mkdir()
+    disk.mkdir()
+    link.symlink_to(disk / "seed-0")
+    record = {k: v for k, v in finished.record.items() if k != "files"}
+    for generation in (1.0, 2.0, 3.0):
+        draft_like(finished, link).publish(record | {"metrics": {"generation": generation}})
+        assert runs.load(link).metrics == {"generation": generation}
+    assert link.is_symlink() and os.listdir(disk) == ["seed-0"] and os.listdir(link.parent) == ["seed-0"]
+
+
+def test_a_link_that_an_earlier_version_left_is_cleared_away(run, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    run.path.with_name(".seed-0.old").symlink_to(tmp_path / "elsewhere")
+    draft_like(run, run.path).publish({k: v for k, v in run.record.items() if k != "files"})
+    assert hidden(run.path) == [] and (tmp_path / "elsewhere").exists()
+
+
+def test_copies_are_on_the_disk_before_the_record_is(run, monkeypatch):
+    synced, fsync = [], os.fsync
+
+    def noting(descriptor):
+        synced.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name.partition(".part")[0])
+        fsync(descriptor)
+
+    draft = draft_like(run, run.path)
+    monkeypatch.setattr(os, "fsync", noting)
+    draft.publish({k: v for k, v in run.record.items() if k != "files"})
+    assert sorted(synced[:-1]) == sorted(FILES) and synced[-1] == "run.json"
+
+
+# ---------------------------------------------------------------- what a record may hold
+
+
+HOSTILE = {
+    "metrics of words": lambda r: r["metrics"].update(fid="12"),
+    "NaN": lambda r: r["metrics"].update(fid=float("nan")),
+    "infinite": lambda r: r["metrics"].update(fid=float("inf")),
+    "a metric that is true": lambda r: r["metrics"].update(fid=True),
+    "a metric that is a list": lambda r: r["metrics"].update(fid=[1.0]),
+    "no seconds": lambda r: r["environment"].pop("train_seconds"),
+    "seconds in words": lambda r: r["environment"].update(train_seconds="long"),
+    "no device": lambda r: r["environment"].pop("device"),
+    "no source": lambda r: r["data"].pop("source"),
+    "no split": lambda r: r["data"]["test"].pop("split"),
+    "images in words": lambda r: r["data"]["train"].update(images="many"),
+    "no training images": lambda r: r["data"].pop("train"),
+    "training images a list": lambda r: r["data"].update(train=[]),
+    "a checksum that is a number": lambda r: r["data"]["test"].update(sha256=3),
+    "files of numbers": lambda r: r["files"].update({"metrics.jsonl": 3}),
+    "evaluation a list": lambda r: r.update(evaluation=[1]),
+    "a set that is a number": lambda r: r.update(evaluation={"prior": 3}),
+    "a protocol that is a number": lambda r: r.update(evaluation={"prior": {"protocol": 3}}),
+    "latent a number": lambda r: r.update(latent=3),
+    "variances in words": lambda r: r.update(latent={"posterior_variance": ["x"], "code_variance": [1.0]}),
+    "no code variance": lambda r: r.update(latent={"posterior_variance": [1.0]}),
+    "neighbours without images": lambda r: r.update(neighbours={"samples": [1.0], "test": [1.0]}),
+    "no latent dimension": lambda r: r["config"].pop("latent"),
+    "a method that is a list": lambda r: r["config"].update(method=["wwae"]),
+    "a data set that is a number": lambda r: r["config"].update(dataset=3),
+    "a weight in words": lambda r: r["config"].update(penalty_weight="10"),
+    "a seed that is true": lambda r: r["config"].update(seed=True),
+    "reasons a list": lambda r: r.update(unmeasured=[1]),
+    "a format that is true": lambda r: r.update(format=True),
+}
+
+
+@pytest.mark.parametrize("change", HOSTILE)
+def test_a_record_that_is_not_as_it_must_be(run, change):
+    change_record(run, HOSTILE[change])
+    with pytest.raises(RunError, match=r"run\.json (has|lacks|describes|is)"):
+        runs.load(run.path)
+
+
+def test_a_record_nested_beyond_all_depth(run):
+    (run.path / "run.json").write_text("[" * 100_000)
+    with pytest.raises(RunError, match="damaged"):
+        runs.load(run.path)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    ["{", "3", '{"epoch": 2}', '{"epoch": 1, "loss": NaN}', '{"epoch": 1, "loss": "x"}', '{"loss": 1}'],
+)
+def test_a_history_that_is_none(run, lines):
+    history = run.path / "metrics.jsonl"
+    history.write_text(lines)
+    change_record(run, lambda record: record["files"].update({"metrics.jsonl": files.sha256(history)}))
+    with pytest.raises(RunError, match=r"metrics\.jsonl .*restore it or train again"):
+        runs.load(run.path).history()
+
+
+@pytest.mark.parametrize(
+    "name", ["mnist/wwae/seed-1", "mnist/vae/seed-0", "fashion_mnist/wwae/seed-0", "mnist/wwae-try/seed-0",
+             "mnist/wwae/seed-0 copy", "mnist/wwae/seed-00"]
+)  # fmt: skip
+def test_a_run_in_the_place_of_another_does_not_count_for_it(run, tmp_path, name):
+    other = tmp_path / "results" / name
+    shutil.copytree(run.path, other)
+    for read in (lambda: runs.load(other), lambda: runs.load(name), runs.recorded):
+        with pytest.raises(RunError, match=r"holds mnist/wwae/seed-0: move it where its name says"):
+            read()
+    assert runs.load(run.path).record == run.record
+
+
+def test_a_run_may_be_copied_to_a_place_of_no_name(run, tmp_path):
+    for name in ("mine", "a/b/c", "mnist", "3/seed-0"):
+        shutil.copytree(run.path, tmp_path / "copies" / name)
+        assert runs.load(tmp_path / "copies" / name).record == run.record
+
+
+def test_what_is_being_replaced_does_not_count(run):
+    for hidden_name in (".seed-0.new", ".seed-0.old", ".seed-0.draft"):
+        shutil.copytree(run.path, run.path.with_name(hidden_name))
+    assert [one.path for one in runs.recorded()] == [run.path]
+
+
+def test_the_committed_records_are_as_they_must_be():
+    root = Path(__file__).resolve().parents[1] / "book" / "results"
+    found = [*runs.recorded(results=root), *runs.recorded(results=root / "selection")]
+    assert len(found) >= 60 and all(run.history() for run in found)
 
 
 # ---------------------------------------------------------------- checkpoints
@@ -362,7 +561,8 @@ GOOD = {"format": runs.FORMAT, "epoch": 2, "history": [], "experiment": {}, "ima
 def test_a_foreign_checkpoint(tmp_path, state, said):
     draft = Draft(tmp_path / "seed-0")
     draft.folder.mkdir()
-    save_file({"x": torch.zeros(3)}, draft.checkpoint, None if state is None else {"state": state})
+    about = {} if state is None else {"state": state}
+    files.write_tensors(draft.checkpoint, {"x": torch.zeros(3)}, **about)
     with pytest.raises(RunError, match=said):
         draft.load_checkpoint()
 

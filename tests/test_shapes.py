@@ -23,7 +23,7 @@ def pixels(*shape: int) -> torch.Tensor:
         lambda: methods.VAE.for_images(GREY, "tiny").penalty(*torch.zeros(2, 3, 2), torch.zeros(3, 4)),
         lambda: networks.LatentDiscriminator(2)(torch.zeros(2)),
         lambda: evaluation.to_pixels(pixels(3)),
-        lambda: evaluation.nearest(pixels(2, *GREY), pixels(28, 28)),
+        lambda: evaluation.encode(methods.VAE.for_images(GREY, "tiny"), pixels(28, 28)),
     ],
 )
 def test_a_wrong_shape_or_kind_of_number_is_named(call):

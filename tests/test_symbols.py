@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 BOOK = Path(__file__).resolve().parents[1] / "book"
-CHAPTERS = ("gaussian_w2", "numerical_ot", "objective")
+CHAPTERS = ("gaussian_w2", "numerical_ot", "objective", "mini_batch", "gaussian_geometry")
 DRESS = "mathcal|mathfrak|mathbb|mathbf|mathrm|operatorname|hat|bar|tilde|widehat"
 SYMBOL = re.compile(rf"\\(?:{DRESS})\s*\{{?\\?[a-zA-Z]+\}}?|\\[a-zA-Z]+|[a-zA-Z]")
 WORDS = re.compile(r"\\(?:text|begin|end|underbrace)\{[^}]*\}|\\dot\b")

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -182,6 +183,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--measure", action="store_true", help="replace measured times too")
     parser.add_argument("--cells", action="store_true", help="execute nothing, renew the set-up cells")
     arguments = parser.parse_args(words)
+    os.environ.pop("WWAE_RESULTS", None)  # the book's notebooks read the book's records
     given = dict(arguments.parameter)
     book = sorted((ROOT / "book").glob("*.ipynb"))
     try:
@@ -202,7 +204,13 @@ def main(words: list[str] | None = None) -> int:
         elif values[path] or not any(values.values()):
             words = "".join(f" {name}={value!r}" for name, value in values[path].items())
             print(f"executing {path}{words and f' with{words}, to {target}'}", flush=True)
-            execute(path, target, values[path], arguments.measure)
+            try:
+                execute(path, target, values[path], arguments.measure)
+            except papermill.PapermillExecutionError as error:
+                print(
+                    f"error: {path}, cell {error.exec_count}: {error.ename}: {error.evalue}", file=sys.stderr
+                )
+                return 1
         else:
             print(f"{path} has none of these parameters: left as it is")
     return 0

@@ -8,13 +8,18 @@ import dataclasses
 import functools
 import math
 import os
+import shlex
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import __version__, data, experiments, methods, processes, runs
+try:
+    from . import __version__, data, experiments, files, methods, processes, runs
+except KeyboardInterrupt:  # torch takes its time to load
+    print("interrupted before anything began", file=sys.stderr)
+    sys.exit(128 + signal.SIGINT)
 
 EXAMPLES = """\
 examples:
@@ -45,6 +50,22 @@ FIELDS = {
     "batch_size": "images a step",
     "learning_rate": "Adam's rate at the start; it falls to 0 along a cosine",
 }
+
+
+# What to say of an interrupted command that says nothing itself.
+INTERRUPTED = {
+    "evaluate": "what was measured is in the record, and the same command goes on from there",
+    "reproduce": "what was finished is kept, and the same command goes on from there",
+}
+ACCELERATORS = (
+    "auto (a CUDA GPU if there is one, else the processor), cpu, cuda, or mps, which we could not try "
+    "(default: %(default)s)"
+)
+
+
+def _path(text: str) -> Path:
+    """A path of the command line; a shell leaves the ~ of --results=~/x as it is."""
+    return Path(text).expanduser()
 
 
 def parser() -> argparse.ArgumentParser:
@@ -106,7 +127,7 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         help="throw away the checkpoint of an interrupted run; replace a finished run of other settings",
     )
     command.add_argument(
-        "--results", type=Path, help="results folder (default: the book's; for embedded digits the data's)"
+        "--results", type=_path, help="results folder (default: the book's; for embedded digits the data's)"
     )
     command.set_defaults(run=run_train)
 
@@ -117,7 +138,7 @@ def _add_images(command: argparse.ArgumentParser) -> None:
         "dataset", nargs="?", choices=tuple(data.DATASETS), help="which images, unless --images names yours"
     )
     source.add_argument(
-        "--images", type=Path, metavar="PATH", help="a folder of your own pictures, or an .npy file of them"
+        "--images", type=_path, metavar="PATH", help="a folder of your own pictures, or an .npy file of them"
     )
     command.add_argument(
         "--side",
@@ -142,9 +163,7 @@ def _add_fields(command: argparse.ArgumentParser) -> None:
 
 
 def _add_accelerator(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--accelerator", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)"
-    )
+    command.add_argument("--accelerator", default="auto", help=ACCELERATORS)
 
 
 def _add_evaluate(commands: argparse._SubParsersAction) -> None:
@@ -176,13 +195,13 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     )
     command.add_argument(
         "--dump",
-        type=Path,
+        type=_path,
         metavar="FOLDER",
         help="measure nothing; write the made images of one run and the real images as PNGs into FOLDER, for "
         "another tool to compare",
     )
     command.add_argument(
-        "--images", type=Path, metavar="PATH", help="where your pictures are, for a run on your own pictures"
+        "--images", type=_path, metavar="PATH", help="where your pictures are, for a run on your own pictures"
     )
     command.add_argument("--redo", action="store_true", help="measure again what the record holds")
     _add_accelerator(command)
@@ -226,7 +245,7 @@ def _add_reproduce(commands: argparse._SubParsersAction) -> None:
     )
     _add_accelerator(command)
     command.add_argument(
-        "--results", type=Path, help="results folder (default: the book's; for quick one in the data folder)"
+        "--results", type=_path, help="results folder (default: the book's; for quick one in the data folder)"
     )
     command.set_defaults(run=run_reproduce)
 
@@ -238,8 +257,8 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
         description="Write the decoders and codes of the recorded runs as scripts that the book's explorers "
         "read, and the explorers' still figures. The same runs give the same bytes.",
     )
-    command.add_argument("--results", type=Path, help="results folder to read (default: the book's)")
-    command.add_argument("--folder", type=Path, help="folder to write to (default: the book's)")
+    command.add_argument("--results", type=_path, help="results folder to read (default: the book's)")
+    command.add_argument("--folder", type=_path, help="folder to write to (default: the book's)")
     command.set_defaults(run=run_export)
 
 
@@ -247,8 +266,9 @@ def _add_data(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser(
         "data",
         help="fetch, check and prepare data sets",
-        description="Make data sets ready in the data folder: download what is missing where the network "
-        "allows, check every file, and cut CelebA's faces into their cache.",
+        description="Make data sets ready in the data folder: download what is missing of MNIST and "
+        "Fashion-MNIST where the network allows, check every file, and cut CelebA's faces into their cache. "
+        "CelebA itself has to be put there by hand: whoever fetches it accepts its terms.",
     )
     command.add_argument("datasets", nargs="*", metavar="DATASET", help=f"any of {', '.join(data.DATASETS)}")
     command.set_defaults(run=run_data)
@@ -275,6 +295,9 @@ def run_train(arguments: argparse.Namespace) -> None:
     )
     if first:
         show(run)
+        if images.source.startswith("embedded") and not arguments.embedded:
+            print("MNIST was not there: this run is of the 5,000 embedded digits, and none of the book's")
+        print(f"to measure it: python -m wwae_lib evaluate {shlex.quote(str(run.path))} --protocol brief")
 
 
 def _choose_threads(most: int) -> None:
@@ -387,7 +410,15 @@ def run_reproduce(arguments: argparse.Namespace) -> int:
 def run_export(arguments: argparse.Namespace) -> None:
     from .book import explorers
 
-    for path in explorers.export(arguments.folder, arguments.results):
+    folder = arguments.folder or explorers.explorer_folder()
+    results = arguments.results or runs.results_root()
+    lacking = [name for name in (*explorers.SHOWN, "celeba") if not explorers.recorded(results, name)]
+    if len(lacking) == len(explorers.SHOWN) + 1 or (lacking and not arguments.folder):
+        raise files.RunError(
+            f"{results} has no runs on {', '.join(lacking)} to show, and pictures of nothing would take the "
+            "place of those there are; name another --results, or a --folder to write to"
+        )
+    for path in explorers.export(folder, results):
         print(f"{path.stat().st_size:9,} bytes  {path.name}")
 
 
@@ -416,7 +447,7 @@ def main(words: list[str] | None = None) -> int:
     except BrokenPipeError:  # whoever reads, such as head, has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (data.DataError, runs.RunError, ValueError, OSError) as error:
+    except (data.DataError, files.RunError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
@@ -424,8 +455,8 @@ def main(words: list[str] | None = None) -> int:
         print(f"error: the package {error.name} is not installed; {remedy}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stopped:
-        advice = "what was finished is kept; train --resume or reproduce continue from it"
-        print(f"interrupted; {advice}", file=sys.stderr)
+        said = getattr(stopped, "__notes__", None) or [INTERRUPTED.get(arguments.command, "nothing was kept")]
+        print(f"interrupted; {said[0]}", file=sys.stderr)
         return 128 + (signal.SIGTERM if isinstance(stopped, _Terminated) else signal.SIGINT)
 
 

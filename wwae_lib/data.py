@@ -33,7 +33,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from .shapes import Bytes, Floats, Labels, Pixels
+from .shapes import Floats, Labels, Pixels
 
 __all__ = [
     "DATASETS",
@@ -41,6 +41,7 @@ __all__ = [
     "DataError",
     "Dataset",
     "Images",
+    "check_pixels",
     "checksum",
     "data_root",
     "embedded_digits",
@@ -71,6 +72,10 @@ EMBEDDED_SHA256 = "1b845fda528288bf79346626fdf2fff6549f0170890dc9174bc1ef609807b
 
 CELEBA_SIZE = (178, 218)  # width, height of an official aligned image
 CELEBA_BOX = (19, 39, 159, 179)  # the centre 140 x 140: left, upper, right, lower
+CELEBA_CACHE = ("celeba_64.npy", "celeba_64.csv")
+CELEBA_INDEX = ("image", "identity", "partition")
+# Of the subset that the book's runs were trained on, images and index: it came without a checksum of its own.
+CELEBA_SUBSET = "23ba387bf82afc43483eb2fe52b7f99bcd6561b9d3d283d8d2bf035961313c64"
 CELEBA_PARTITION = {"train": 0, "valid": 1, "test": 2}
 SPLITS = (*CELEBA_PARTITION, "train + valid")
 BLOCK, VALID = 24, (11, 12)  # of so many official training images of the grey sets, these validate
@@ -90,6 +95,9 @@ class Images:
         dataset: one of :data:`DATASETS`, or of :data:`OWN`.
         split: which part of it, such as ``train``.
         source: where they came from, in words; a run records it.
+
+    Raises:
+        ValueError: the pixels are no uint8 images (:func:`check_pixels`).
     """
 
     pixels: Pixels
@@ -97,6 +105,9 @@ class Images:
     dataset: str
     split: str
     source: str
+
+    def __post_init__(self) -> None:
+        check_pixels(self.pixels)
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -138,20 +149,47 @@ class Dataset:
 
 
 def checksum(pixels: Tensor) -> str:
-    """SHA-256 of pixels on the CPU, whatever their shape."""
-    return hashlib.sha256(pixels.contiguous().numpy().data).hexdigest()
+    """SHA-256 of pixels, whatever their shape."""
+    return hashlib.sha256(pixels.cpu().contiguous().numpy().data).hexdigest()
 
 
-def to_unit(pixels: Bytes) -> Floats:
-    """uint8 pixels as float32 in [0, 1], on whatever device they are."""
+def check_pixels(pixels: Tensor, what: str = "images") -> None:
+    """Refuse what is not uint8 ``(N, C, H, W)`` with a grey or three colour channels.
+
+    Numbers in [0, 1] would be taken for pixels that are all black or nearly so.
+
+    Raises:
+        ValueError: the pixels are of another type or shape; the message names what was given.
+    """
+    found = f"{pixels.dtype} {tuple(pixels.shape)}" if isinstance(pixels, Tensor) else type(pixels).__name__
+    if not isinstance(pixels, Tensor) or pixels.dtype != torch.uint8:
+        raise ValueError(
+            f"the {what} must be a tensor of uint8 pixels, 0 to 255; got {found}: numbers x in [0, 1] become "
+            "pixels by (255 * x).round().to(torch.uint8)"
+        )
+    if pixels.ndim != 4 or pixels.shape[1] not in (1, 3):
+        raise ValueError(f"the {what} must be (N, 1 or 3, H, W); got {found}")
+
+
+def to_unit(pixels: Tensor) -> Floats:
+    """uint8 pixels as new float32 numbers in [0, 1], on whatever device they are.
+
+    Raises:
+        ValueError: they are of another type (:func:`check_pixels`).
+    """
+    if pixels.dtype != torch.uint8:
+        check_pixels(pixels, "pixels")
     return pixels.float().div_(255)
 
 
 def data_root() -> Path:
     """The folder that ``WWAE_DATA`` names, else ``wwae`` in the user's cache directory."""
-    if named := os.environ.get("WWAE_DATA"):
-        return Path(named).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wwae"
+    try:
+        if named := os.environ.get("WWAE_DATA"):
+            return Path(named).expanduser()
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wwae"
+    except RuntimeError as error:  # neither HOME nor an entry for the user
+        raise DataError(f"there is no home folder here ({error}): name a data folder in WWAE_DATA") from error
 
 
 def load(dataset: str, split: str, root: Path | None = None, *, fall_back: bool = True) -> Images:
@@ -167,7 +205,7 @@ def load(dataset: str, split: str, root: Path | None = None, *, fall_back: bool 
         raise DataError(f"there is no data set {dataset!r}; known: {', '.join(DATASETS)}")
     _check_split(split, SPLITS)
     try:
-        return get_dataset(dataset).load(root or data_root(), split)
+        return get_dataset(dataset).load(Path(root or data_root()), split)
     except _Unavailable as missing:
         if dataset != "mnist" or not fall_back or split not in EMBEDDED_SPLITS:
             raise
@@ -223,7 +261,7 @@ class _Unavailable(DataError):
 def _load_idx(dataset: str, root: Path, split: str) -> Images:
     name = TORCHVISION_NAME[dataset]
     folder = root / name / "raw"
-    if not all((folder / file).exists() for file in IDX_FILES[dataset]):
+    if not all(_packed(folder / file).exists() for file in IDX_FILES[dataset]):
         _download_idx(dataset, root, folder)
     part = "t10k" if split == "test" else "train"
     pixels = _read_idx(dataset, folder / f"{part}-images-idx3-ubyte")[16:].reshape(-1, 1, 28, 28)
@@ -235,15 +273,27 @@ def _load_idx(dataset: str, root: Path, split: str) -> Images:
     )
 
 
+def _packed(path: Path) -> Path:
+    """The file, or its .gz where that alone is there."""
+    packed = path.with_name(f"{path.name}.gz")
+    return packed if packed.exists() and not path.exists() else path
+
+
 def _read_idx(dataset: str, path: Path) -> np.ndarray:
-    """The bytes of an official file, header included: what was checked is what is returned."""
+    """The bytes of an official file, header included: what was checked is what is returned.
+
+    A .gz is unpacked in memory: nothing is written.
+    """
     remedy = f"delete it and run: python -m wwae_lib data {dataset}"
+    expected, path = IDX_FILES[dataset][path.name], _packed(path)
     try:
-        content = np.fromfile(path, np.uint8)
-    except OSError as error:
+        content = path.read_bytes()
+        content = gzip.decompress(content) if path.suffix == ".gz" else content
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read ({error}); {remedy}") from error
-    _check_sha256(path, content, IDX_FILES[dataset][path.name], remedy)
-    return content
+    pixels = np.frombuffer(bytearray(content), np.uint8)
+    _check_sha256(path, pixels, expected, remedy)
+    return pixels
 
 
 def _download_idx(dataset: str, root: Path, folder: Path) -> None:
@@ -262,8 +312,17 @@ def _download_idx(dataset: str, root: Path, folder: Path) -> None:
             ) from error
         raise _Unavailable(
             f"{name} is not in {folder} and could not be downloaded ({_one_line(error)}). "
-            "Put the official files there, or name their folder in WWAE_DATA."
+            f"{_elsewhere(root, tuple(IDX_FILES[dataset]))}Put the official files there, or name their "
+            "folder in WWAE_DATA."
         ) from error
+
+
+def _elsewhere(root: Path, names: tuple[str, ...]) -> str:
+    """Which files that begin like these are near, in words; empty where there are none."""
+    found = [
+        path for depth in ("*", "*/*", "*/*/*") for path in root.glob(depth) if path.name.startswith(names)
+    ]
+    return f"There are {', '.join(map(str, found[:4]))}: they belong there. " if found else ""
 
 
 def _check_sha256(path: Path, content: np.ndarray, expected: str, remedy: str) -> None:
@@ -289,14 +348,35 @@ def _check_split(split: str, known: tuple[str, ...]) -> None:
 
 def _load_celeba(root: Path, split: str) -> Images:
     folder = root / "celeba"
-    array_path, index_path = folder / "celeba_64.npy", folder / "celeba_64.csv"
-    if not (array_path.exists() and index_path.exists()):
+    if not all((folder / name).exists() for name in CELEBA_CACHE):
         build_celeba_cache(root)
+    # checked once in a process, as long as the files are the same
+    array, identity, partition = _read_celeba(folder, tuple(map(_stamp, sorted(folder.glob("celeba_64.*")))))
+    parts = [CELEBA_PARTITION[name] for name in split.split(" + ")]
+    kept = np.flatnonzero(np.isin(partition, parts))
+    if not len(kept):
+        raise DataError(f"{folder} has no image of the split {split!r}, only {len(partition):,} others")
+    pixels = torch.from_numpy(array[kept]).permute(0, 3, 1, 2).contiguous()
+    extent = "the full set" if len(partition) == 202_599 else "a subset"
+    source = f"CelebA aligned, centre 140 x 140 to 64 x 64; {len(partition):,} images cached, {extent}"
+    return Images(pixels, torch.from_numpy(identity[kept]), "celeba", split, source)
+
+
+def _stamp(path: Path) -> tuple[str, int, int]:
+    found = path.stat()
+    return path.name, found.st_size, found.st_mtime_ns
+
+
+@functools.lru_cache(maxsize=1)
+def _read_celeba(folder: Path, stamps: tuple) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The cache's images, mapped, with the identity and the partition of each."""
+    array_path, index_path = (folder / name for name in CELEBA_CACHE)
     remedy = f"delete {array_path} and {index_path}, and run: python -m wwae_lib data celeba"
     try:
         array = np.lib.format.open_memmap(array_path, mode="r")
-        with open(index_path, newline="") as f:
-            rows = [(int(row["identity"]), int(row["partition"])) for row in csv.DictReader(f)]
+        with open(index_path, newline="", encoding="utf-8-sig") as f:
+            lines = [tuple(row[key] for key in CELEBA_INDEX) for row in csv.DictReader(f)]
+        rows = [(int(identity), int(partition)) for _, identity, partition in lines]
     except (ValueError, KeyError, TypeError, EOFError, OSError, csv.Error) as error:
         raise DataError(f"the CelebA cache in {folder} cannot be read ({error}); {remedy}") from error
     if not rows or array.dtype != np.uint8 or array.shape != (len(rows), 64, 64, 3):
@@ -304,41 +384,46 @@ def _load_celeba(root: Path, split: str) -> Images:
             f"{array_path} holds {array.dtype} {array.shape}, and {index_path} lists {len(rows)} images: "
             f"expected uint8 ({len(rows)}, 64, 64, 3); {remedy}"
         )
-    checksum = array_path.with_suffix(".sha256")
-    if checksum.exists():
-        _check_sha256(array_path, array, checksum.read_text().strip(), remedy)
-    identity, partition = np.array(rows, dtype=np.int64).T
-    parts = [CELEBA_PARTITION[name] for name in split.split(" + ")]
-    kept = np.flatnonzero(np.isin(partition, parts))
-    pixels = torch.from_numpy(array[kept]).permute(0, 3, 1, 2).contiguous()
-    extent = "the full set" if len(rows) == 202_599 else "a subset"
-    source = f"CelebA aligned, centre 140 x 140 to 64 x 64; {len(rows):,} images cached, {extent}"
-    return Images(pixels, torch.from_numpy(identity[kept]), "celeba", split, source)
+    _check_celeba(array_path, array, lines, remedy)
+    return array, *np.array(rows, dtype=np.int64).T
+
+
+def _check_celeba(path: Path, array: np.ndarray, lines: list[tuple[str, ...]], remedy: str) -> None:
+    """Images and index are together what was built: no training image has moved to the test split."""
+    file = path.with_suffix(".sha256")
+    actual = _celeba_checksum(array, lines)
+    try:
+        expected = file.read_text(encoding="utf-8").strip() if file.exists() else ""
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file} cannot be read ({error}); {remedy}") from error
+    if actual != expected and not (actual == CELEBA_SUBSET and not file.exists()):
+        said = f"{file.name} says {expected[:16]}..." if file.exists() else f"there is no {file.name}"
+        raise DataError(
+            f"{path} and its index have SHA-256 {actual[:16]}..., and {said}: they are damaged, or were not "
+            f"made by this library; {remedy}"
+        )
+
+
+def _celeba_checksum(array: np.ndarray, lines: list[tuple[str, ...]]) -> str:
+    """Of the index, line by line, and of the images."""
+    found = hashlib.sha256("".join(",".join(line) + "\n" for line in lines).encode())
+    found.update(np.ascontiguousarray(array))
+    return found.hexdigest()
 
 
 def build_celeba_cache(root: Path) -> None:
     """Crop and resize the official aligned CelebA images into one array, once.
 
     Reads ``celeba/img_align_celeba/``, ``celeba/list_eval_partition.txt`` and
-    ``celeba/identity_CelebA.txt`` (torchvision downloads them where it can); cuts the centre
-    140 x 140, resizes to 64 x 64 (Pillow, bicubic) and writes ``celeba/celeba_64.npy`` (uint8,
-    ``(N, 64, 64, 3)``), its checksum, and ``celeba/celeba_64.csv`` (image, identity, partition).
+    ``celeba/identity_CelebA.txt`` of the official release, which asks who fetches it to accept its terms;
+    cuts the centre 140 x 140, resizes to 64 x 64 (Pillow, bicubic) and writes ``celeba/celeba_64.npy``
+    (uint8, ``(N, 64, 64, 3)``), ``celeba/celeba_64.csv`` (image, identity, partition) and a checksum of both.
 
     Raises:
-        DataError: the images cannot be had, or one is missing, damaged or of another size.
+        DataError: the images are not there, or one is missing, damaged or of another size.
     """
     folder = root / "celeba"
-    if not (folder / "img_align_celeba").is_dir() or not (folder / "list_eval_partition.txt").exists():
-        from torchvision.datasets import CelebA
-
-        try:
-            CelebA(root, download=True)
-        except Exception as error:
-            raise DataError(
-                f"CelebA is not in {folder} and could not be downloaded ({_one_line(error)}). "
-                "Put img_align_celeba/, list_eval_partition.txt and identity_CelebA.txt of the official "
-                "release there."
-            ) from error
+    _look_for_celeba(folder)
     partition = _read_pairs(folder / "list_eval_partition.txt")
     identity = _read_pairs(folder / "identity_CelebA.txt")
     if unknown := set(partition.values()) - set(CELEBA_PARTITION.values()):
@@ -360,10 +445,31 @@ def build_celeba_cache(root: Path) -> None:
 
     array_path = folder / "celeba_64.npy"
     _write_aside(array_path, fill)
-    digest = hashlib.sha256(np.load(array_path, mmap_mode="r")).hexdigest()
+    lines = [(name, str(identity[name]), str(partition[name])) for name in names]
+    digest = _celeba_checksum(np.load(array_path, mmap_mode="r"), lines)
     _write_aside(array_path.with_suffix(".sha256"), lambda f: f.write(f"{digest}\n".encode()))
-    lines = ["image,identity,partition"] + [f"{n},{identity[n]},{partition[n]}" for n in names]
-    _write_aside(folder / "celeba_64.csv", lambda f: f.write(("\n".join(lines) + "\n").encode()))
+    text = "".join(",".join(line) + "\n" for line in [CELEBA_INDEX, *lines])
+    _write_aside(folder / "celeba_64.csv", lambda f: f.write(text.encode()))
+
+
+def _look_for_celeba(folder: Path) -> None:
+    """Refuse a folder that lacks the official release, and say what is there in its place."""
+    images, needed = folder / "img_align_celeba", ["list_eval_partition.txt", "identity_CelebA.txt"]
+    missing = [name for name in needed if not (folder / name).exists()]
+    hint = "Put img_align_celeba/ and both lists of the official release there."
+    if not images.is_dir():
+        missing = ["img_align_celeba/", *missing]
+        if archives := sorted(
+            p.name for p in folder.glob("*") if p.suffix in (".zip", ".7z", ".001", ".tar")
+        ):
+            hint = f"Unpack {archives[0]} there, so that there is {images / '000001.jpg'}."
+    elif (images / images.name).is_dir():
+        missing = [f"{images.name}/000001.jpg", *missing]
+        hint = f"Move the pictures of {images / images.name} up into {images}."
+    if missing and missing != needed[1:]:  # of which its reading says more
+        present = sorted(path.name for path in folder.glob("*"))
+        found = f"there are only {', '.join(present[:6])}" if present else "which is empty or not there"
+        raise DataError(f"CelebA in {folder} lacks {', '.join(missing)}; {found}. {hint}")
 
 
 def _crop_celeba(path: Path) -> np.ndarray:
@@ -383,12 +489,12 @@ def _crop_celeba(path: Path) -> np.ndarray:
 
 def _read_pairs(path: Path) -> dict[str, int]:
     try:
-        pairs = {
-            name: int(value)
-            for name, value in (line.split() for line in path.read_text().splitlines() if line)
-        }
+        lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        pairs = {name: int(value) for name, value in (line.split() for line in lines)}
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as lines of 'image number' ({error})") from error
+    if len(pairs) < len(lines):
+        raise DataError(f"{path} lists an image twice: {len(lines)} lines are of {len(pairs)} images")
     if not pairs:
         raise DataError(f"{path} lists no image")
     return pairs

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import json
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +18,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from . import data, fidelity, inception, latents, methods, processes, runs
-from .data import Images, checksum, to_unit
+from . import data, fidelity, files, inception, latents, methods, processes, runs
+from .data import Images, check_pixels, checksum, to_unit
 from .experiments import build
 from .gaussian import total_moments, w2_squared_to_standard_normal
 from .methods import AutoEncoder, Method
-from .shapes import Bytes, Codes, Floats, Labels, Others, PerImage, Pixels
+from .precision import distances, wide
+from .shapes import Bytes, Codes, Floats, Labels, PerImage, Pixels
 
 __all__ = [
     "MINIMUM_FID_IMAGES",
@@ -133,18 +135,37 @@ def evaluate(
 
     Raises:
         ValueError: the protocol or a set is unknown, or there are too few images for a FID.
-        RunError: these are not the images that the run recorded.
+        RunError: these are not the images that the run recorded; or another process changes the run, or it
+            cannot be written to.
     """
     _check_images(run, images, test_images)
     wanted = missing_sets(run, protocol, sets, redo)  # checks its arguments
+    without = redo or "codes" not in run.record.get("evaluation", {})
     processes.wait()  # every process has read the record before one changes it
-    sizes, reference = PROTOCOLS[protocol], test_images.every(PROTOCOLS[protocol].step)
     if wanted:
-        _check_enough(sizes.images, "images")
-        _check_enough(len(reference), "reference images")
+        _check_enough(PROTOCOLS[protocol].images, "images")
+        _check_enough(len(test_images.every(PROTOCOLS[protocol].step)), "reference images")
+    if not (wanted or without):
+        return run
+    with files.owned(run.path) if processes.rank() == 0 else contextlib.nullcontext():
+        return _evaluate(run, images, test_images, protocol, wanted, without, device, progress)
+
+
+def _evaluate(
+    run: runs.Run,
+    images: Images,
+    test_images: Images,
+    protocol: str,
+    wanted: Sequence[str],
+    without: bool,
+    device: torch.device | str,
+    progress: bool,
+) -> runs.Run:
+    """The run with the sets that are wanted and, if asked for, all that is measured without Inception."""
+    sizes, reference = PROTOCOLS[protocol], test_images.every(PROTOCOLS[protocol].step)
     encoded = _Encoded(load_method(run).to(device), images, test_images)
     seed = run.experiment.seed
-    if redo or "codes" not in run.record.get("evaluation", {}):
+    if without:
         entry = {"train_images": len(images), "test_images": len(test_images)}
         run = _add(run, "codes", entry, lambda: _measure_without_inception(encoded, seed))
     network = None
@@ -188,6 +209,7 @@ def dump(
     """
     from PIL import Image
 
+    folder = Path(folder)
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty, and what is in it would pass for images of this run")
     _check_images(run, images, test_images)
@@ -341,10 +363,31 @@ def _compare(name: str, made: Tensor, real: Tensor) -> tuple[dict[str, float], d
     """Metrics of a set from features; of prior samples under bare names, and more of them."""
     suffix = "" if name == "prior" else f"_{name}"
     shared = {"reconstruction": "pairs", "interpolation": "unknown"}.get(name, "none")
-    estimates = {f"fid{suffix}": fidelity.frechet_distance(made, real, shared)}
+    found = _Measured()
+    found.try_to(lambda: {f"fid{suffix}": fidelity.frechet_distance(made, real, shared)}, f"fid{suffix}")
     if name == "prior":
-        estimates |= {"kid": fidelity.kid(made, real), **fidelity.neighbourhoods(made, real)}
-    return _with_errors(estimates), {}
+        found.try_to(lambda: {"kid": fidelity.kid(made, real)}, "kid")
+        neighbourhoods = ("precision", "recall", "density", "coverage")
+        found.try_to(lambda: fidelity.neighbourhoods(made, real), *neighbourhoods)
+    return found.metrics, {"unmeasured": found.why}
+
+
+class _Measured:
+    """Metrics, and why some could not be measured, by name."""
+
+    def __init__(self) -> None:
+        self.metrics: dict[str, float] = {}
+        self.why: dict[str, str] = {}
+
+    def try_to(self, compute: Callable[[], dict[str, Any]], *names: str) -> None:
+        """Add what is computed, numbers or estimates; or say of these names why it cannot be."""
+        try:
+            found = compute()
+        except ValueError as error:
+            self.why |= dict.fromkeys(names, str(error))
+        else:
+            estimates = {name: value for name, value in found.items() if isinstance(value, tuple)}
+            self.metrics |= found | _with_errors(estimates)
 
 
 def _with_errors(estimates: Mapping[str, tuple[float, float]]) -> dict[str, float]:
@@ -402,8 +445,11 @@ def _measure_without_inception(encoded: _Encoded, seed: int) -> tuple[dict[str, 
         shown["_reconstruction"] = encoded.reconstructions[0]
         mean, variance = encoded.test_codes
         each = {"posterior_variance": variance.mean(0).tolist(), "code_variance": mean.var(0).tolist()}
-        metrics |= _quick_metrics(encoded) | _code_metrics(encoded, seed)
-        more["latent"] = each
+        of_codes = _code_metrics(encoded, seed)
+        metrics |= _quick_metrics(encoded) | of_codes.metrics
+        more["unmeasured"] = of_codes.why
+        if np.isfinite(list(each.values())).all():
+            more["latent"] = each
     return metrics | _with_errors({f"sharpness{of}": fidelity.sharpness(x) for of, x in shown.items()}), more
 
 
@@ -470,10 +516,14 @@ def code_metrics(method: Method, images: Images, test_images: Images, seed: int)
     """
     if not isinstance(method, AutoEncoder):
         return {}
-    return _code_metrics(_Encoded(method, images, test_images), seed)
+    return _code_metrics(_Encoded(method, images, test_images), seed).metrics
 
 
-def _code_metrics(encoded: _Encoded, seed: int) -> dict[str, float]:
+def _code_metrics(encoded: _Encoded, seed: int) -> _Measured:
+    found = _Measured()
+    if not all(part.isfinite().all() for part in (*encoded.train_codes, *encoded.test_codes)):
+        found.why = {"codes": "the codes of some images are not finite"}
+        return found
     generator = torch.Generator().manual_seed(_seed(seed, "codes"))
     (drawn, exact), (train_drawn, train_exact) = (
         _draw(*codes, generator) for codes in (encoded.test_codes, encoded.train_codes)
@@ -483,23 +533,25 @@ def _code_metrics(encoded: _Encoded, seed: int) -> dict[str, float]:
         "sliced_w2_squared": latents.sliced_w2_to_prior(drawn, directions),
         "sliced_w2_squared_floor": latents.sliced_w2_to_prior(exact, directions),
     }
-    metrics: dict[str, float] = {
+    found.metrics = _with_errors(estimates) | {
         "effective_dimension": latents.effective_dimension(mean),
         "active_dimensions": int((mean.double().var(0) > ACTIVE).sum()),
         **latents.marginal_normality(drawn),
     }
-    with contextlib.suppress(ValueError):  # codes of no volume, or of too many dimensions for the test
-        metrics["henze_zirkler"], metrics["henze_zirkler_p"] = latents.henze_zirkler(drawn)
-    with contextlib.suppress(ValueError):  # codes of no volume, or too few
-        start = _seed(seed, "mixture of codes")
-        estimates |= {
-            "mixture_nats": latents.mixture_nats(train_drawn, drawn, start),
-            "mixture_nats_floor": latents.mixture_nats(train_exact, exact, start),
-        }
+    # codes of no volume, or of too many dimensions for the test; or too few, or not finite
+    names = ("henze_zirkler", "henze_zirkler_p")
+    found.try_to(lambda: dict(zip(names, latents.henze_zirkler(drawn), strict=True)), *names)
+    start = _seed(seed, "mixture of codes")
+    for name, some in {
+        "mixture_nats": (train_drawn, drawn),
+        "mixture_nats_floor": (train_exact, exact),
+    }.items():
+        found.try_to(lambda some=some, name=name: {name: latents.mixture_nats(*some, start)}, name)
     images, test_images = encoded.images, encoded.test_images
     if data.get_dataset(images.dataset).classes:
-        metrics |= latents.accuracies(encoded.train_codes[0], images.labels, mean, test_images.labels)
-    return metrics | _with_errors(estimates)
+        given = encoded.train_codes[0], images.labels, mean, test_images.labels
+        found.try_to(lambda: latents.accuracies(*given), "knn_accuracy", "linear_accuracy")
+    return found
 
 
 def _draw(mean: Codes, variance: Codes, generator: torch.Generator) -> tuple[Codes, Codes]:
@@ -523,9 +575,9 @@ def quick_metrics(method: Method, test_images: Images) -> dict[str, float]:
 
 
 def _quick_metrics(encoded: _Encoded) -> dict[str, float]:
-    mean, variance = (codes.double() for codes in encoded.test_codes)
+    mean, variance = (wide(codes) for codes in encoded.test_codes)
     return {
-        **_with_errors({"squared_error": fidelity.mean_of(encoded.reconstructions[1].double())}),
+        **_with_errors({"squared_error": fidelity.mean_of(wide(encoded.reconstructions[1]))}),
         "posterior_w2_squared": w2_squared_to_standard_normal(*total_moments(mean, variance)).item(),
         "posterior_variance": variance.mean().item(),
     }
@@ -591,11 +643,13 @@ def write_pictures(method: Method, images: Images, test_images: Images, folder: 
     _write_grid(folder / "interpolations.png", to_pixels(torch.cat(lines)))
 
 
-def nearest(images: Pixels, among: Others) -> Labels:
+def nearest(images: Tensor, among: Tensor) -> Labels:
     """Index of the image of smallest squared pixel difference to each image, all uint8 ``(n, C, H, W)``."""
-    points, best = to_unit(images).flatten(1), []
+    check_pixels(images)
+    check_pixels(among)
+    points, best = images.flatten(1), []
     for chunk in among.split(2000):
-        best.append(torch.cdist(points, to_unit(chunk).flatten(1)).min(1))
+        best.append(distances(points, chunk.flatten(1)).min(1))
     values, places = (torch.stack(parts) for parts in zip(*best, strict=True))
     closest = values.argmin(0)
     return closest * 2000 + places.gather(0, closest[None])[0]
@@ -616,7 +670,7 @@ def _write_reconstructions(method: AutoEncoder, test_images: Images, folder: Pat
         "std": variance.sqrt().half(),
         "label": test_images.labels[kept][:KEPT_CODES].clone(),
     }
-    with runs.write_atomically(folder / "codes.safetensors") as part:
+    with files.write_atomically(folder / "codes.safetensors") as part:
         save_file(codes, part)
 
 
@@ -627,7 +681,7 @@ def _write_grid(path: Path, pixels: Pixels) -> None:
     n, channels, height, width = pixels.shape
     grid = pixels.view(n // GRID, GRID, channels, height, width).permute(0, 3, 1, 4, 2)
     grid = grid.reshape(n // GRID * height, GRID * width, channels).numpy()
-    with runs.write_atomically(path) as part:
+    with files.write_atomically(path) as part:
         Image.fromarray(grid[..., 0] if channels == 1 else grid).save(part, "PNG", optimize=True)
 
 
@@ -647,9 +701,10 @@ def fid(
         progress: show progress bars.
 
     Raises:
-        ValueError: fewer than 2,048 images.
+        ValueError: fewer than 2,048 images, or no uint8 ones.
     """
     for pixels, name in ((images, "images"), (reference, "reference images")):
+        check_pixels(pixels, name)
         _check_enough(len(pixels), name)
     network = _Network(images, reference, checksum(reference), device, progress)
     return fidelity.frechet_distance(network.features(images), network.reference).value
@@ -659,13 +714,25 @@ def _cached_features(pixels: Tensor, sha256: str, network: nn.Module, device, pr
     """Features of real images, from the cache on the disk where they are there."""
     key = json.dumps({"pixels": sha256, "inception": inception.sha256(), "precision": network.precision})
     path = data.data_root() / "fid" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
-    if processes.gather(torch.tensor([int(path.exists())], device=device)).all():
-        tensors, metadata = runs.read_tensors(path)
-        if metadata.get("key") != key or tensors.keys() != {"features"}:
-            raise runs.RunError(f"{path} holds the features of other images or another network; delete it")
-        return tensors["features"]
+    cached = _read_features(path, key) if path.exists() else None
+    if processes.gather(torch.tensor([int(cached is not None)], device=device)).all():
+        return cached
     features = inception.features(pixels, network, device, progress)
     if processes.rank() == 0:
-        with runs.write_atomically(path) as part:
-            save_file({"features": features}, part, {"key": key})
+        try:
+            files.write_tensors(path, {"features": features}, key=key)
+        except files.RunError as error:
+            warnings.warn(f"features of real images are computed every time: {error}", stacklevel=2)
     return features
+
+
+def _read_features(path: Path, key: str) -> Tensor | None:
+    """What a file of the cache holds; None, with a warning, if it is damaged: it is only a cache."""
+    try:
+        tensors, about = files.read_tensors(path)
+        if about != {"key": key} or tensors.keys() != {"features"}:
+            raise files.RunError(f"{path} holds the features of other images or another network")
+    except files.RunError as error:
+        warnings.warn(f"features of real images are computed again: {error}", stacklevel=2)
+        return None
+    return tensors["features"]

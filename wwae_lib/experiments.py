@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from .methods import METHODS, VAE, AutoEncoder, Method
 from .networks import NETWORKS
 from .penalties import ESTIMATORS
 
-__all__ = ["ABLATIONS", "BOOK", "Experiment", "build", "compared_methods", "experiment"]
+__all__ = ["ABLATIONS", "BOOK", "Experiment", "build", "compared_methods", "experiment", "plain"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,8 @@ class Experiment:
     learning_rate: float = 1e-3
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            object.__setattr__(self, field.name, plain(field.name, field.type, getattr(self, field.name)))
         get_dataset(self.dataset)
         for field, known in (
             ("method", METHODS),
@@ -54,7 +57,7 @@ class Experiment:
             if getattr(self, field) not in known:
                 raise ValueError(f"there is no {field} {getattr(self, field)!r}; known: {', '.join(known)}")
         for field, least in (("seed", 0), ("latent", 1), ("epochs", 1), ("batch_size", 2)):
-            if type(value := getattr(self, field)) is not int or value < least:
+            if (value := getattr(self, field)) < least:
                 raise ValueError(f"{field} is {value!r}; it must be a whole number of at least {least}")
         if not 0 <= self.penalty_weight < math.inf:
             raise ValueError(f"penalty_weight is {self.penalty_weight}; it must be finite and not negative")
@@ -93,6 +96,23 @@ class Experiment:
         ]
 
 
+def plain(name: str, kind: str, value: Any) -> Any:
+    """A field's value as Python's own type, of which a record can be made: NumPy's numbers are taken too.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    kinds = {
+        "str": (str, str, "text"),
+        "int": (int, int, "a whole number"),
+        "float": (numbers.Real, float, "a number"),
+    }
+    wanted, plain, words = kinds[kind]
+    if not isinstance(value, wanted) or isinstance(value, bool):
+        raise ValueError(f"{name} is {value!r}; it must be {words}")
+    return plain(value)
+
+
 def experiment(dataset: str, method: str, **changes: Any) -> Experiment:
     """The experiment that the book would run for a method on a data set, with changes.
 
@@ -104,6 +124,7 @@ def experiment(dataset: str, method: str, **changes: Any) -> Experiment:
         raise ValueError(
             f"an experiment has no field {', '.join(unknown)}; known: {', '.join(sorted(known))}"
         )
+    dataset, method = plain("dataset", "str", dataset), plain("method", "str", method)
     fields: dict[str, Any] = {"dataset": dataset, "method": method} | get_dataset(dataset).defaults
     if kind := METHODS.get(method):
         fields |= kind.defaults | kind.defaults_on.get(dataset, {})

@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from .data import to_unit
 from .gaussian import moments
-from .shapes import Covariance, OtherPoints, PerImage, Pixels, Points
+from .precision import distances, wide
+from .shapes import Covariance, OtherPoints, PerImage, Points
 
 __all__ = ["Estimate", "frechet_distance", "kid", "mean_of", "neighbourhoods", "sharpness"]
 
@@ -67,10 +69,8 @@ def frechet_distance(made: Points, real: OtherPoints, shared: str = "none") -> E
         raise ValueError(f"shared is {shared!r}; it must be none, pairs or unknown")
     if shared == "pairs" and len(made) > len(real):
         raise ValueError(f"{len(made)} images cannot be made from {len(real)} real ones, one from each")
-    made, real = made.double(), real.double()
+    made, real = _finite(made, real)
     (mean1, cov1), (mean2, cov2) = moments(made), moments(real)
-    if not (cov1.isfinite().all() and cov2.isfinite().all()):
-        raise ValueError("the features are not all finite")
     root, inverse = _powers(cov1)
     middle, middle_inverse = _powers(root @ cov2 @ root)  # (S1^1/2 S2 S1^1/2)^1/2
     shift = mean1 - mean2
@@ -114,10 +114,11 @@ def kid(made: Points, real: OtherPoints) -> Estimate:
     :math:`4 \operatorname{Var}(h) / n` over made images plus the same over real ones.
 
     Raises:
-        ValueError: fewer than two points in a sample.
+        ValueError: fewer than two points in a sample, or features that are not finite.
     """
     if min(len(made), len(real)) < 2:
         raise ValueError(f"kid needs two points a sample, got {len(made)} and {len(real)}")
+    made, real = _finite(made, real)
     within = [_mean_kernel(sample, sample, apart=True) for sample in (made, real)]
     across = [_mean_kernel(made, real), _mean_kernel(real, made)]
     value = within[0].mean() + within[1].mean() - across[0].mean() - across[1].mean()
@@ -142,20 +143,20 @@ def neighbourhoods(made: Points, real: OtherPoints) -> dict[str, Estimate]:
         hold a made point (Naeem et al. 2020, equations 4 and 5).
 
     Raises:
-        ValueError: a sample has no more than 6 points.
+        ValueError: a sample has no more than 6 points, or features that are not finite.
     """
     if min(len(made), len(real)) <= 6:
         raise ValueError(
             f"the 5-th nearest of all but one needs 7 points a sample, got {len(made)} and {len(real)}"
         )
-    shares, count = _shares(made, real), min(GROUPS, len(made))
+    shares, count = _shares(*_finite(made, real)), min(GROUPS, len(made))
     without = shares[1 : count + 1], shares[count + 1 :]  # a group of made points, of real ones
     squares = torch.stack([left.var(0, correction=0) * (len(left) - 1) for left in without]).sum(0)
     names = ("precision", "recall", "density", "coverage")
     return dict(zip(names, map(Estimate, shares[0].tolist(), squares.sqrt().tolist()), strict=True))
 
 
-def sharpness(pixels: Pixels) -> Estimate:
+def sharpness(pixels: Tensor) -> Estimate:
     r"""Variance of an image's Laplacian, averaged over images (Tolstikhin et al. 2018, section 4).
 
     Pixels become numbers in [0, 1], colours become grey by :math:`0.299 R + 0.587 G + 0.114 B`; the kernel is
@@ -169,7 +170,7 @@ def sharpness(pixels: Pixels) -> Estimate:
     weights = torch.tensor([0.299, 0.587, 0.114]) if pixels.shape[1] == 3 else torch.ones(1)
     each = []
     for chunk in pixels.split(ROWS):
-        grey = torch.einsum("nchw,c->nhw", chunk.float() / 255, weights)[:, None]
+        grey = torch.einsum("nchw,c->nhw", to_unit(chunk), weights)[:, None]
         each.append(functional.conv2d(grey, kernel).flatten(1).double().var(1, correction=0))
     return mean_of(torch.cat(each))
 
@@ -179,12 +180,30 @@ def mean_of(each: PerImage) -> Estimate:
     return Estimate(each.mean().item(), (each.var() / len(each)).sqrt().item())
 
 
+def _finite(made: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+    """Features in float64.
+
+    Raises:
+        ValueError: they are not all finite.
+    """
+    made, real = wide(made), wide(real)
+    for sample, name in ((made, "made"), (real, "real")):
+        if bad := (~sample.isfinite()).any(1).sum().item():
+            raise ValueError(f"the features of {bad} of {len(sample)} {name} images are not finite")
+    return made, real
+
+
+def _apart(x: Tensor, y: Tensor) -> Tensor:
+    """Distances rounded to float32, in which two ways of computing the same one agree: ties are ties."""
+    return distances(x, y).float()
+
+
 def _mean_kernel(x: Points, y: OtherPoints, apart: bool = False) -> PerImage:
-    """Mean of k(x_i, y_j) over j, for each i, in float64; ``apart`` leaves out j = i."""
+    """Mean of k(x_i, y_j) over j, for each i; ``apart`` leaves out j = i."""
     means = []
     for rows in x.split(ROWS):
-        kernel = (rows @ y.mT / x.shape[1] + 1) ** 3
-        means.append(kernel.sum(1, dtype=torch.float64))
+        kernel = rows @ y.mT / x.shape[1] + 1
+        means.append((kernel * kernel.square()).sum(1))
     total = torch.cat(means)
     if not apart:
         return total / len(y)
@@ -204,7 +223,7 @@ def _shares(made: Tensor, real: Tensor) -> Tensor:
     dense = torch.zeros(len(variants), len(made), device=made.device)
     recalled, covered = torch.zeros(2, len(variants), len(real), dtype=torch.bool, device=made.device)
     for rows in torch.arange(len(real), device=made.device).split(ROWS):
-        across = torch.cdist(real[rows], made)
+        across = _apart(real[rows], made)
         for at, (m, r) in enumerate(variants):
             inside = across <= real_radii[r, rows, 1:]
             dense[at] += inside.sum(0)
@@ -236,7 +255,7 @@ def _radii(sample: Tensor) -> tuple[Tensor, Tensor]:
     n, found = len(sample), []
     count = min(GROUPS, n)
     for rows in torch.arange(n, device=sample.device).split(ROWS):
-        among = torch.cdist(sample[rows], sample)
+        among = _apart(sample[rows], sample)
         # a point is none of its own neighbours
         among[torch.arange(len(rows), device=rows.device), rows] = torch.inf
         apart = functional.pad(among, (0, -n % count), value=torch.inf).unflatten(1, (-1, count))

@@ -1,4 +1,4 @@
-r"""How far apart are two Gaussians? Moments, and the squared Wasserstein-2 distance.
+r"""How far apart are two Gaussians, and what does a sample read of it? Moments, and squared W2.
 
 For Gaussians :math:`N(m_1, S_1)` and :math:`N(m_2, S_2)` on :math:`\mathbb{R}^d`,
 
@@ -640,7 +640,8 @@ def p_value(reading, n: int, d: int) -> Tensor:
         ValueError: fewer than two points, or no dimension.
     """
     mean, deviation, skewness = reading_moments(n, d)
-    reading = _floating(reading)[0].double()
+    (reading,) = _floating(reading)
+    reading = (reading.cpu() if reading.device.type == "mps" else reading).double()
     shape = torch.as_tensor(4 / skewness**2, dtype=reading.dtype, device=reading.device)
     scaled = shape + shape.sqrt() * (reading - mean) / deviation
     return torch.special.gammaincc(shape, scaled.clamp_min(0))

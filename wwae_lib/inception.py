@@ -16,9 +16,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import http.client
 import math
+import pickle
 import sys
+import textwrap
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -28,7 +32,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tqdm import tqdm
 
 from . import fidelity, processes
-from .data import checksum, to_unit
+from .data import DataError, check_pixels, checksum, to_unit
 
 __all__ = [
     "FEATURES",
@@ -49,9 +53,11 @@ KEPT = 5  # with float16, so many of the first convolutions stay in float32: a t
 TRIED = FEATURES  # images of either kind that float16 is tried on
 FEATURE_ERROR = 5e-3  # the most that float16 may change the features, of their spread,
 FID_CHANGE = 2e-3  # and the distance, of itself
-# What is in the file that records named before they named the tensors.
+# The checksums of the network's tensors, and of the file that holds them, which earlier records name.
 TENSORS = "3612917ec4e0763b92007bf8e06cfa683560a50e2e51570535a0cf9ef863db3e"
-FILES = {"0f1f4df9890f969ae36a5c6762dbab40af49fe435766ce6a9af2175d4c289ef9": TENSORS}
+FILE = "0f1f4df9890f969ae36a5c6762dbab40af49fe435766ce6a9af2175d4c289ef9"
+# What torch.load raises of a file that is cut short, a page of HTML, or something else.
+UNREADABLE = (RuntimeError, ValueError, TypeError, KeyError, AttributeError, EOFError, pickle.UnpicklingError)
 
 
 def network(precision: str = "float32") -> nn.Module:
@@ -65,18 +71,50 @@ def network(precision: str = "float32") -> nn.Module:
 
     Raises:
         ValueError: the precision is unknown.
+        DataError: the weights' file is damaged or another network's, or cannot be downloaded.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"there is no precision {precision!r}; known: {', '.join(PRECISIONS)}")
     return _built(precision)
 
 
+def _whole() -> nn.Module:
+    """pytorch-fid's own network, its weights fetched where they are missing, and checked."""
+    from pytorch_fid.inception import FID_WEIGHTS_URL, InceptionV3
+
+    path = Path(torch.hub.get_dir()) / "checkpoints" / FID_WEIGHTS_URL.rpartition("/")[2]
+    if not path.exists():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(FID_WEIGHTS_URL, str(path), FILE)
+        except (OSError, RuntimeError, http.client.HTTPException) as error:
+            raise DataError(
+                f"the network of the Frechet inception distance is not in {path.parent} and could not be "
+                f"downloaded ({_one_line(error)}). Put {FID_WEIGHTS_URL} there, or name its folder in "
+                "TORCH_HOME."
+            ) from error
+    remedy = f"delete it, and it is fetched again from {FID_WEIGHTS_URL}"
+    try:
+        whole = InceptionV3([InceptionV3.BLOCK_INDEX_BY_DIM[FEATURES]]).eval()
+    except (*UNREADABLE, OSError) as error:
+        raise DataError(f"{path} is no network that torch can read ({_one_line(error)}); {remedy}") from error
+    whole.sha256 = _checksum(whole)
+    if whole.sha256 != TENSORS:
+        raise DataError(
+            f"{path} holds another network: its weights have SHA-256 {whole.sha256[:16]}..., "
+            f"expected {TENSORS[:16]}...; {remedy}"
+        )
+    return whole
+
+
+def _one_line(error: Exception) -> str:
+    """The beginning of what an error says: torch explains at length how to read what it cannot."""
+    return textwrap.shorten(str(error) or type(error).__name__, 160)
+
+
 @functools.cache
 def _built(precision: str) -> nn.Module:
-    from pytorch_fid.inception import InceptionV3
-
-    whole: Any = InceptionV3([InceptionV3.BLOCK_INDEX_BY_DIM[FEATURES]]).eval()
-    whole.sha256 = _checksum(whole)
+    whole: Any = _whole()
     number = 0
     for module in list(whole.modules()):
         for name, child in module.named_children():
@@ -150,7 +188,11 @@ def features(
     Grey images are repeated to three channels; the network resizes each to 299 x 299 (bilinear, without
     antialiasing) and scales pixels to [-1, 1], as pytorch-fid does. Each process of ``torchrun`` sees its
     share of the images and has the features of all.
+
+    Raises:
+        ValueError: the images are not uint8.
     """
+    check_pixels(images)
     network = network.to(device)
     share = math.ceil(len(images) / processes.count())
     own = images[share * processes.rank() :][:share]
@@ -268,4 +310,4 @@ def _checksum(whole: nn.Module) -> str:
 
 def of_tensors(recorded: str) -> str:
     """The checksum of the weights that a record names: its own, or that of what was in the file it names."""
-    return FILES.get(recorded, recorded)
+    return TENSORS if recorded == FILE else recorded

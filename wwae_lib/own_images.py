@@ -33,6 +33,7 @@ def load(path: Path, split: str, side: int = 32, grey: bool = False) -> Images:
     """
     if split not in PARTS:
         raise DataError(f"there is no split {split!r}; known: {', '.join(PARTS)}")
+    path = Path(path)
     pixels = read(path, side, grey)
     if len(pixels) < MINIMUM:
         raise DataError(f"{path} has {len(pixels)} pictures; a tenth tests: at least {MINIMUM} are needed")
@@ -55,6 +56,7 @@ def read(path: Path, side: int = 32, grey: bool = False) -> Tensor:
         DataError: nothing is there, a picture is damaged or has other than 8 bits a channel, or the networks
             have no such side.
     """
+    path = Path(path)
     if side not in {row.shape[-1] for row in OWN.values()}:
         raise DataError(f"there are no networks for a side of {side} pixels; choose 28, 32 or 64")
     pictures = _pictures_of(path) if path.suffix == ".npy" else _files_in(path)

@@ -23,12 +23,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import filelock
 import threadpoolctl
 import torch
 from tqdm import tqdm
 
-from . import data, evaluation, processes, runs, selection, training
+from . import data, evaluation, files, processes, runs, selection, training
 from .experiments import Experiment, ablations, compared_methods, experiment
 from .methods import METHODS
 
@@ -203,8 +202,7 @@ def state(experiment: Experiment, results: Path, profile: Profile) -> State:
     if draft.checkpoint.exists():
         epochs = epochs_done(draft)
         return State("interrupted", epochs, f"resumes after epoch {epochs} of {experiment.epochs}")
-    runs.finish_swap(path)
-    if not (path / "run.json").exists():
+    if not runs.exists(path):
         return State("to train", 0, f"{experiment.epochs} epochs to train")
     run = runs.load(path)
     if changes := experiment.changes_from(run.experiment.as_dict()):
@@ -283,8 +281,9 @@ def _unfinished(
     failures: dict[str, str] = {}
     for wanted in experiments:
         try:
+            runs.settle(results / wanted.name)
             now = state(wanted, results, profile)
-        except runs.RunError as error:
+        except files.RunError as error:
             failures[wanted.name] = str(error)
             continue
         if now.name == "differs":
@@ -303,20 +302,9 @@ def _threads(jobs: int, experiments: Sequence[Experiment]) -> int:
     return 0 if "OMP_NUM_THREADS" in os.environ else processes.free_cores()
 
 
-@contextlib.contextmanager
-def locked(results: Path) -> Iterator[None]:
-    """Hold the results folder's lock, which a killed process releases; two would train the same runs.
-
-    Raises:
-        RunError: another process holds it.
-    """
-    results.mkdir(parents=True, exist_ok=True)
-    try:
-        lock = filelock.FileLock(results / ".reproduce.lock").acquire(timeout=0)
-    except filelock.Timeout as error:
-        raise runs.RunError(f"another reproduce is at work in {results}; wait for it, or end it") from error
-    with lock:
-        yield
+def locked(results: Path) -> contextlib.AbstractContextManager[None]:
+    """Own the results folder (:func:`wwae_lib.files.owned`): two would train the same runs."""
+    return files.owned(results / "reproduce", f"another reproduce is at work in {results}")
 
 
 class _ProgressBar:
@@ -346,7 +334,7 @@ class _ProgressBar:
 
     def done(self, experiment: Experiment) -> float:
         draft = runs.Draft(self.results / experiment.name)
-        trained = (draft.path / "run.json").exists() and not draft.folder.exists()
+        trained = runs.exists(draft.path) and not draft.folder.exists()
         return (experiment.epochs if trained else epochs_done(draft)) * self.epoch(experiment)
 
     def ended(self, experiment: Experiment, failed: bool) -> None:
@@ -404,7 +392,7 @@ def _train_and_report(
     try:
         _train_and_measure(experiment, profile, results, accelerator)
     except Exception as error:
-        known = (data.DataError, runs.RunError, ValueError, OSError)
+        known = (data.DataError, files.RunError, ValueError, OSError)
         outbox.send(f"{'' if isinstance(error, known) else f'{type(error).__name__}: '}{error}")
     else:
         outbox.send("")
@@ -475,5 +463,5 @@ def records(profile: str, *patterns: str) -> list[runs.Run]:
     again = Profile(experiments, sets=sets, protocol=min(protocols, default="full"))
     results = data.data_root() / "full"
     if failures := reproduce(again, experiments, results):
-        raise runs.RunError("\n".join(f"{name}: {why}" for name, why in failures.items()))
+        raise files.RunError("\n".join(f"{name}: {why}" for name, why in failures.items()))
     return [runs.load(results / experiment.name) for experiment in experiments]

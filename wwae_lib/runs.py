@@ -17,40 +17,45 @@ a run when its folder is renamed, so that a killed process leaves either the old
 
 from __future__ import annotations
 
-import contextlib
 import fnmatch
-import hashlib
 import json
+import math
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from .data import DATASETS, OWN
 from .experiments import Experiment, experiment
+from .files import RunError, owned, read_tensors, sha256, write_atomically, write_json, write_tensors
+from .methods import METHODS
 
 __all__ = [
     "FORMAT",
     "Draft",
     "Run",
-    "RunError",
+    "check_history",
+    "check_ours",
     "checkout",
+    "exists",
     "files_of",
     "finish_swap",
     "load",
+    "misplaced",
     "name_matches",
     "recorded",
     "results_root",
-    "write_atomically",
+    "settle",
 ]
 
 FORMAT = 1
+RECORD = "run.json"
+CHECKPOINT = "checkpoint.safetensors"
 WEIGHTS = "weights.safetensors"
 HISTORY = "metrics.jsonl"
 FILES = (
@@ -70,10 +75,6 @@ def files_of(experiment: Experiment) -> tuple[str, ...]:
     return tuple(name for name in FILES if experiment.has_encoder or name not in needs_encoder)
 
 
-class RunError(Exception):
-    """A run or checkpoint is missing, damaged or foreign; the message says which and what to do."""
-
-
 def checkout() -> Path | None:
     """The book's checkout that holds this library; None where the library was installed without the book."""
     root = Path(__file__).resolve().parents[1]
@@ -91,48 +92,6 @@ def results_root() -> Path:
     return root / "book" / "results" if root else Path("results").absolute()
 
 
-@contextlib.contextmanager
-def write_atomically(path: Path) -> Iterator[Path]:
-    """Yield a temporary name to write to, and rename that file to ``path`` if nothing was raised.
-
-    Raises:
-        RunError: the file cannot be written: the disk is full, or the folder is read-only.
-    """
-    part = path.with_name(f"{path.name}.part{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-        with open(part, "rb") as f:
-            os.fsync(f.fileno())
-        part.chmod(0o644)  # safetensors writes files that only their owner can read
-        part.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise RunError(f"{path} cannot be written ({error}); what was there before is kept") from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-
-
-def write_json(path: Path, content: Any) -> None:
-    with write_atomically(path) as part:
-        part.write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
-
-
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file.
-
-    Raises:
-        RunError: the file is missing, cut short or no safetensors file.
-    """
-    try:
-        with safe_open(path, "pt") as f:
-            return {key: f.get_tensor(key) for key in f.keys()}, f.metadata() or {}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise RunError(
-            f"{path} cannot be read as safetensors ({error}); restore it, or delete it and make it again"
-        ) from error
-
-
 @dataclass(frozen=True)
 class Run:
     """A finished run, read and checked by :func:`load`."""
@@ -146,11 +105,22 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, float]:
-        return self.record["metrics"]
+        """What was measured; what could not be is None in the record, whose ``unmeasured`` says why."""
+        return {name: value for name, value in self.record["metrics"].items() if value is not None}
 
     def history(self) -> list[dict[str, float]]:
-        """One dictionary an epoch: epoch, learning rate, mean of each term, seconds."""
-        return [json.loads(line) for line in (self.path / HISTORY).read_text().splitlines()]
+        """One dictionary an epoch: epoch, learning rate, mean of each term, seconds.
+
+        Raises:
+            RunError: it is no history.
+        """
+        file = self.path / HISTORY
+        try:
+            history = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        except ValueError as error:
+            raise RunError(f"{file} is damaged ({error}); restore it or train again") from error
+        check_history(history, file)
+        return history
 
     def weights(self) -> dict[str, Tensor]:
         """What the method keeps of its state (:meth:`wwae_lib.methods.Method.kept`), in float32.
@@ -158,7 +128,7 @@ class Run:
         Raises:
             RunError: the weights were left out of this copy.
         """
-        return {k: v.float() for k, v in read_tensors(self._file(WEIGHTS))[0].items()}
+        return {k: v.float() for k, v in read_tensors(self._file(WEIGHTS), checked=False)[0].items()}
 
     def codes(self) -> dict[str, Tensor]:
         """``mean`` and ``std`` ``(n, latent)`` float32 and ``label`` ``(n,)`` of test images' codes.
@@ -166,7 +136,7 @@ class Run:
         Raises:
             RunError: the codes were left out of this copy.
         """
-        tensors, _ = read_tensors(self._file("codes.safetensors"))
+        tensors, _ = read_tensors(self._file("codes.safetensors"), checked=False)
         return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
 
     def grid(self, name: str) -> np.ndarray:
@@ -186,34 +156,150 @@ class Run:
             raise RunError(f"{file} is not in this copy, which keeps only the run's record; train it again")
         return file
 
-    def add_metrics(self, metrics: dict[str, float], **more: Any) -> Run:
-        """The run with metrics added (and other entries replaced), written at once."""
-        record = self.record | more | {"metrics": self.metrics | metrics}
-        write_json(self.path / "run.json", record)
+    def add_metrics(
+        self, metrics: dict[str, float], unmeasured: dict[str, str] | None = None, **more: Any
+    ) -> Run:
+        """The run with metrics added (and other entries replaced), written at once.
+
+        Args:
+            metrics: by name; what is not finite is recorded as None, with the reason.
+            unmeasured: why others could not be measured.
+            more: entries of the record.
+        """
+        metrics, why = _measured(metrics | dict.fromkeys(unmeasured or {}))
+        whole = self.record["metrics"] | metrics
+        reasons = self.record.get("unmeasured", {}) | why | (unmeasured or {})
+        record = self.record | more | {"metrics": whole}
+        record["unmeasured"] = {name: reason for name, reason in reasons.items() if whole.get(name) is None}
+        if not record["unmeasured"]:
+            del record["unmeasured"]
+        write_json(self.path / RECORD, record)
         return Run(self.path, record)
 
 
 def load(path: Path | str) -> Run:
     """Read a run from its folder, or by its name below the results folder, such as ``mnist/wwae/seed-0``.
 
+    Nothing is written: where a process was killed while it replaced a run, the whole one beside it is read.
+
     Raises:
-        RunError: there is no run, or it is damaged, of a newer format, or not of this library.
+        RunError: there is no run, or it is damaged, of a newer format, not of this library, or of another
+            experiment than its folder's name says.
     """
-    folder = Path(path).absolute()
-    finish_swap(folder)
-    if not (folder / "run.json").exists():
+    folder = Path(path).expanduser().absolute()
+    if not exists(folder):
         folder = results_root() / path  # an absolute path stays itself
-        finish_swap(folder)
-    run = Run(folder, _read_record(folder / "run.json"))
+    if not (folder / RECORD).exists():
+        for place in (_new(folder), _old(folder)):
+            if _holds_a_run(place):
+                return _load(place)
+    run = _load(folder)
+    if misplaced(run.experiment, folder):
+        raise RunError(f"{folder} holds {run.experiment.name}: move it where its name says, or take it away")
+    return run
+
+
+def exists(folder: Path) -> bool:
+    """Whether there is a run, or what a process left of one that was killed while it replaced it."""
+    return any((place / RECORD).exists() for place in (folder, _new(folder), _old(folder)))
+
+
+def misplaced(experiment: Experiment, folder: Path) -> bool:
+    """Whether a folder has the name of another experiment's run: each part that is like a name is one."""
+    dataset, method, seed = Path(experiment.name).parts
+    if not folder.name.startswith("seed-"):
+        return False
+    if folder.name != seed:
+        return True
+    if folder.parent.name.partition("-")[0] not in METHODS:
+        return False
+    of = folder.parent.parent.name
+    return folder.parent.name != method or (of in DATASETS | OWN and of != dataset)
+
+
+def _load(folder: Path) -> Run:
+    run = Run(folder, _read_record(folder / RECORD))
     for name in files_of(run.experiment):
         file = folder / name
         if name != HISTORY and not file.exists():
             continue
         if not file.is_file():
             raise RunError(f"{file} is missing; restore it or train again")
-        if _sha256(file) != run.record["files"].get(name):
-            raise RunError(f"{file} is not the file that run.json recorded; restore it or train again")
+        if sha256(file) != run.record["files"].get(name):
+            raise RunError(f"{file} is not the file that {RECORD} recorded; restore it or train again")
     return run
+
+
+def _holds_a_run(folder: Path) -> bool:
+    """Whether a folder holds a whole run."""
+    try:
+        return bool(_load(folder))
+    except RunError:
+        return False
+
+
+# Fields of an experiment that every record has; later ones have the value that earlier runs had.
+CONFIGURATION = (
+    *(
+        "dataset",
+        "method",
+        "seed",
+        "variant",
+        "network",
+        "latent",
+        "initial_std",
+        "penalty_weight",
+        "estimator",
+    ),
+    *("epochs", "batch_size", "learning_rate"),
+)
+_IMAGES = {"split": str, "images": int, "sha256": str}
+# What a record holds: each key and its type. A key with ? may be missing, * is any other key; None is what
+# could not be measured.
+_SCHEMA = {
+    "format": int,
+    "config": dict.fromkeys(CONFIGURATION, object),  # an experiment knows its types
+    "environment": {
+        **{"device": str, "precision": str, "threads": int, "torch": str, "python": str, "git_commit": str},
+        **{"train_seconds": float, "*": object},
+    },
+    "data": {"source": str, "train": _IMAGES, "test": _IMAGES},
+    "metrics": {"*": (float, None)},
+    "unmeasured?": {"*": str},
+    "files": {"*": str},
+    "evaluation?": {"*": {"protocol?": str, "features?": str, "images?": int, "*": object}},
+    "latent?": {"posterior_variance": [float], "code_variance": [float]},
+    "neighbours?": {"images": int, "samples": [float], "test": [float]},
+    "*": object,
+}
+
+
+def _fault(value: Any, schema: Any, where: str = "") -> str:
+    """What of a value is not as a schema has it; empty where all is."""
+    if isinstance(schema, dict):
+        if not isinstance(value, dict):
+            return f"lacks {where!r}" if where else "is no record"
+        known = {key.rstrip("?"): kind for key, kind in schema.items()}
+        for key in schema:
+            if key != "*" and key[-1] != "?" and key not in value:
+                return f"lacks {f'{where}.{key}' if where else key!r}"
+        faults = (
+            _fault(one, known[key] if key in known else known["*"], f"{where}.{key}" if where else key)
+            for key, one in value.items()
+            if key in known or "*" in known
+        )
+        return next(filter(None, faults), "")
+    if isinstance(schema, list):
+        if not isinstance(value, list):
+            return f"has no list {where!r}"
+        return next(filter(None, (_fault(one, schema[0], where) for one in value)), "")
+    if isinstance(schema, tuple):
+        return "" if value is None else _fault(value, schema[0], where)
+    if schema is float:
+        right = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    else:
+        right = isinstance(value, schema) and (schema is object or not isinstance(value, bool))
+    return "" if right else f"has {value!r:.40} for {where!r}"
 
 
 def _read_record(file: Path) -> dict[str, Any]:
@@ -221,17 +307,16 @@ def _read_record(file: Path) -> dict[str, Any]:
     if not file.exists():
         raise RunError(f"there is no run in {file.parent}: run.json is missing; train it, or check the name")
     try:
-        record = json.loads(file.read_text())
+        record = json.loads(file.read_text(encoding="utf-8"))
         version = record["format"]
-    except (ValueError, TypeError, KeyError, OSError) as error:
+    except (ValueError, TypeError, KeyError, OSError, RecursionError) as error:
         raise RunError(
-            f"{file} is damaged or not a run's record ({error!r}); restore it or train again"
+            f"{file} is damaged or not a run's record ({error!r:.200}); restore it or train again"
         ) from error
-    if version != FORMAT:
+    if version != FORMAT or isinstance(version, bool):
         raise RunError(f"{file} has format {version!r}, this library reads {FORMAT}; update the library")
-    for key in ("config", "environment", "data", "metrics", "files"):
-        if not isinstance(record.get(key), dict):
-            raise RunError(f"{file} lacks {key!r}: it is damaged or not a run's record")
+    if fault := _fault(record, _SCHEMA):
+        raise RunError(f"{file} {fault}: it is damaged or not a run's record; restore it or train again")
     try:
         experiment(**record["config"])
     except (TypeError, ValueError) as error:
@@ -254,20 +339,40 @@ def recorded(*patterns: str, results: Path | None = None) -> list[Run]:
     Raises:
         RunError: a run is damaged (:func:`load`).
     """
-    root = results or results_root()
+    root = Path(results or results_root())
     folders = sorted(record.parent for record in root.glob("*/*/*/run.json"))
     return [
         load(folder)
         for folder in folders
-        if name_matches(folder.relative_to(root).as_posix(), patterns or ("*",))
+        if not folder.name.startswith(".")  # a draft, or what is being replaced
+        and name_matches(folder.relative_to(root).as_posix(), patterns or ("*",))
     ]
+
+
+def check_history(history: Any, file: Path) -> None:
+    """Refuse what is not a dictionary of finite numbers for each epoch, from the first on.
+
+    Raises:
+        RunError: it is not; the message names the file that it is from.
+    """
+    if fault := _fault(history, [{"epoch": int, "*": float}], "history"):
+        raise RunError(f"{file} {fault}; restore it or train again")
+    if [line["epoch"] for line in history] != list(range(1, len(history) + 1)):
+        raise RunError(f"{file} has not every epoch of its history; restore it or train again")
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A run that is being trained: where it will be, and the hidden folder that holds it until then."""
+    """A run that is being trained: where it will be, and the hidden folder that holds it until then.
+
+    Only one process may change it (:func:`wwae_lib.files.owned`).
+    """
 
     path: Path
+
+    def __post_init__(self) -> None:
+        # A run behind a symbolic link is replaced where it is, which may be on another disk.
+        object.__setattr__(self, "path", self.path.resolve())
 
     @property
     def folder(self) -> Path:
@@ -275,12 +380,11 @@ class Draft:
 
     @property
     def checkpoint(self) -> Path:
-        return self.folder / "checkpoint.safetensors"
+        return self.folder / CHECKPOINT
 
     def save_checkpoint(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Write a checkpoint, and then its history, for people to follow."""
-        with write_atomically(self.checkpoint) as part:
-            save_file({k: v.contiguous() for k, v in tensors.items()}, part, {"state": json.dumps(state)})
+        write_tensors(self.checkpoint, tensors, state=json.dumps(state))
         self.write_history(state["history"])
 
     def write_history(self, history: list[dict[str, float]]) -> None:
@@ -306,44 +410,109 @@ class Draft:
         return tensors, state
 
     def publish(self, record: dict[str, Any]) -> Run:
-        """Make the draft the run: complete its record, swap the folders, delete the checkpoint."""
+        """Make the draft the run: complete its record, swap the folders, delete the checkpoint.
+
+        Raises:
+            RunError: there is no room for it, or files in the way that are no part of a run.
+        """
+        check_ours(self.path)
         new = _new(self.path)
-        (new / "run.json").unlink(missing_ok=True)  # first, or a half-deleted folder would count as complete
-        shutil.rmtree(new, ignore_errors=True)
-        new.mkdir(parents=True)
+        _delete(new)
         names = files_of(experiment(**record["config"]))
         for name in names:
-            shutil.copy2(self.folder / name, new / name)
-        files = {name: _sha256(new / name) for name in names}
-        whole = {"format": FORMAT, **record, "files": files}
-        write_json(new / "run.json", whole)
+            with write_atomically(new / name) as part:
+                shutil.copyfile(self.folder / name, part)
+        files = {name: sha256(new / name) for name in names}
+        metrics, unmeasured = _measured(record["metrics"])
+        whole = {"format": FORMAT, **record, "metrics": metrics, "files": files}
+        write_json(new / RECORD, whole | ({"unmeasured": unmeasured} if unmeasured else {}))
         finish_swap(self.path)
-        shutil.rmtree(self.folder)
-        return Run(self.path, whole)
+        if new.exists():
+            raise RunError(f"{new} is not as it was written; the training is kept in {self.folder}")
+        self.discard()
+        return Run(self.path, _read_record(self.path / RECORD))
 
     def discard(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Delete what there is of it."""
+        _delete(self.folder)
 
 
 def _new(path: Path) -> Path:
     return path.with_name(f".{path.name}.new")
 
 
+def _old(path: Path) -> Path:
+    return path.with_name(f".{path.name}.old")
+
+
 def finish_swap(path: Path) -> None:
     """Replace a run by the newer one beside it, also where an earlier process was killed while it did so.
 
-    The newer one, ``.new``, is complete once it holds run.json, which is written last.
+    For the run's owner alone. The newer one, ``.new``, is complete once it holds run.json, which is written
+    last. Only whole runs are moved, and only runs are deleted.
+
+    Raises:
+        RunError: there are files in the way that are no part of a run.
     """
-    new, old = _new(path), path.with_name(f".{path.name}.old")
-    if (new / "run.json").exists():
+    new, old = _new(path), _old(path)
+    if _holds_a_run(new):
         if path.exists():
-            shutil.rmtree(old, ignore_errors=True)
+            check_ours(path)
+            _delete(old)
             path.rename(old)
         new.rename(path)
-    elif old.exists() and not path.exists():
+    elif not path.exists() and _holds_a_run(old):
         old.rename(path)
-    shutil.rmtree(old, ignore_errors=True)
+    if path.exists():
+        _delete(old)
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def settle(path: Path) -> None:
+    """Finish what a process was killed in while it replaced a run (:func:`finish_swap`), as the run's owner.
+
+    Raises:
+        RunError: as :func:`finish_swap`; or another process is the owner.
+    """
+    if _new(path).exists() or _old(path).exists():
+        with owned(path):
+            finish_swap(path)
+
+
+def check_ours(*folders: Path) -> None:
+    """Refuse folders that hold anything but a run's files: a new run takes their place.
+
+    Raises:
+        RunError: one does; the message names what.
+    """
+    for folder in folders:
+        if folder.exists() and not folder.is_dir():
+            raise RunError(f"{folder} is in the way, and no folder of a run; move it away")
+        names = [file.name for file in folder.iterdir() if not _is_ours(file)] if folder.exists() else []
+        if names:
+            raise RunError(
+                f"{folder} holds what is no part of a run and would be lost: {', '.join(sorted(names)[:3])}; "
+                "move it away, or train another --variant"
+            )
+
+
+def _is_ours(file: Path) -> bool:
+    name, part, _ = file.name.partition(".part")
+    return name in (*FILES, RECORD, CHECKPOINT) and (bool(part) or not file.is_dir())
+
+
+def _delete(folder: Path) -> None:
+    """Delete a folder of a run, and nothing else."""
+    if folder.is_symlink():  # of which versions before this one could leave one
+        folder.unlink()
+    check_ours(folder)
+    if folder.exists():
+        (folder / RECORD).unlink(missing_ok=True)  # first, or a half-deleted folder would count as complete
+        for file in folder.iterdir():
+            file.unlink()
+        folder.rmdir()
+
+
+def _measured(metrics: dict[str, float]) -> tuple[dict[str, float | None], dict[str, str]]:
+    """Metrics, None in place of what is not finite; and why, by the metric's name."""
+    why = {name: f"not finite: {x}" for name, x in metrics.items() if x is not None and not math.isfinite(x)}
+    return metrics | dict.fromkeys(why), why

@@ -23,7 +23,7 @@ from .methods import Loss, Method
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["Lane", "NotFinite", "Steps", "can_capture", "rate_dtype", "round_robin"]
+__all__ = ["Lane", "NotFinite", "Steps", "can_capture", "loss_name", "rate_dtype", "round_robin"]
 
 WARM_UP = 3  # steps called one by one before one is recorded: libraries set themselves up in them
 
@@ -102,7 +102,7 @@ class Steps:
     def _note(self, player: str, loss: Loss) -> None:
         terms = torch.stack([loss.total, *loss.terms.values()]).detach()
         if player not in self.log:
-            self.names[player] = ["loss" if player == "model" else f"{player}_loss", *loss.terms]
+            self.names[player] = [loss_name(player), *loss.terms]
             self.log[player] = terms.new_zeros(len(self.rates), len(terms))
         self.log[player].index_copy_(0, self.step, terms[None])
 
@@ -158,6 +158,11 @@ class NotFinite(Exception):
 def can_capture(device: torch.device, method: Method) -> bool:
     """Whether steps can be recorded: on one CUDA device, by a method whose loss does not wait for it."""
     return device.type == "cuda" and processes.count() == 1 and not method.waits
+
+
+def loss_name(player: str) -> str:
+    """What a history calls the loss of a player."""
+    return "loss" if player == "model" else f"{player}_loss"
 
 
 def rate_dtype(device: torch.device) -> torch.dtype:

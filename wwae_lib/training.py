@@ -15,6 +15,8 @@ its steps were no faster, 0.8 to 1.05 times in five interleaved pairs; on a GPU 
 
 from __future__ import annotations
 
+import contextlib
+import getpass
 import json
 import logging
 import math
@@ -25,7 +27,7 @@ import time
 import warnings
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -36,11 +38,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from . import evaluation, processes, runs
+from . import evaluation, files, processes, runs
 from .data import Images, get_dataset
-from .experiments import Experiment, build
+from .experiments import Experiment, build, plain
 from .methods import Method
-from .steps import Lane, NotFinite, Steps, can_capture, rate_dtype, round_robin
+from .precision import computes_bf16
+from .steps import Lane, NotFinite, Steps, can_capture, loss_name, rate_dtype, round_robin
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -68,7 +71,7 @@ LOOK_EVERY = 50  # steps between two looks at the running means, the only times 
 SAVING = 0.05  # the share of the time that the checkpoints of all trainings on a GPU may take together
 
 
-class TrainingDiverged(runs.RunError):
+class TrainingDiverged(files.RunError):
     """A term of the loss stopped being finite; the message names it and the checkpoint that is kept."""
 
 
@@ -78,12 +81,17 @@ def choose_fabric(accelerator: str = "auto", precision: str = "auto") -> Fabric:
     In a process of ``torchrun`` it is on the process's own device, and connects the process to the others.
 
     Args:
-        accelerator: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        accelerator: ``auto``, which is ``cuda`` where there is such a device, else ``cpu``; or ``mps``, which
+            we could not try.
         precision: ``auto``, ``32-true`` or ``bf16-mixed``.
 
     Raises:
-        ValueError: there is no such accelerator, or not on this machine.
+        ValueError: there is no such accelerator, or not on this machine; or the user has no name here.
     """
+    try:
+        getpass.getuser()  # as torch's compiler does, to name a folder
+    except (KeyError, OSError, ImportError) as error:
+        raise ValueError(f"this user has no name here ({error}): set USER to any name") from error
     # imported here since it imports torch's compiler, which takes seconds
     from lightning_fabric import Fabric
 
@@ -94,12 +102,14 @@ def choose_fabric(accelerator: str = "auto", precision: str = "auto") -> Fabric:
         strategy = "ddp_find_unused_parameters_true"
         nodes = int(os.environ["WORLD_SIZE"]) // local
         devices = {"devices": local, "num_nodes": nodes, "strategy": strategy}
+    if accelerator == "auto":  # MPS has neither float64 nor eigensolvers, and was never tried
+        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         fabric = Fabric(accelerator=accelerator, **devices)
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"there is no accelerator {accelerator!r} here ({error})") from error
     if precision == "auto":
-        precision = "bf16-mixed" if _computes_bf16(fabric.device) else "32-true"
+        precision = "bf16-mixed" if computes_bf16(fabric.device) else "32-true"
     fabric = Fabric(accelerator=accelerator, precision=cast(Any, precision), **devices)
     fabric.launch()
     return fabric
@@ -131,7 +141,8 @@ def train(
         progress: show a progress bar.
 
     Raises:
-        RunError: a run or checkpoint is in the way, damaged, or of another experiment or other images.
+        RunError: a run or checkpoint is in the way, damaged, or of another experiment or other images; or
+            another process is training it, or nothing can be written there.
         TrainingDiverged: a term of the loss became NaN or infinite.
         ValueError: these images cannot train the experiment: another data set's, test images, or too few.
     """
@@ -139,19 +150,35 @@ def train(
     if len(test_images) < (shown := evaluation.GRID**2 // 2):
         raise ValueError(f"the pictures of a run show {shown} test images, there are {len(test_images)}")
     fabric = fabric or choose_fabric()
-    draft = runs.Draft((results or runs.results_root()) / experiment.name)
-    if fabric.is_global_zero:
-        runs.finish_swap(draft.path)  # an earlier process may have been killed while it published
-        if restart:
-            draft.discard()
-    fabric.barrier()
-    if not restart and (run := _finished(draft, experiment, images, resume)):
-        return run
-    fitted = fit_experiment(experiment, images, draft=draft, fabric=fabric, progress=progress)
-    first = fabric.is_global_zero
-    run = _publish(draft, experiment, fitted, images, test_images, fabric) if first else None
-    fabric.barrier()
+    draft = runs.Draft(Path(results or runs.results_root()).expanduser() / experiment.name)
+    with files.owned(draft.path) if fabric.is_global_zero else contextlib.nullcontext(), _told(draft):
+        if fabric.is_global_zero:
+            runs.finish_swap(draft.path)  # an earlier process may have been killed while it published
+            runs.check_ours(draft.path, draft.folder)
+            if restart:
+                draft.discard()
+        fabric.barrier()
+        if not restart and (run := _finished(draft, experiment, images, resume)):
+            return run
+        fitted = fit_experiment(experiment, images, draft=draft, fabric=fabric, progress=progress)
+        first = fabric.is_global_zero
+        run = _publish(draft, experiment, fitted, images, test_images, fabric) if first else None
+        fabric.barrier()
     return run or runs.load(draft.path)
+
+
+@contextlib.contextmanager
+def _told(draft: runs.Draft) -> Iterator[None]:
+    """Let an interruption say what it leaves."""
+    try:
+        yield
+    except KeyboardInterrupt as stopped:
+        stopped.add_note(
+            f"the last checkpoint is kept in {draft.folder}, and train --resume goes on from it"
+            if draft.checkpoint.exists()
+            else "no epoch was finished, so that nothing is kept"
+        )
+        raise
 
 
 def _publish(
@@ -167,7 +194,7 @@ def _publish(
     stored = {
         name: value.half() if value.is_floating_point() else value for name, value in method.kept().items()
     }
-    with runs.write_atomically(draft.folder / runs.WEIGHTS) as part:
+    with files.write_atomically(draft.folder / runs.WEIGHTS) as part:
         save_file({name: value.cpu().contiguous() for name, value in stored.items()}, part)
     # what is shown and measured is what is stored: half precision
     method.load_state_dict(method.state_dict() | stored)
@@ -217,11 +244,11 @@ def _finished(draft: runs.Draft, experiment: Experiment, images: Images, resume:
     """
     if draft.checkpoint.exists():
         if not resume:
-            raise runs.RunError(
+            raise files.RunError(
                 f"{draft.path} was interrupted: resume it, or restart to throw its checkpoint away"
             )
         return None
-    if not (draft.path / "run.json").exists():
+    if not (draft.path / runs.RECORD).exists():
         return None
     run = runs.load(draft.path)
     changes = experiment.changes_from(run.experiment.as_dict())
@@ -229,7 +256,7 @@ def _finished(draft: runs.Draft, experiment: Experiment, images: Images, resume:
         before, now = run.record["data"]["train"]["sha256"][:8], images.sha256[:8]
         changes.append(f"its images had SHA-256 {before}..., these have {now}... ({images.source})")
     if changes:
-        raise runs.RunError(
+        raise files.RunError(
             f"{draft.path} is finished, and another run: {'; '.join(changes)}. A variant keeps both, restart "
             "replaces it"
         )
@@ -277,6 +304,8 @@ def fit(
     pixels = images.pixels if isinstance(images, Images) else images
     if isinstance(images, Images):
         _check_split(images)
+    if not isinstance(pixels, Tensor):
+        raise ValueError(f"images are a tensor, or Images; got {type(pixels).__name__}")
     if pixels.dtype != torch.uint8 and not (pixels.is_floating_point() and pixels.isfinite().all()):
         raise ValueError(f"images are uint8 or finite numbers in [0, 1]; got {pixels.dtype}, or not finite")
     plan = Plan(type(method).__name__, seed, epochs, batch_size, learning_rate)
@@ -300,6 +329,8 @@ class Plan:
     learning_rate: float
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            object.__setattr__(self, field.name, plain(field.name, field.type, getattr(self, field.name)))
         for name, least in (("seed", 0), ("epochs", 1), ("batch_size", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
@@ -496,6 +527,7 @@ class _Checkpoints:
     def __init__(self, draft: runs.Draft | None, identity: dict[str, Any], fabric: Fabric, at_once: int):
         self.draft, self.identity, self.epoch, self.fabric = draft, identity, 0, fabric
         self.environment = environment(fabric, at_once) if draft else {}  # its commit is the one that trains
+        self.sittings: list[dict[str, Any]] = []  # those before this one, in other environments
         self.share = math.inf if fabric.device.type == "cpu" else SAVING / at_once
         self.began, self.spent, self.cost = time.perf_counter(), 0.0, 0.0
 
@@ -503,7 +535,10 @@ class _Checkpoints:
         """Load the last checkpoint, if there is one; the epochs done and their history."""
         history: list[dict[str, float]] = []
         if self.draft and self.draft.checkpoint.exists():
-            self.epoch, history = _restore(self.draft, method, optimizers, self.identity)
+            self.epoch, history, before = _restore(self.draft, method, optimizers, self.identity)
+            self.sittings = before.pop("sittings", [])
+            if before and before != self.environment:
+                self.sittings = [*self.sittings, before | {"epochs_done": self.epoch}]
             if self.fabric.is_global_zero:  # a killed process may have left an older history
                 self.draft.write_history(history)
         return self.epoch, history
@@ -519,7 +554,8 @@ class _Checkpoints:
         assert self.draft is not None, "due only where there is one"
         start = time.perf_counter()
         state = {"format": runs.FORMAT, "epoch": epoch, "history": history, **self.identity}
-        self.draft.save_checkpoint(_tensors(method, optimizers), state | {"environment": self.environment})
+        here = self.environment | ({"sittings": self.sittings} if self.sittings else {})
+        self.draft.save_checkpoint(_tensors(method, optimizers), state | {"environment": here})
         self.epoch, self.cost = epoch, time.perf_counter() - start
         self.spent += self.cost
 
@@ -550,34 +586,54 @@ def _tensors(method: Method, optimizers: dict[str, Any]) -> dict[str, Tensor]:
 
 def _restore(
     draft: runs.Draft, method: Method, optimizers: Mapping[str, torch.optim.Optimizer], identity: dict
-) -> tuple[int, list[dict[str, float]]]:
-    """Load a checkpoint into method and optimizers; the epochs done and their history."""
-    tensors, state = draft.load_checkpoint()
-    if changes := _changes(state, identity):
-        raise runs.RunError(
-            f"{draft.checkpoint} belongs to another training: {changes}. Restart to throw it away."
-        )
+) -> tuple[int, list[dict[str, float]], dict[str, Any]]:
+    """Load a checkpoint into method and optimizers; the epochs done, their history, and where they were."""
+    try:
+        tensors, state = draft.load_checkpoint()
+        _check_checkpoint(draft.checkpoint, tensors, state, identity, method)
+    except files.RunError as error:
+        raise files.RunError(f"{error}. Restart to throw it away.") from error
     weights: dict[str, Tensor] = {}
     moments: dict[str, dict[int, dict[str, Tensor]]] = {player: {} for player in optimizers}
-    try:
-        for name, value in tensors.items():
-            kind, rest = name.split(".", 1)
-            if kind == "method":
-                weights[rest] = value
-            else:
-                player, number, entry = rest.split(".", 2)
-                layout = torch.channels_last if value.ndim == 4 else torch.contiguous_format
-                moments[player].setdefault(int(number), {})[entry] = value.contiguous(memory_format=layout)
-        method.load_state_dict(weights)
-        for player, optimizer in optimizers.items():
-            groups = optimizer.state_dict()["param_groups"]
-            optimizer.load_state_dict({"state": moments[player], "param_groups": groups})
-    except (KeyError, RuntimeError, ValueError) as error:
-        raise runs.RunError(
-            f"{draft.checkpoint} does not fit the method ({' '.join(str(error).split())}). "
-            "Restart to throw it away."
-        ) from error
-    return state["epoch"], state["history"]
+    for name, value in tensors.items():
+        kind, rest = name.split(".", 1)
+        if kind == "method":
+            weights[rest] = value
+        else:
+            player, number, entry = rest.split(".", 2)
+            layout = torch.channels_last if value.ndim == 4 else torch.contiguous_format
+            moments[player].setdefault(int(number), {})[entry] = value.contiguous(memory_format=layout)
+    method.load_state_dict(weights)
+    for player, optimizer in optimizers.items():
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": moments[player], "param_groups": groups})
+    return state["epoch"], state["history"], state.get("environment") or {}
+
+
+def _check_checkpoint(
+    file: Path, tensors: dict[str, Tensor], state: dict[str, Any], identity: dict[str, Any], method: Method
+) -> None:
+    """Refuse a checkpoint that another training wrote, or that is not what this one would have written."""
+    if changes := _changes(state, identity):
+        raise files.RunError(f"{file} belongs to another training: {changes}")
+    epoch, epochs = state["epoch"], identity["experiment"]["epochs"]
+    if type(epoch) is not int or not 1 <= epoch <= epochs:
+        raise files.RunError(f"{file} is of epoch {epoch!r:.40}, of {epochs}")
+    runs.check_history(state["history"], file)
+    if len(state["history"]) != epoch:
+        raise files.RunError(f"{file} is of epoch {epoch}, and its history of {len(state['history'])}")
+    expected = {f"method.{name}": value.shape for name, value in method.state_dict().items()}
+    for player in method.players:
+        if any(loss_name(player) in line for line in state["history"]):  # it has moved
+            for number, weight in enumerate(method.weights(player)):
+                shapes = {"step": (), "exp_avg": weight.shape, "exp_avg_sq": weight.shape}
+                expected |= {f"optimizer.{player}.{number}.{x}": shape for x, shape in shapes.items()}
+    for name in sorted(expected.keys() | tensors.keys()):
+        if name not in tensors or name not in expected:
+            raise files.RunError(f"{file} {'lacks' if name in expected else 'has an unknown'} {name}")
+        if tensors[name].shape != expected[name]:
+            found, right = tuple(tensors[name].shape), tuple(expected[name])
+            raise files.RunError(f"{file} has {name} of shape {found} where the method has {right}")
 
 
 def _changes(state: dict[str, Any], identity: dict[str, Any]) -> str:
@@ -614,19 +670,15 @@ def _git_commit() -> str:
     """WWAE_COMMIT, for copies without git; else the checkout's commit, marked where files differ from it."""
     if commit := os.environ.get("WWAE_COMMIT"):
         return commit
-    if not (root := runs.checkout()):
+    # A copy without git may lie in somebody else's repository.
+    if not (root := runs.checkout()) or not (root / ".git").exists():
         return "not from a git checkout"
+    own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # a hook's, say
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
-            cwd=root, capture_output=True, text=True, check=True,
+            cwd=root, capture_output=True, text=True, check=True, env=own,
         )  # fmt: skip
     except (OSError, subprocess.CalledProcessError):
         return "not from a git checkout"
     return described.stdout.strip()
-
-
-def _computes_bf16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()

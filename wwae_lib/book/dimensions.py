@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import matplotlib.pyplot as plt
+from matplotlib.ticker import LogLocator
 
 from .. import selection
 from ..data import DATASETS
@@ -22,7 +23,7 @@ from .uncertainty import measured
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["LAWS", "Best", "best", "datasets", "figure", "recorded", "summary", "table"]
+__all__ = ["LAWS", "Best", "best", "datasets", "failed", "figure", "laws", "recorded", "summary", "table"]
 
 OWN = "fid_reconstruction"
 LAWS = {  # where new codes can come from
@@ -57,6 +58,17 @@ def recorded(dataset: str) -> dict[tuple[str, str], list[Run]]:
     return kinds
 
 
+def laws(run: Run) -> list[str]:
+    """The laws, of ``LAWS``, that a run was measured with; a plain auto-encoder has no prior to draw from."""
+    return [law for law in LAWS if law in run.metrics and (law != "fid" or run.experiment.method != "ae")]
+
+
+def failed(run: Run, dataset: str) -> bool:
+    """Whether a training failed: its squared error is more than three times the lowest on its data set."""
+    errors = [other.metrics["squared_error"] for runs in recorded(dataset).values() for other in runs]
+    return run.metrics["squared_error"] > 3 * min(errors)
+
+
 def datasets() -> list[str]:
     """The data sets on which at least one of the runs is recorded."""
     return [dataset for dataset in DATASETS if recorded(dataset)]
@@ -71,14 +83,17 @@ def title(kind: tuple[str, str]) -> str:
 def table(dataset: str) -> str:
     """A run per row: squared error and distance of reconstructions, and the distance of each law's images.
 
-    The lowest distance of new images in a row is bold.
+    The lowest distance of new images in a row is bold, unless its training failed.
     """
     rows = []
     for kind, runs in recorded(dataset).items():
         for run in runs:
-            lowest = min((law for law in LAWS if law in run.metrics), key=run.metrics.__getitem__)
+            measured_laws = laws(run)
+            lowest = "" if failed(run, dataset) else min(measured_laws, key=run.metrics.__getitem__)
             cells = [_written(run, key) for key in ("squared_error", OWN)]
-            cells += [f"**{_written(run, law)}**" if law == lowest else _written(run, law) for law in LAWS]
+            for law in LAWS:
+                written = _written(run, law) if law in measured_laws else "-"
+                cells.append(f"**{written}**" if law == lowest else written)
             rows.append([title(kind), str(run.experiment.latent), *cells])
     heads = ["squared error per image", "FID of reconstructions", *(f"from {law}" for law in LAWS.values())]
     return markdown(["method", "dimensions", *heads], rows, words=1)
@@ -91,13 +106,7 @@ def _written(run: Run, key: str) -> str:
 
 def best(dataset: str) -> Best:
     """The lowest distance of new images among the recorded runs of a data set."""
-    choices = [
-        Best(run, law)
-        for runs in recorded(dataset).values()
-        for run in runs
-        for law in LAWS
-        if law in run.metrics
-    ]
+    choices = [Best(run, law) for runs in recorded(dataset).values() for run in runs for law in laws(run)]
     return min(choices, key=lambda choice: choice.run.metrics[choice.law])
 
 
@@ -105,13 +114,22 @@ def summary(dataset: str) -> str:
     """What more dimensions do to reconstructions and to prior samples, and what is left at the lowest."""
     lines = []
     for kind, runs in recorded(dataset).items():
-        if len(runs) > 1:
-            few, many = runs[0], runs[-1]
+        trained = [run for run in runs if not failed(run, dataset)]
+        if len(trained) > 1:
+            few, many = trained[0], trained[-1]
+            law = laws(few)[0]
             lines.append(
                 f"{title(kind)}: from {few.experiment.latent} to {many.experiment.latent} dimensions the "
                 f"distance of reconstructions goes from {few.metrics[OWN]:.1f} to {many.metrics[OWN]:.1f}, "
-                f"and that of prior samples from {few.metrics['fid']:.1f} to {many.metrics['fid']:.1f}."
+                f"and that of images from {LAWS[law]} from {few.metrics[law]:.1f} to {many.metrics[law]:.1f}."
             )
+        lines += [
+            f"The training of {title(kind)} with {run.experiment.latent} dimensions failed: its squared "
+            f"error stayed at {run.metrics['squared_error']:.0f} per image, and its codes lie at a squared "
+            f"distance of {run.metrics['posterior_w2_squared']:,.0f} from the prior."
+            for run in runs
+            if run not in trained
+        ]
     run, law = best(dataset)
     kind = (run.experiment.method, run.experiment.estimator)
     lines.append(
@@ -123,21 +141,32 @@ def summary(dataset: str) -> str:
 
 
 def figure(dataset: str) -> Figure:
-    """Distance against the codes' dimensions: a panel per kind of auto-encoder, a line per law."""
-    kinds = recorded(dataset)
+    """Distance against the codes' dimensions: a panel per kind of auto-encoder, a line per law.
+
+    Trainings that failed are left out.
+    """
+    kinds = {
+        kind: trained
+        for kind, runs in recorded(dataset).items()
+        if (trained := [run for run in runs if not failed(run, dataset)])
+    }
     drawn, axes = plt.subplots(
-        1, len(kinds), figsize=(WIDTH, 3.2), sharey=True, squeeze=False, layout="constrained"
+        1, len(kinds), figsize=(WIDTH, 3.2), sharex=True, sharey=True, squeeze=False, layout="constrained"
     )
     labels = {OWN: "their own codes"} | LAWS
     for axis, (kind, runs) in zip(axes[0], kinds.items(), strict=True):
-        dimensions = [run.experiment.latent for run in runs]
-        for key, (colour, dash) in LINES.items():
-            distances = [run.metrics.get(key) for run in runs]
-            axis.plot(dimensions, distances, dash, color=COLOURS[colour], marker="o", ms=3, label=labels[key])
+        for key in (OWN, *laws(runs[0])):
+            colour, dash = LINES[key]
+            points = [(run.experiment.latent, run.metrics[key]) for run in runs]
+            axis.plot(
+                *zip(*points, strict=True), dash, color=COLOURS[colour], marker="o", ms=3, label=labels[key]
+            )
         axis.set(title=title(kind), xlabel="dimensions", xscale="log", yscale="log")
-        axis.set_xticks(dimensions, [str(d) for d in dimensions])
+        axis.set_xticks(selection.DIMENSIONS[dataset], [str(d) for d in selection.DIMENSIONS[dataset]])
+        axis.margins(x=0.1)
         axis.minorticks_off()
     axes[0, 0].set_ylabel("FID to validation images")
+    axes[0, 0].yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7)))
     axes[0, 0].yaxis.set_major_formatter("{x:g}")
     drawn.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return drawn

@@ -66,6 +66,7 @@ CLASS_COLOURS = [
 
 def use_style() -> None:
     """Set matplotlib's defaults for the book: quiet axes, type that stays legible on a phone."""
+    plt.style.use("default")  # whatever the user's matplotlibrc says
     mpl.rcParams.update(
         {
             "axes.axisbelow": True,

@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import math
 
+import numpy as np
 import torch
+from numpy.polynomial.hermite_e import hermegauss
+from scipy.special import roots_genlaguerre
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ..gaussian import moments, w2_squared_to_standard_normal
-from ..penalties import AccumulatedMoments
 
 __all__ = [
     "DEPARTURES",
@@ -19,8 +21,10 @@ __all__ = [
     "departure",
     "discriminator_js",
     "networks",
+    "sigreg",
     "train",
     "trained_scale",
+    "wishart_means_in_the_plane",
 ]
 
 # Laws of codes that depart from N(0, I) in one respect, in the first codes alone except for the scale.
@@ -105,12 +109,15 @@ class AccumulatedW2:
         self.decay, self.memory = decay, None
 
     def __call__(self, z: Tensor) -> Tensor:
-        """Codes ``(n, d)`` to a scalar; the batch joins the average, which begins at the first."""
-        mean, cov = moments(z)
-        if self.memory is None:
-            self.memory = AccumulatedMoments(z.shape[-1], self.decay).to(mean.dtype)
-            self.memory.load_state_dict({"mean": mean, "cov": cov})
-        return w2_squared_to_standard_normal(*self.memory(mean, cov))
+        """Codes ``(..., n, d)`` to ``(...)``; the batch joins the average, which begins at the first."""
+        current = moments(z)
+        now = [moment.detach() for moment in current]
+        past = self.memory or now
+        self.memory = [old.lerp(new, 1 - self.decay) for old, new in zip(past, now, strict=True)]
+        averages = [
+            average + (one - new) for average, one, new in zip(self.memory, current, now, strict=True)
+        ]
+        return w2_squared_to_standard_normal(*averages)
 
 
 def departure(kind: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -129,18 +136,21 @@ def departure(kind: str, shape: tuple[int, ...], generator: torch.Generator) -> 
     return z
 
 
-def trained_scale(penalty, d: int, n: int, steps: int = 400, rate: float = 0.025, seed: int = 0) -> float:
+def trained_scale(
+    penalty, d: int, n: int, steps: int = 400, rate: float = 0.025, seed: int = 0, batches: int = 1
+) -> float:
     """Where a penalty alone drives a linear encoder z = A x of data x ~ N(0, I): the scale of its codes.
 
-    Gradient descent from A = I / 2 on a fresh batch each step. Where the codes' law is N(0, I) the
+    Gradient descent from A = I / 2 on fresh batches each step. Where the codes' law is N(0, I) the
     scale is 1.
 
     Args:
-        penalty: codes ``(n, d)`` to the scalar that is minimised.
+        penalty: codes ``(batches, n, d)`` to what is minimised on each batch, ``(batches,)``.
         d, n: dimension, and points a batch.
         steps: of gradient descent; the first half is not measured.
         rate: of gradient descent.
         seed: of the data.
+        batches: over which each step averages, to be rid of noise.
 
     Returns:
         root mean square of A's singular values, the codes' standard deviation, over the second half.
@@ -151,10 +161,63 @@ def trained_scale(penalty, d: int, n: int, steps: int = 400, rate: float = 0.025
     squares = []
     for _ in range(steps):
         optimiser.zero_grad()
-        penalty(torch.randn(n, d, generator=generator) @ matrix.mT).backward()
+        penalty(torch.randn(batches, n, d, generator=generator) @ matrix.mT).mean().backward()
         optimiser.step()
         squares.append(matrix.detach().square().sum() / d)
     return torch.stack(squares[steps // 2 :]).mean().sqrt().item()
+
+
+def wishart_means_in_the_plane(function, nu: int, nodes: int = 40) -> float:
+    r"""Mean of a function of a 2 x 2 sample covariance of normal codes, without sampling error.
+
+    The covariance :math:`\hat S` of :math:`\nu + 1` draws of N(0, I) is :math:`A A^\top / \nu` with
+    independent entries of the triangular `A`: roots of :math:`\chi^2_\nu` and :math:`\chi^2_{\nu - 1}` on
+    the diagonal, a normal one below (Bartlett 1933). Gauss's rules for the three laws are exact up to degree
+    ``2 * nodes - 1`` in the squares and the normal.
+
+    Args:
+        function: of the trace and of the root of the determinant of :math:`\hat S`, each ``(k,)``; the trace
+            of its root is :math:`(\operatorname{tr} + 2 \sqrt{\det})^{1/2}`.
+        nu: degrees of freedom, at least 2 and at most 300, beyond which the rules' weights overflow.
+        nodes: of each rule.
+
+    Raises:
+        ValueError: other degrees of freedom.
+    """
+    if not 2 <= nu <= 300:
+        raise ValueError(f"nu must lie between 2 and 300, got {nu}")
+    squares = [roots_genlaguerre(nodes, (nu - k) / 2 - 1) for k in range(2)]
+    (a, a_mass), (b, b_mass) = ((2 * x, w / w.sum()) for x, w in squares)
+    c, c_mass = hermegauss(nodes)
+    trace = (a[:, None, None] + b[:, None] + c**2) / nu
+    root = np.broadcast_to(np.sqrt(a[:, None, None] * b[:, None]) / nu, trace.shape)
+    mass = a_mass[:, None, None] * b_mass[:, None] * c_mass / c_mass.sum()
+    return float((mass * function(trace, root)).sum())
+
+
+def sigreg(z: Tensor, directions: Tensor, nodes: int = 17) -> Tensor:
+    r"""Mean over directions of Epps and Pulley's statistic for N(0, 1), as LeJEPA regularises with it.
+
+    .. math::
+
+        \frac1L \sum_l \int \Bigl| \frac1n \sum_j e^{i t \theta_l^\top z_j} - e^{-t^2/2} \Bigr|^2
+            e^{-t^2/2} \, dt
+
+    (Epps & Pulley 1983; Balestriero & LeCun 2025), by the trapezoidal rule on [-5, 5].
+
+    Args:
+        z: codes ``(..., n, d)``.
+        directions: unit vectors as columns, ``(d, L)``.
+        nodes: of the rule.
+
+    Returns:
+        ``(...)``, not negative, differentiable.
+    """
+    t = torch.linspace(-5, 5, nodes, dtype=z.dtype, device=z.device)
+    normal = (-t.square() / 2).exp()
+    angles = (z @ directions).unsqueeze(-1) * t
+    apart = (angles.cos().mean(-3) - normal).square() + angles.sin().mean(-3).square()
+    return torch.trapezoid(apart * normal, t).mean(-1)
 
 
 def discriminator_js(draw, fresh: bool, steps: int = 150, hidden: int = 64, seed: int = 0):
