@@ -246,7 +246,7 @@ def small_site(shelf, tmp_path_factory) -> Path:
     explorers.export(folder, shelf)
     for name in ("explorers.css", "networks.js", "latent.js", "faces.js"):
         shutil.copy(explorers.explorer_folder() / name, folder)
-    for k, path in enumerate(sorted(folder.glob("*.png"))):
+    for k, path in enumerate(sorted(folder.glob("celeba-*.png"))):
         draw_test_card(path, k)
     stills = [(folder / f"{name}-still.html").read_text(encoding="utf-8") for name in ("latent", "faces")]
     scripts = [
