@@ -15,7 +15,7 @@ BOOK = Path(__file__).resolve().parents[1] / "book"
 # How many predictions each chapter checks at least; the slow test runs the chapters and scales each of them.
 CHAPTERS = {
     "gaussian_w2": 1,
-    "numerical_ot": 4,
+    "numerical_ot": 3,
     "objective": 9,
     "mini_batch": 40,
     "gaussian_geometry": 10,
