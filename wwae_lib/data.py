@@ -407,7 +407,7 @@ def _check_celeba(path: Path, array: np.ndarray, lines: list[tuple[str, ...]], r
 def _celeba_checksum(array: np.ndarray, lines: list[tuple[str, ...]]) -> str:
     """Of the index, line by line, and of the images."""
     found = hashlib.sha256("".join(",".join(line) + "\n" for line in lines).encode())
-    found.update(np.ascontiguousarray(array))
+    found.update(np.ascontiguousarray(array).data)
     return found.hexdigest()
 
 

@@ -715,7 +715,8 @@ def _cached_features(pixels: Tensor, sha256: str, network: nn.Module, device, pr
     key = json.dumps({"pixels": sha256, "inception": inception.sha256(), "precision": network.precision})
     path = data.data_root() / "fid" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
     cached = _read_features(path, key) if path.exists() else None
-    if processes.gather(torch.tensor([int(cached is not None)], device=device)).all():
+    everywhere = processes.gather(torch.tensor([int(cached is not None)], device=device)).all()
+    if cached is not None and everywhere:
         return cached
     features = inception.features(pixels, network, device, progress)
     if processes.rank() == 0:

@@ -47,7 +47,9 @@ class Experiment:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            object.__setattr__(self, field.name, plain(field.name, field.type, getattr(self, field.name)))
+            object.__setattr__(
+                self, field.name, plain(field.name, str(field.type), getattr(self, field.name))
+            )
         get_dataset(self.dataset)
         for field, known in (
             ("method", METHODS),

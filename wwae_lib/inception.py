@@ -98,10 +98,10 @@ def _whole() -> nn.Module:
         whole = InceptionV3([InceptionV3.BLOCK_INDEX_BY_DIM[FEATURES]]).eval()
     except (*UNREADABLE, OSError) as error:
         raise DataError(f"{path} is no network that torch can read ({_one_line(error)}); {remedy}") from error
-    whole.sha256 = _checksum(whole)
-    if whole.sha256 != TENSORS:
+    found = _checksum(whole)
+    if found != TENSORS:
         raise DataError(
-            f"{path} holds another network: its weights have SHA-256 {whole.sha256[:16]}..., "
+            f"{path} holds another network: its weights have SHA-256 {found[:16]}..., "
             f"expected {TENSORS[:16]}...; {remedy}"
         )
     return whole

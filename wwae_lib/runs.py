@@ -166,8 +166,8 @@ class Run:
             unmeasured: why others could not be measured.
             more: entries of the record.
         """
-        metrics, why = _measured(metrics | dict.fromkeys(unmeasured or {}))
-        whole = self.record["metrics"] | metrics
+        measured, why = _measured({**metrics, **dict.fromkeys(unmeasured or {})})
+        whole = self.record["metrics"] | measured
         reasons = self.record.get("unmeasured", {}) | why | (unmeasured or {})
         record = self.record | more | {"metrics": whole}
         record["unmeasured"] = {name: reason for name, reason in reasons.items() if whole.get(name) is None}
@@ -512,7 +512,7 @@ def _delete(folder: Path) -> None:
         folder.rmdir()
 
 
-def _measured(metrics: dict[str, float]) -> tuple[dict[str, float | None], dict[str, str]]:
+def _measured(metrics: dict[str, float | None]) -> tuple[dict[str, float | None], dict[str, str]]:
     """Metrics, None in place of what is not finite; and why, by the metric's name."""
     why = {name: f"not finite: {x}" for name, x in metrics.items() if x is not None and not math.isfinite(x)}
     return metrics | dict.fromkeys(why), why

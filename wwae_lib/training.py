@@ -330,7 +330,9 @@ class Plan:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            object.__setattr__(self, field.name, plain(field.name, field.type, getattr(self, field.name)))
+            object.__setattr__(
+                self, field.name, plain(field.name, str(field.type), getattr(self, field.name))
+            )
         for name, least in (("seed", 0), ("epochs", 1), ("batch_size", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
