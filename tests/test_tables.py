@@ -121,7 +121,7 @@ def test_cells_hold_mean_and_interval_or_value_and_error(runs):
 
 def test_a_cell_of_fewer_seeds_than_its_row_says_so():
     runs = seeds("wwae", fid=[24.1, 25.3, 23.8])
-    runs[1].metrics["fid_mixture"] = 20.0
+    runs[1].record["metrics"]["fid_mixture"] = 20.0
     (row,) = rows(tables.comparison(tables.contests(runs)[0], ["fid", "fid_mixture"]))
     assert row[METRICS["fid_mixture"].label] == "20.0, 1 seed"
     assert "seed" not in row[METRICS["fid"].label]
@@ -262,7 +262,7 @@ def test_a_record_that_changes_changes_the_tables(runs):
     for number, run in enumerate(runs):
         for key in run.metrics:
             changed = copy.deepcopy(runs)
-            changed[number].metrics[key] = 1.5 * run.metrics[key] + 1
+            changed[number].record["metrics"][key] = 1.5 * run.metrics[key] + 1
             if key.endswith("_error") and run.metrics[key] < 0.001:
                 continue
             assert all_tables(changed) != before, f"{run.experiment.name}: {key}"
