@@ -103,7 +103,9 @@ def flipped(path: Path, at: int) -> None:
 
 DAMAGE = {
     "a bit of a tensor": lambda path: flipped(path, -1),
-    "another metadata": lambda path: save_file(load_file(path), path, {"state": "another"}),
+    "another metadata": lambda path: save_file(
+        load_file(path), path, {"state": "another", "sha256": read_tensors_checksum(path)}
+    ),
     "no checksum": lambda path: save_file(load_file(path), path, {"state": "{}"}),
     "a tensor less": lambda path: save_file(
         {"x": load_file(path)["x"]}, path, {"state": "{}", "sha256": read_tensors_checksum(path)}
