@@ -299,6 +299,14 @@ def test_neighbourhoods_of_nearly_equal_features_are_those_of_the_same_features_
     assert fidelity.kid(made, real).value == pytest.approx(fidelity.kid(made.double(), real.double()).value)
 
 
+@pytest.mark.parametrize("rows", [7, 1000])
+def test_a_point_on_the_edge_of_a_ball_is_in_it(monkeypatch, rows):
+    """The fifth neighbour's distance is computed twice, with other roundings."""
+    monkeypatch.setattr(fidelity, "ROWS", rows)
+    points = torch.randn(200, 300, generator=torch.Generator().manual_seed(0))
+    assert values(points.flip(0), points)["density"] == pytest.approx(6 / 5, rel=1e-12)
+
+
 def test_copies_of_the_real_points_cover_them_all():
     _, real = collapsed()
     doubled = torch.cat([real, real, real, real, real, real])  # five others at distance 0 of each
