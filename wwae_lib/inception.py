@@ -95,13 +95,13 @@ def _whole() -> nn.Module:
             ) from error
     remedy = f"delete it, and it is fetched again from {FID_WEIGHTS_URL}"
     try:
-        whole = InceptionV3([InceptionV3.BLOCK_INDEX_BY_DIM[FEATURES]]).eval()
+        whole: Any = InceptionV3([InceptionV3.BLOCK_INDEX_BY_DIM[FEATURES]]).eval()
     except (*UNREADABLE, OSError) as error:
         raise DataError(f"{path} is no network that torch can read ({_one_line(error)}); {remedy}") from error
-    found = _checksum(whole)
-    if found != TENSORS:
+    whole.sha256 = _checksum(whole)
+    if whole.sha256 != TENSORS:
         raise DataError(
-            f"{path} holds another network: its weights have SHA-256 {found[:16]}..., "
+            f"{path} holds another network: its weights have SHA-256 {whole.sha256[:16]}..., "
             f"expected {TENSORS[:16]}...; {remedy}"
         )
     return whole

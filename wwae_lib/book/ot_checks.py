@@ -15,8 +15,8 @@ for all `x` and `y`, where
 
 .. math::
 
-    \varphi(x) = |\delta|^2 + 2 \delta^\top (x - m_1) + (x - m_1)^\top (I - A) (x - m_1), \qquad
-    \psi(y) = -2 \delta^\top (y - m_2) + (y - m_2)^\top (I - A^{-1}) (y - m_2).
+    \varphi(x) &= |\delta|^2 + 2 \delta^\top (x - m_1) + (x - m_1)^\top (I - A) (x - m_1), \\
+    \psi(y) &= -2 \delta^\top (y - m_2) + (y - m_2)^\top (I - A^{-1}) (y - m_2).
 
 So the optimal cost between two samples is the mean of the potentials, an unbiased estimate of
 :math:`W_2^2`, plus the cost of matching, never negative, which is the bias.
