@@ -18,7 +18,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -89,6 +89,13 @@ def _faces(seeds: Iterable[int], epochs: int) -> list[Experiment]:
     return [experiment("celeba", method, seed=seed, epochs=epochs) for seed in seeds for method in methods]
 
 
+def _trials(*kinds: Callable[[str], Iterable[Experiment]], **options: Any) -> Profile:
+    """Trials of these kinds on every data set, measured on validation images alone."""
+    tried = (trial for kind in kinds for dataset in data.DATASETS for trial in kind(dataset))
+    options |= {"protocol": "selection", "held_out": "valid", "folder": selection.FOLDER}
+    return Profile(tuple(tried), **options)
+
+
 REFERENCE = {"network": "reference", "variant": "reference"}
 PROFILES = {
     "quick": Profile(tuple(_all_methods("mnist", (0,), 2, network="tiny")), embedded=True, sets=()),
@@ -116,37 +123,13 @@ PROFILES = {
         sets=MEASURED,
         folder="next",
     ),
-    "selection": Profile(
-        (
-            *(tried for dataset in data.DATASETS for tried in selection.trials(dataset)),
-            *(tried for dataset in data.DATASETS for tried in selection.shared_choice_trials(dataset)),
-        ),
-        protocol="selection",
-        held_out="valid",
-        folder=selection.FOLDER,
-        search=True,
-    ),
-    "remedies": Profile(
-        tuple(itertools.chain(*map(selection.remedies, data.DATASETS))),
-        protocol="selection",
-        held_out="valid",
-        folder=selection.FOLDER,
-        search=True,
-    ),
-    "dimensions": Profile(
-        tuple(itertools.chain(*map(selection.dimension_trials, data.DATASETS))),
+    "selection": _trials(selection.trials, selection.shared_choice_trials, search=True),
+    "remedies": _trials(selection.remedies, search=True),
+    "dimensions": _trials(
+        selection.dimension_trials,
         sets=("prior", "reconstruction", "gaussian", "mixture", "mixture_100"),
-        protocol="selection",
-        held_out="valid",
-        folder=selection.FOLDER,
     ),
-    "convergence": Profile(
-        tuple(tried for dataset in data.DATASETS for tried in selection.length_trials(dataset)),
-        sets=("prior", "gaussian", "training"),
-        protocol="selection",
-        held_out="valid",
-        folder=selection.FOLDER,
-    ),
+    "convergence": _trials(selection.length_trials, sets=("prior", "gaussian", "training")),
     "ablations": Profile(_ablations(), sets=()),
     "full": Profile(
         (
