@@ -59,12 +59,14 @@ BELOW, ABOVE = (0.03, 0.01), (30.0, 100.0)  # tried where the lowest distance li
 REMEDIES = ("sliced", "corrected", "accumulated")  # estimators, of wwae_lib.penalties.ESTIMATORS
 DIMENSIONS = {"mnist": (8, 16, 32), "fashion_mnist": (8, 16, 32), "celeba": (32, 64, 128)}  # of codes
 LENGTHS = (6, 12, 25, 50, 100)  # epochs
-SHARED = {  # beside the settings of every method's trials, which are the baseline
+SHARED: dict[str, dict[str, Any]] = {  # beside the settings of every method's trials, which are the baseline
     "normalised": {"network": "normalised"},
     "rate_half": {"learning_rate": 5e-4},
     "rate_double": {"learning_rate": 2e-3},
     "batch_64": {"batch_size": 64},
+    "latent_double": {},  # twice the data set's dimensions of codes
 }
+SHARED_ON = ("wwae", "vae_learned")  # methods with unlike penalties
 MAIN = ("wwae", "vae_learned", "ae", "gan")  # whose lengths are tried
 LITTLE = 0.02  # share of the squared error
 
@@ -181,7 +183,9 @@ def factors(dataset: str, method: str, remedy: str = "") -> tuple[float, ...]:
 def shared_choice_trials(dataset: str) -> Iterator[Experiment]:
     """Choices that all methods share, changed one at a time, on two methods with unlike penalties."""
     for variant, changes in SHARED.items():
-        for method in ("wwae", "vae_learned"):
+        for method in SHARED_ON:
+            if variant == "latent_double":
+                changes = {"latent": 2 * experiment(dataset, method).latent}
             yield experiment(dataset, method, epochs=EPOCHS, variant=variant, **changes)
 
 
