@@ -166,6 +166,7 @@ def stand_in(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(inception, "FEATURES", 4)
     patch.setattr(evaluation, "MINIMUM_FID_IMAGES", 20)
     patch.setitem(evaluation.PROTOCOLS, "full", evaluation.Protocol(61, 1))
+    patch.setitem(evaluation.PROTOCOLS, "extrapolated", evaluation.Protocol(31, 1, 61))
     patch.setitem(evaluation.PROTOCOLS, "brief", evaluation.Protocol(31, 2))
 
 

@@ -469,6 +469,19 @@ def test_what_is_recorded_is_measured_again_only_if_asked(run, evaluate, stand_i
         assert redone.metrics == pytest.approx(brief.metrics)
 
 
+def test_a_distance_is_extrapolated_where_the_protocol_says_so_and_the_record_says_it_too(
+    run, evaluate, stand_in
+):
+    stand_in.setitem(evaluation.PROTOCOLS, "few", evaluation.Protocol(31, 1))
+    few, far = (evaluate(run, sets=["prior", "training"], protocol=name) for name in ("few", "extrapolated"))
+    for name, metric in (("prior", "fid"), ("training", "fid_training")):
+        how = far.record["evaluation"][name]
+        assert (how["images"], how["extrapolated_to"]) == (31, 61)
+        assert "extrapolated_to" not in few.record["evaluation"][name]
+        assert far.metrics[metric] != few.metrics[metric]
+    assert far.metrics["precision"] == few.metrics["precision"] and far.metrics["kid"] == few.metrics["kid"]
+
+
 class Idle(methods.Method):
     """A method that is measured nowhere."""
 
@@ -668,6 +681,7 @@ def test_protocols_are_what_the_book_says():
     """What readers and the help are told; a smaller one reads higher, and would pass unseen."""
     assert {
         "full": evaluation.Protocol(10_000, 1),
+        "extrapolated": evaluation.Protocol(2_500, 1, 10_000),
         "brief": evaluation.Protocol(2_500, 2),
         "selection": evaluation.Protocol(2_500, 1),
     } == evaluation.PROTOCOLS

@@ -95,6 +95,51 @@ def test_fid_refuses_what_cannot_be_shared():
         fidelity.frechet_distance(made, real, "some")
 
 
+def heavy_tailed(rng: np.random.Generator, n: int, d: int = 48) -> torch.Tensor:
+    """Points of decaying variances and heavy tails, as features of images have."""
+    scales = rng.gamma(4.0, size=(n, 1)) / 4
+    return torch.tensor(rng.normal(size=(n, d)) * scales * np.arange(1, d + 1) ** -0.5)
+
+
+def test_an_extrapolated_fid_is_that_of_more_images_as_its_error_says():
+    """Few images of 48 dimensions: the distance of as many is twice that of four times as many."""
+    rng = np.random.default_rng(3)
+    real = heavy_tailed(rng, 240)
+    wanted = np.mean([fidelity.frechet_distance(1.1 * heavy_tailed(rng, 240), real).value for _ in range(40)])
+    few = [1.1 * heavy_tailed(rng, 60) for _ in range(40)]
+    plain = np.array([fidelity.frechet_distance(made, real) for made in few])
+    extrapolated = np.array([fidelity.frechet_distance(made, real, images=240) for made in few])
+    assert plain[:, 0].mean() > 1.5 * wanted
+    assert abs(extrapolated[:, 0].mean() - wanted) < 0.15 * (plain[:, 0].mean() - wanted)
+    assert (extrapolated[:, 1] > plain[:, 1]).all()
+    assert extrapolated[:, 0].std() < 1.2 * extrapolated[:, 1].mean()
+
+
+def test_an_extrapolated_fid_is_on_the_line_through_all_images_and_halves_of_them():
+    made, real = samples(40, 50, 4)
+    whole, generator = fidelity.frechet_distance(made, real).value, torch.Generator().manual_seed(0)
+    halves = []
+    for _ in range(fidelity.SPLITS):
+        order = torch.randperm(40, generator=generator)
+        parts = made[order].double().split(20)
+        halves.append(np.mean([fidelity.frechet_distance(part, real).value for part in parts]))
+    slope = (np.mean(halves) - whole) / (1 / 20 - 1 / 40)
+    found = fidelity.frechet_distance(made, real, images=100)
+    assert found.value == pytest.approx(whole + slope * (1 / 100 - 1 / 40), rel=1e-6)
+    own = fidelity.frechet_distance(made, real).error
+    disagreement = (1 - 40 / 100) * np.std(halves, ddof=1) / math.sqrt(fidelity.SPLITS)
+    assert found.error == pytest.approx(math.hypot(own, disagreement), rel=1e-6)
+    assert fidelity.frechet_distance(made, real, images=40) == fidelity.frechet_distance(made, real)
+
+
+def test_fid_refuses_to_extrapolate_downwards_or_from_nothing():
+    made, real = samples()
+    with pytest.raises(ValueError, match="39 images is not extrapolated from 40"):
+        fidelity.frechet_distance(made, real, images=39)
+    with pytest.raises(ValueError, match="four images or more, got 3"):
+        fidelity.frechet_distance(made[:3], real, images=39)
+
+
 def test_fid_refuses():
     made, real = samples()
     with pytest.raises(ValueError, match="moments needs points"):

@@ -109,6 +109,34 @@ def test_the_trade_off_follows_each_methods_weight_where_there_are_trials_and_re
         plt.close(figure)
 
 
+def test_a_shared_choice_is_taken_where_it_lowers_the_distance_of_both_methods(some):
+    assert trials.shared_choices("mnist") == ""
+    lower = {"normalised": (36.0, 40.0), "rate_double": (34.0, 39.0), "batch_64": (34.0, None)}
+    for one in selection.shared_choice_trials("mnist"):
+        fids = lower.get(one.variant, (None, None))
+        if fid := fids[selection.SHARED_ON.index(one.method)]:
+            some.append(recorded(one, fid=fid, fid_error=0.4))
+    some.append(recorded(selection.trial("mnist", "vae_learned", 1.0), fid=41.0, fid_error=0.4))
+    assert [selection.helps("mnist", variant) for variant in lower] == [False, True, None]
+    lines = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in trials.shared_choices("mnist").splitlines()
+        if line.startswith("|")
+    ]
+    assert lines[2][:2] == ["as in all trials", "35.0\N{NO-BREAK SPACE}(0.4)"]
+    assert {line[0]: line[3] for line in lines[3:]} == {
+        trials.CHOICES[variant]: {True: "lower for both", False: "not lower for both", None: "to be made"}[
+            selection.helps("mnist", variant)
+        ]
+        for variant in selection.SHARED
+    }
+    assert trials.shared_choices("mnist").endswith(
+        "What lowers the distance of both is twice the learning rate."
+    )
+    some[:] = [run for run in some if run.experiment.variant != "rate_double"]
+    assert "so the choice stays as it is" in trials.shared_choices("mnist")
+
+
 def test_a_remedy_is_said_to_help_where_it_is_clearly_lower_at_its_best(some):
     said = trials.remedies("mnist")
     assert "WWAE, sliced lowers the distance: 25.0 at its best weight, 10, against 29.0" in said

@@ -121,6 +121,7 @@ PROFILES = {
             *(trained for trained in _grey((1, 2), 30) if trained.method != "wgan_gp"),
         ),
         sets=MEASURED,
+        protocol="extrapolated",
         folder="next",
     ),
     "selection": _trials(selection.trials, selection.shared_choice_trials, search=True),

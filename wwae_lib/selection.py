@@ -5,7 +5,8 @@ the learning rate. Each is tried at the same five multiples of a centre, with th
 one seed. The setting of the lowest Frechet inception distance of prior samples to validation images is
 taken. Where that is the first or the last of a method's values, up to two more are tried beyond it
 (:func:`factors`), by the same rule for all. No test image is looked at. Choices that all methods share, such
-as the learning rate of auto-encoders, are tried on two of them (:func:`shared_choice_trials`).
+as the learning rate of auto-encoders, are tried on two of them (:func:`shared_choice_trials`). They are
+changed where that lowers the distance of both (:func:`helps`).
 
 What may close the gap between prior and codes is tried in the same way, on the WWAE (:func:`remedies`).
 
@@ -41,6 +42,7 @@ __all__ = [
     "factors",
     "folder",
     "further",
+    "helps",
     "judging_metric",
     "length_trials",
     "recorded",
@@ -187,6 +189,22 @@ def shared_choice_trials(dataset: str) -> Iterator[Experiment]:
             if variant == "latent_double":
                 changes = {"latent": 2 * experiment(dataset, method).latent}
             yield experiment(dataset, method, epochs=EPOCHS, variant=variant, **changes)
+
+
+def helps(dataset: str, variant: str) -> bool | None:
+    """Whether a shared choice lowers the distance of every method that it was tried on, and so is taken.
+
+    None where a trial of it, or of the baseline, is not recorded yet.
+    """
+    lower = []
+    for changed in shared_choice_trials(dataset):
+        if changed.variant == variant:
+            pair = recorded(changed), recorded(trial(dataset, changed.method, 1.0))
+            if not all(run and "fid" in run.metrics for run in pair):
+                return None
+            with_change, without = (run.metrics["fid"] for run in pair if run)
+            lower.append(with_change < without)
+    return all(lower)
 
 
 def length_trials(dataset: str) -> Iterator[Experiment]:

@@ -427,9 +427,15 @@ def fid_sample_sizes(runs: Sequence[Run]) -> str:
             for run in recorded
             if "prior" in run.record.get("evaluation", {})
         ]
-        counts = {(how["images"], how["reference_images"]) for how in hows}
+        counts = {(how.get("extrapolated_to", 0), how["images"], how["reference_images"]) for how in hows}
         if counts:
-            words = enumeration([f"{made:,} images against {real:,}" for made, real in sorted(counts)])
+            words = enumeration(
+                [
+                    (f"{wanted:,} images, extrapolated from " if wanted else "")
+                    + f"{made:,} images against {real:,}"
+                    for wanted, made, real in sorted(counts)
+                ]
+            )
             words += ", which do not compare with each other" * (len(counts) > 1)
             lines.append(f"- {contest.title}: {words}. {_floor(contest)}")
     return "\n".join(lines)

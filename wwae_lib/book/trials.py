@@ -20,7 +20,17 @@ from .uncertainty import measured
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["convergence", "datasets", "figure", "lengths", "remedies", "summary", "table", "trade_off"]
+__all__ = [
+    "convergence",
+    "datasets",
+    "figure",
+    "lengths",
+    "remedies",
+    "shared_choices",
+    "summary",
+    "table",
+    "trade_off",
+]
 
 # A kind of trial is a method, and the estimator of the WWAE that is tried as a remedy, or "".
 REMEDIES: tuple[tuple[str, str], ...] = (("wwae", ""), *(("wwae", name) for name in selection.REMEDIES))
@@ -107,6 +117,44 @@ def summary(dataset: str) -> str:
 def _and(names: Sequence[str]) -> str:
     *others, last = names
     return f"{', '.join(others)} and {last}" if others else last
+
+
+# What all methods share, in words: (what is tried, what it would be otherwise).
+CHOICES = {
+    "normalised": "batch normalisation in the auto-encoder's networks",
+    "rate_half": "half the learning rate",
+    "rate_double": "twice the learning rate",
+    "batch_64": "half the batch",
+    "latent_double": "twice the dimensions of codes",
+}
+
+
+def shared_choices(dataset: str) -> str:
+    """Every choice that methods share, with the distance of both methods that tried it; and what follows.
+
+    The first row is what the others change in one place. Empty where none is recorded.
+    """
+    of = {name: selection.recorded(selection.trial(dataset, name, 1.0)) for name in selection.SHARED_ON}
+    rows = [["as in all trials", *map(_shared_cell, of.values()), ""]]
+    verdicts = {True: "lower for both", False: "not lower for both", None: "to be made"}
+    found = {one.name: selection.recorded(one) for one in selection.shared_choice_trials(dataset)}
+    if not any(found.values()):
+        return ""
+    for variant, words in CHOICES.items():
+        tried = [found[one.name] for one in selection.shared_choice_trials(dataset) if one.variant == variant]
+        rows.append([words, *map(_shared_cell, tried), verdicts[selection.helps(dataset, variant)]])
+    taken = [words for variant, words in CHOICES.items() if selection.helps(dataset, variant)]
+    head = ["choice", *(METHODS[name].title for name in of), "distance"]
+    text = (
+        f"What lowers the distance of both is {_and(taken)}."
+        if taken
+        else "None of those that were tried lowers the distance of both, so the choice stays as it is."
+    )
+    return markdown(head, rows) + "\n\n" + text
+
+
+def _shared_cell(run: Run | None) -> str:
+    return "-" if run is None else _distance(run)
 
 
 def remedies(dataset: str) -> str:
