@@ -254,3 +254,94 @@ def test_intervals_are_shown_whole():
     bars = [segment[:, 0] for bar in axis.collections for segment in bar.get_segments()]
     low, high = axis.get_xlim()
     assert bars and low <= min(map(min, bars)) < 0 and max(map(max, bars)) < high
+
+
+def test_precision_stands_against_recall_without_what_has_no_prior():
+    some = [
+        *[made_up("wwae", seed, precision=0.1 + seed / 100, recall=0.3) for seed in range(3)],
+        made_up("gan", precision=0.4, recall=0.5),
+        made_up("ae", precision=0.9, recall=0.9),
+        made_up("wwae", dataset="celeba", precision=0.001, recall=0.0),
+    ]
+    figure = figures.precision_recall(some)
+    drawn = [axis for axis in figure.axes if axis.get_title(loc="left")]
+    assert [axis.get_title(loc="left") for axis in drawn] == ["MNIST"]
+    marks = {one.get_label(): one.lines[0] for one in drawn[0].containers}
+    assert {name: (mark.get_xdata()[0], mark.get_ydata()[0]) for name, mark in marks.items()} == {
+        "WWAE": (0.3, pytest.approx(0.11)),
+        "DCGAN": (0.5, 0.4),
+    }
+    assert marks["DCGAN"].get_markerfacecolor() == "white" != marks["WWAE"].get_markerfacecolor()
+    assert not figures.precision_recall(some[-1:]).axes[0].get_title(loc="left")
+
+
+def test_the_players_curves_are_the_history(finished, gan):
+    (axis,) = figures.adversaries([finished, gan]).axes
+    discriminator, generator, undecided = axis.lines
+    history = gan.history()
+    assert list(discriminator.get_ydata()) == [row["discriminator_loss"] for row in history]
+    assert list(generator.get_ydata()) == [row["generator_loss"] for row in history]
+    assert undecided.get_ydata()[0] == pytest.approx(1.386, abs=1e-3)
+
+
+def test_new_images_of_each_law_are_decoded_from_draws_of_it(finished, monkeypatch):
+    asked = []
+
+    def law(name):
+        def draw(codes, n, seed):
+            asked.append((name, codes.shape, n))
+            return torch.full((n, codes.shape[1]), 9.0 if name == "mixture" else 0.0)
+
+        return draw
+
+    monkeypatch.setattr(figures.latents, "draw_gaussian", law("Gaussian"))
+    monkeypatch.setattr(figures.latents, "draw_mixture", law("mixture"))
+    figure = figures.by_law([finished])
+    (axis,) = figure.axes
+    labels = [label.get_text().replace("\n", " ") for label in axis.get_yticklabels()]
+    assert labels == ["WWAE, prior", "WWAE, Gaussian", "WWAE, mixture"]
+    assert asked == [(name, finished.codes()["mean"].shape, 10) for name in ("Gaussian", "mixture")]
+    drawn = axis.images[0].get_array()
+    side, gap = 28, 4
+    method = figures.evaluation.load_method(finished)
+    for row, value in ((1, 0.0), (2, 9.0)):
+        expected = method.decode(torch.full((1, method.latent), value))[0, 0]
+        top = row * (side + gap)
+        assert np.abs(drawn[top : top + side, :side] - 255 * expected.numpy()).max() <= 1
+
+
+def test_a_map_of_codes_is_refused_when_the_codes_are_others(finished):
+    places = np.arange(2 * len(finished.codes()["mean"])).astype(np.uint8)
+    made = {
+        "codes_sha256": finished.record["files"]["codes.safetensors"],
+        "places": base64.b64encode(places.tobytes()).decode(),
+    }
+    record = {"maps": {finished.experiment.name: made}}
+    (axis,) = figures.code_map(record, [finished]).axes
+    assert (axis.collections[0].get_offsets() == places.reshape(-1, 2)).all()
+    made["codes_sha256"] = "other"
+    with pytest.raises(ValueError, match=r"run tools/code_maps\.py"):
+        figures.code_map(record, [finished])
+
+
+def test_the_recorded_maps_and_sizes_are_of_the_books_present_runs():
+    from wwae_lib import inception, runs
+
+    maps = figures.read("code_maps")["maps"]
+    for name, made in maps.items():
+        assert runs.load(name).record["files"]["codes.safetensors"] == made["codes_sha256"]
+    sizes = figures.read("fid_sizes")
+    assert sizes["weights_sha256"] == runs.load(sizes["run"]).record["files"]["weights.safetensors"]
+    assert sizes["inception_sha256"] == inception.TENSORS
+
+
+def test_a_distance_stands_at_the_inverse_of_its_images():
+    some = {
+        "by_size": {"10": [3.0], "5": [4.0, 6.0]},
+        "extrapolated": [[2.5, 0.5], [3.5, 0.5]],
+    }
+    figure = figures.fid_by_size({"sets": {"prior": some, "training": some}})
+    few, whole, line = (figure.axes[0].lines[k] for k in (0, 1, 2))
+    assert list(few.get_xdata()) == [0.2, 0.2] and list(few.get_ydata()) == [4.0, 6.0]
+    assert list(whole.get_xdata()) == [0.1] and list(line.get_ydata()) == [5.0, 3.0]
+    assert [label.get_text() for label in figure.axes[1].get_xticklabels()] == ["5", "10"]

@@ -50,6 +50,7 @@ def main() -> None:
     )
     record = {
         "run": run.experiment.name,
+        "weights_sha256": run.record["files"]["weights.safetensors"],
         "reference_images": len(test_images),
         "reference_sha256": test_images.sha256,
         "inception_sha256": inception.sha256(),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import io
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from textwrap import fill
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -14,9 +16,11 @@ import torch
 from matplotlib.patheffects import withStroke
 from torch import Tensor
 
+from .. import evaluation, latents
 from ..data import get_dataset
 from ..gaussian import small_sample_bias, total_moments
 from ..methods import METHODS
+from ..runs import results_root
 from .tables import METRICS, contests, name_of
 
 if TYPE_CHECKING:
@@ -29,7 +33,11 @@ __all__ = [
     "CLASS_COLOURS",
     "COLOURS",
     "WIDTH",
+    "adversaries",
+    "by_law",
+    "code_map",
     "code_variances",
+    "fid_by_size",
     "interpolations",
     "latent_map",
     "metrics_by_choice",
@@ -37,7 +45,9 @@ __all__ = [
     "neighbours",
     "overview",
     "posterior",
+    "precision_recall",
     "ranking",
+    "read",
     "reconstructions",
     "samples",
     "show",
@@ -161,7 +171,135 @@ def ranking(runs: Sequence[Run], key: str) -> Figure:
     return figure
 
 
+MARKS = {"-": "o", "--": "s", ":": "^"}  # a method's mark, by the dashes of its line
+
+
+def precision_recall(runs: Sequence[Run]) -> Figure:
+    """Precision of new images against their recall, a panel a contest and a mark a method.
+
+    Marks are means over seeds, with the 95% intervals of three or more. A hollow mark has fewer. A plain
+    auto-encoder has no prior to draw from. A contest is left out where no method reaches a hundredth.
+    """
+    runs = [run for run in runs if run.experiment.method != "ae"]
+    panels = [(contest, *map(contest.measured, ("precision", "recall"))) for contest in contests(runs)]
+    panels = [panel for panel in panels if any(value.mean > 0.01 for value in panel[1].values())]
+    across = max(1, min(2, len(panels)))
+    down = max(1, -(-len(panels) // across))
+    figure, axes = plt.subplots(down, across, figsize=(WIDTH, 2.5 * down + 0.6), squeeze=False)
+    for axis in axes.flat[len(panels) :]:
+        axis.set_axis_off()
+    for axis, (contest, precisions, recalls) in zip(axes.flat, panels, strict=False):
+        for name in precisions:
+            precise, recalled = precisions[name], recalls[name]
+            colour, dash = METHODS[name].line
+            axis.errorbar(
+                recalled.mean,
+                precise.mean,
+                xerr=np.nan_to_num(recalled.interval),
+                yerr=np.nan_to_num(precise.interval),
+                fmt=MARKS[dash],
+                color=COLOURS[colour],
+                mfc="white" if np.isnan(precise.interval) else COLOURS[colour],
+                ms=5.5,
+                lw=1,
+                label=METHODS[name].title,
+            )
+        axis.set(title=contest.title, xlabel="recall", ylabel="precision", xlim=(0, None), ylim=(0, None))
+        axis.margins(0.1)
+    named = {
+        label: handle
+        for axis in axes.flat
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=False)
+    }
+    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=3)
+    return figure
+
+
+def read(name: str) -> dict[str, Any]:
+    """What a tool recorded for a figure, ``NAME.json`` in the results folder."""
+    return json.loads((results_root() / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def fid_by_size(record: Mapping[str, Any]) -> Figure:
+    """The FID against the inverse of the number of images, a panel a set, and what is extrapolated.
+
+    Args:
+        record: of ``tools/fid_sizes.py``.
+    """
+    names = {"prior": "prior samples", "training": "training images"}
+    figure, axes = plt.subplots(1, len(names), figsize=(WIDTH, 2.6), squeeze=False)
+    for axis, (name, title) in zip(axes[0], names.items(), strict=True):
+        some = record["sets"][name]
+        sizes = sorted(map(int, some["by_size"]))
+        for size in sizes:
+            values = some["by_size"][str(size)]
+            axis.plot([1 / size] * len(values), values, "o", color=COLOURS["blue"], mfc="white", ms=4)
+        means = [np.mean(some["by_size"][str(size)]) for size in sizes]
+        axis.plot([1 / size for size in sizes], means, color=COLOURS["blue"], lw=1, label="measured")
+        values, errors = zip(*some["extrapolated"], strict=True)
+        places = 1 / sizes[-1] * np.linspace(0.55, 0.85, len(values))
+        style = {"fmt": "s", "color": COLOURS["orange"], "ms": 3.5, "lw": 1}
+        axis.errorbar(places, values, yerr=errors, label=f"{sizes[-1]:,} images, extrapolated", **style)
+        axis.set(title=title, xlabel="images", xlim=(0, None), ylim=(0, None))
+        axis.set_xticks(
+            [1 / size for size in sizes], [f"{size:,}" for size in sizes], rotation=40, ha="right"
+        )
+    axes[0, 0].set_ylabel("FID")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure
+
+
+def by_law(runs: Sequence[Run]) -> Figure:
+    """Ten new images of each run's decoder, a row for each law that its codes are drawn from.
+
+    The prior, and a Gaussian and a mixture of ten fitted to the mean codes of the test images that the run
+    keeps. A plain auto-encoder has no prior.
+    """
+    labels, strips = [], []
+    for run in runs:
+        method, means = evaluation.load_method(run), run.codes()["mean"].float()
+        codes = {
+            "prior": torch.randn(10, method.latent, generator=torch.Generator().manual_seed(0)),
+            "Gaussian": latents.draw_gaussian(means, 10, 0),
+            "mixture": latents.draw_mixture(means, 10, 0),
+        }
+        for law, some in codes.items():
+            if law == "prior" and run.experiment.method == "ae":
+                continue
+            with torch.inference_mode():
+                pixels = evaluation.to_pixels(method.decode(some)).permute(2, 0, 3, 1).numpy()
+            strip = pixels.reshape(pixels.shape[0], -1, pixels.shape[3])
+            labels.append(f"{name_of(run)}, {law}")
+            strips.append(strip[..., 0] if strip.shape[2] == 1 else strip)
+    return _strips(labels, strips, 10)
+
+
 # ---------------------------------------------------------------- training
+
+
+def adversaries(runs: Sequence[Run]) -> Figure:
+    """What the two players of each generative adversarial network reach, a panel a run and a point an epoch.
+
+    Left out are runs without a second player on images. A discriminator's loss is its cross-entropy, which is
+    2 log 2 where it cannot tell images apart; a critic's distance is what it takes W1 to be.
+    """
+    kinds = {
+        "gan": (("discriminator_loss", "discriminator"), ("generator_loss", "generator")),
+        "wgan_gp": (("distance", "critic's distance"),),
+    }
+    runs = [run for run in runs if run.experiment.method in kinds]
+    figure, axes = plt.subplots(1, max(1, len(runs)), figsize=(WIDTH, 2.4), squeeze=False)
+    for axis, run in zip(axes[0], runs, strict=False):
+        history = run.history()
+        for (key, label), colour in zip(kinds[run.experiment.method], ("blue", "orange"), strict=False):
+            line = [row[key] for row in history]
+            axis.plot([row["epoch"] for row in history], line, color=COLOURS[colour], label=label)
+        if run.experiment.method == "gan":
+            axis.axhline(2 * np.log(2), color=COLOURS["grey"], ls="--", lw=1.2)
+        axis.set(title=name_of(run), xlabel="epoch", ylim=(0, 1.35 * axis.get_ylim()[1]))
+        axis.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5, integer=True))
+        axis.legend(fontsize="small", loc="upper right")
+    return figure
 
 
 def training_curves(runs: Sequence[Run]) -> Figure:
@@ -402,6 +540,31 @@ def latent_map(
     canvas = canvas.reshape(side * height, side * width, channels)
     _image(right, canvas[..., 0] if channels == 1 else canvas, "the plane, decoded")
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure
+
+
+def code_map(record: Mapping[str, Any], runs: Sequence[Run]) -> Figure:
+    """Mean codes of test images of every class, laid out in a plane by t-SNE, a panel a run.
+
+    Args:
+        record: of ``tools/code_maps.py``.
+        runs: of whose codes it has a map.
+
+    Raises:
+        ValueError: a run was trained again since its map was made.
+    """
+    figure, axes = plt.subplots(1, len(runs), figsize=(WIDTH, WIDTH / len(runs) + 0.4), squeeze=False)
+    for axis, run in zip(axes[0], runs, strict=True):
+        made = record["maps"][run.experiment.name]
+        if made["codes_sha256"] != run.record["files"]["codes.safetensors"]:
+            raise ValueError(f"the map of {run.experiment.name} is of other codes: run tools/code_maps.py")
+        classes = get_dataset(run.experiment.dataset).classes
+        places = np.frombuffer(base64.b64decode(made["places"]), np.uint8).reshape(-1, 2)
+        _scatter(axis, places, run.codes()["label"].numpy(), classes)
+        axis.set(title=name_of(run), aspect="equal", xlim=(-8, 263), ylim=(-8, 263), xticks=[], yticks=[])
+        axis.grid(False)
+        for spine in axis.spines.values():
+            spine.set_visible(False)
     return figure
 
 
