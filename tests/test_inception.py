@@ -24,7 +24,8 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional
 
-from wwae_lib import data, evaluation, inception, processes
+from wwae_lib import data, processes
+from wwae_lib.measures import evaluation, inception
 
 
 def save_pngs(images: torch.Tensor, folder: Path) -> list[Path]:

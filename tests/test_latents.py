@@ -9,8 +9,8 @@ import pytest
 import torch
 from scipy import stats
 
-from wwae_lib import latents
 from wwae_lib.gaussian import moments
+from wwae_lib.measures import latents
 
 
 def normal(n: int, d: int, seed: int = 0) -> torch.Tensor:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from wwae_lib import evaluation, files, runs
+from wwae_lib import files, runs
 from wwae_lib.runs import FILES, Draft, RunError
 
 
@@ -80,7 +80,7 @@ def test_history_weights_codes_and_grids(run, test_digits):
     assert codes["mean"].shape == codes["std"].shape == (100, 3)
     assert codes["mean"].dtype == codes["std"].dtype == torch.float32
     assert codes["label"].tolist() == test_digits.labels.tolist()
-    mean, log_variance = evaluation.load_method(run).encode(test_digits.pixels / 255)
+    mean, log_variance = runs.load_method(run).encode(test_digits.pixels / 255)
     torch.testing.assert_close(codes["mean"], mean.detach(), rtol=2e-3, atol=1e-3)  # kept in half precision
     torch.testing.assert_close(codes["std"], (log_variance / 2).exp().detach(), rtol=2e-3, atol=1e-3)
 
@@ -192,7 +192,7 @@ def test_a_record_of_no_experiment_of_ours(run, change):
 def test_weights_of_another_configuration(run):
     change_record(run, lambda record: record["config"].update(latent=4))
     with pytest.raises(RunError, match="weights are not those of its configuration"):
-        evaluation.load_method(runs.load(run.path))
+        runs.load_method(runs.load(run.path))
 
 
 def test_there_is_no_run(tmp_path):

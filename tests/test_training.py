@@ -23,8 +23,9 @@ from conftest import CAN_CHECK, cpu_fabric, first_of_each_class, small
 from safetensors.torch import load_file
 from torch import nn
 
-from wwae_lib import data, evaluation, experiments, files, methods, runs, training
+from wwae_lib import data, experiments, files, methods, runs, training
 from wwae_lib.experiments import Experiment
+from wwae_lib.measures import evaluation
 from wwae_lib.methods import METHODS, WWAE
 from wwae_lib.penalties import ESTIMATORS
 from wwae_lib.training import TrainingDiverged
@@ -347,7 +348,7 @@ def test_the_fall_back_is_in_the_runs_record(train, tmp_path, no_network):
 
 def test_what_is_measured_is_what_is_stored(finished, test_digits):
     """Metrics and pictures are those of the weights in half precision."""
-    method = evaluation.load_method(runs.load(finished.path))
+    method = runs.load_method(runs.load(finished.path))
     assert evaluation.quick_metrics(method, test_digits) == pytest.approx(finished.metrics, rel=1e-6)
     samples = evaluation.prior_samples(method, 100, finished.experiment.seed)
     tiles = finished.grid("samples").reshape(10, 28, 10, 28).transpose(0, 2, 1, 3).reshape(100, 28, 28)
@@ -581,7 +582,7 @@ def test_two_trainings_of_one_name_publish_one_of_them(tmp_path):
     run = runs.load(folder)
     latent = run.experiment.latent
     assert run.codes()["mean"].shape[1] == latent == run.weights()["decoder.layers.0.weight"].shape[1]
-    assert evaluation.load_method(run).latent == latent
+    assert runs.load_method(run).latent == latent
 
 
 def test_a_folder_that_cannot_be_written_to_is_found_before_anything_is_trained(train, tmp_path, monkeypatch):

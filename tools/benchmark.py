@@ -448,7 +448,7 @@ def inception_speed(device: torch.device, effort: Effort) -> list[dict]:
     """Images a second of the network of the FID: ours, on a GPU in both precisions, and pytorch-fid's own."""
     from pytorch_fid.inception import InceptionV3
 
-    from wwae_lib import inception
+    from wwae_lib.measures import inception
 
     images = pixels("celeba", effort.images)
     theirs = InceptionV3([InceptionV3.BLOCK_INDEX_BY_DIM[2048]]).eval().to(device)

@@ -40,8 +40,9 @@ from pathlib import Path
 
 import torch
 
-from wwae_lib import data, evaluation, inception, reproduce, runs, training
+from wwae_lib import data, reproduce, runs, training
 from wwae_lib.experiments import Experiment
+from wwae_lib.measures import evaluation, inception
 from wwae_lib.methods import METHODS
 
 ROOT = Path(__file__).resolve().parents[1]

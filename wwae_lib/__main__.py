@@ -339,7 +339,8 @@ def _trials(images: data.Images) -> Path | None:
 
 
 def run_evaluate(arguments: argparse.Namespace) -> None:
-    from . import evaluation, training
+    from . import training
+    from .measures import evaluation
 
     sets = {"all": evaluation.SETS, "none": ()}.get(arguments.sets, arguments.sets.split(","))
     if arguments.dump and len(arguments.paths) > 1:

@@ -31,9 +31,9 @@ import numpy as np
 from torch import Tensor
 
 from .data import DATASETS, OWN
-from .experiments import Experiment, experiment
+from .experiments import Experiment, build, experiment
 from .files import RunError, owned, read_tensors, sha256, write_atomically, write_json, write_tensors
-from .methods import METHODS
+from .methods import METHODS, Method
 
 __all__ = [
     "FORMAT",
@@ -46,6 +46,7 @@ __all__ = [
     "files_of",
     "finish_swap",
     "load",
+    "load_method",
     "misplaced",
     "name_matches",
     "recorded",
@@ -197,6 +198,30 @@ def load(path: Path | str) -> Run:
     if misplaced(run.experiment, folder):
         raise RunError(f"{folder} holds {run.experiment.name}: move it where its name says, or take it away")
     return run
+
+
+def load_method(run: Run | Path | str) -> Method:
+    """The trained method of a run, in evaluation mode, on the CPU; its weights need no gradients.
+
+    Args:
+        run: the run, its folder, or its name below the results folder, such as ``mnist/wwae/seed-0``.
+
+    Raises:
+        RunError: there is no such run, it is damaged, or its weights were left out of this copy.
+    """
+    run = run if isinstance(run, Run) else load(run)
+    method = build(run.experiment)
+    try:
+        adversaries = method.state_dict().keys() - method.kept().keys()  # which a run does not keep
+        keys = method.load_state_dict(run.weights(), strict=False)
+        # torch does not report counters of batches that are missing: it sets them to 0
+        if keys.unexpected_keys or not set(keys.missing_keys) <= adversaries:
+            raise RuntimeError(f"unexpected {keys.unexpected_keys}, missing {keys.missing_keys}")
+    except RuntimeError as error:
+        raise RunError(
+            f"{run.path}: the weights are not those of its configuration ({' '.join(str(error).split())})"
+        ) from error
+    return method.requires_grad_(False).eval()
 
 
 def exists(folder: Path) -> bool:

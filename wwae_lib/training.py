@@ -38,9 +38,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from . import evaluation, files, processes, runs
+from . import files, processes, runs
 from .data import Images, get_dataset
 from .experiments import Experiment, build, plain
+from .measures import evaluation, pictures
 from .methods import Method
 from .precision import computes_bf16
 from .steps import Lane, NotFinite, Steps, can_capture, loss_name, rate_dtype, round_robin
@@ -147,7 +148,7 @@ def train(
         ValueError: these images cannot train the experiment: another data set's, test images, or too few.
     """
     _check_images(experiment, images)
-    if len(test_images) < (shown := evaluation.GRID**2 // 2):
+    if len(test_images) < (shown := pictures.GRID**2 // 2):
         raise ValueError(f"the pictures of a run show {shown} test images, there are {len(test_images)}")
     fabric = fabric or choose_fabric()
     draft = runs.Draft(Path(results or runs.results_root()).expanduser() / experiment.name)
@@ -198,7 +199,7 @@ def _publish(
         save_file({name: value.cpu().contiguous() for name, value in stored.items()}, part)
     # what is shown and measured is what is stored: half precision
     method.load_state_dict(method.state_dict() | stored)
-    evaluation.write_pictures(method, images, test_images, draft.folder, experiment.seed)
+    pictures.write_pictures(method, images, test_images, draft.folder, experiment.seed)
     return draft.publish(
         {
             "config": experiment.as_dict(),

@@ -24,8 +24,9 @@ from torch import Tensor, nn
 
 from .. import runs
 from ..data import DATASETS
-from ..evaluation import GRID, load_method, to_pixels
 from ..gaussian import transport_map, w2_squared
+from ..measures.evaluation import to_pixels
+from ..measures.pictures import GRID
 from ..methods import METHODS
 
 __all__ = [
@@ -169,7 +170,7 @@ def record(run: runs.Run, name: str | None = None) -> dict[str, Any]:
     Weights follow each other in the order of the layers, a layer's weight before its bias, in torch's own
     layout.
     """
-    decoder = load_method(run).decoder
+    decoder = runs.load_method(run).decoder
     kept, chosen = run.codes(), run.experiment
     layers = _layers(decoder.layers)
     return {
@@ -193,7 +194,7 @@ def encoder_record(run: runs.Run) -> dict[str, Any]:
     eight bits, with a scale for each output; tests hold the codes against torch's.
     """
     chosen = run.experiment
-    layers = _layers(load_method(run).encoder.layers)
+    layers = _layers(runs.load_method(run).encoder.layers)
     last = layers[-1]  # of its two outputs, mean and log-variance, the mean
     layers[-1] = last._replace(
         entry=last.entry | {"outputs": chosen.latent},
@@ -435,7 +436,7 @@ def _column(run: runs.Run) -> str:
     kept = run.codes()
     label = PAIRS[run.experiment.dataset][0]
     code = kept["mean"][typical(kept["mean"], kept["label"], label)]
-    image = to_pixels(load_method(run).decode(code[None]))[0, 0]
+    image = to_pixels(runs.load_method(run).decode(code[None]))[0, 0]
     classes, method = DATASETS[run.experiment.dataset].classes, _title(run)
     return f"""
 <div class="ex-column"><p class="ex-title">{method}</p>
@@ -500,7 +501,7 @@ def draw_still(found: list[runs.Run]) -> str:
     image = _originals(found[0])[0]
     columns = []
     for run in found:
-        method = load_method(run)
+        method = runs.load_method(run)
         code = method.encoder(torch.from_numpy(image)[None, None] / 255)[0][0]
         again = to_pixels(method.decode(code[None]))[0, 0]
         columns.append(f"""

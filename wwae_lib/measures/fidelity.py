@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .data import to_unit
-from .gaussian import moments
-from .precision import distances, wide
-from .shapes import Covariance, OtherPoints, PerImage, Points
+from ..data import to_unit
+from ..gaussian import moments
+from ..precision import distances, wide
+from ..shapes import Covariance, OtherPoints, PerImage, Points
 
 __all__ = ["Estimate", "frechet_distance", "kid", "mean_of", "neighbourhoods", "sharpness"]
 

@@ -31,8 +31,9 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tqdm import tqdm
 
-from . import fidelity, processes
-from .data import DataError, check_pixels, checksum, to_unit
+from .. import processes
+from ..data import DataError, check_pixels, checksum, to_unit
+from . import fidelity
 
 __all__ = [
     "FEATURES",

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from .gaussian import moments
-from .precision import distances
-from .shapes import Labels, OtherLabels, OtherPoints, Points
+from ..gaussian import moments
+from ..precision import distances
+from ..shapes import Labels, OtherLabels, OtherPoints, Points
 
 __all__ = [
     "accuracies",
