@@ -20,8 +20,9 @@ from PIL import Image
 
 from wwae_lib import runs
 from wwae_lib.book import explorers
+from wwae_lib.book.geometry import transport_map
 from wwae_lib.data import DATASETS
-from wwae_lib.gaussian import transport_map, w2_squared
+from wwae_lib.gaussian import w2_squared
 
 AUDIT = Path(__file__).with_name("audit.js")
 RESULTS = ROOT / "book" / "results"

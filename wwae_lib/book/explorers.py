@@ -24,10 +24,11 @@ from torch import Tensor, nn
 
 from .. import runs
 from ..data import DATASETS
-from ..gaussian import transport_map, w2_squared
+from ..gaussian import w2_squared
 from ..measures.evaluation import to_pixels
 from ..measures.pictures import GRID
 from ..methods import METHODS
+from .geometry import transport_map
 
 __all__ = [
     "SHOWN",
