@@ -12,6 +12,7 @@ import nbformat
 import pytest
 
 from wwae_lib import data
+from wwae_lib.book import celeba
 from wwae_lib.experiments import experiment
 from wwae_lib.measures import evaluation, inception, latents, pictures
 
@@ -52,7 +53,7 @@ PROVED: dict[str, dict[str, float]] = {
         "0.046": 2 - 2 * math.sqrt(3 / math.pi),
     },
     "protocol": {
-        "140": data.CELEBA_BOX[2] - data.CELEBA_BOX[0],
+        "140": celeba.BOX[2] - celeba.BOX[0],
         "2048": inception.FEATURES,
         "299": 299,  # pytorch-fid's own, to which its network resizes
         "10,000": full,
