@@ -23,7 +23,7 @@ from conftest import CAN_CHECK, cpu_fabric, first_of_each_class, small
 from safetensors.torch import load_file
 from torch import nn
 
-from wwae_lib import data, experiments, files, methods, runs, training
+from wwae_lib import checkpoints, data, experiments, files, methods, runs, training
 from wwae_lib.experiments import Experiment
 from wwae_lib.measures import evaluation
 from wwae_lib.methods import METHODS, WWAE
@@ -463,15 +463,15 @@ def test_checkpoints_on_a_gpu_take_a_share_of_the_time(epoch, saving, at_once, t
         saved.append(state["epoch"])
 
     monkeypatch.setattr(runs.Draft, "save_checkpoint", save)
-    monkeypatch.setattr(training.time, "perf_counter", lambda: clock[0])
-    monkeypatch.setattr(training, "environment", lambda fabric, at_once: {})
+    monkeypatch.setattr(checkpoints.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(checkpoints, "environment", lambda fabric, at_once: {})
     gpu = SimpleNamespace(device=torch.device("cuda"), is_global_zero=True)
     epochs = 400
-    checkpoints = training._Checkpoints(runs.Draft(tmp_path / "run"), {}, gpu, at_once)
+    ours = checkpoints.Checkpoints(runs.Draft(tmp_path / "run"), {}, gpu, at_once)
     for done in range(1, epochs + 1):
         clock[0] += epoch
-        if checkpoints.due(last=done == epochs):
-            checkpoints.save(done, [], nn.Linear(1, 1), {})
+        if ours.due(last=done == epochs):
+            ours.save(done, [], nn.Linear(1, 1), {})
     assert saved[0] == 1 and saved[-1] == epochs
     spent = len(saved) * saving * at_once
     assert spent <= 0.05 * clock[0]
@@ -482,7 +482,7 @@ def test_checkpoints_on_a_gpu_take_a_share_of_the_time(epoch, saving, at_once, t
 
 def test_a_checkpoint_that_is_older_than_the_last_epoch_is_named_right(train, interrupted, monkeypatch):
     """As on a GPU, where not every epoch is saved."""
-    monkeypatch.setattr(training._Checkpoints, "due", lambda self, last: last)
+    monkeypatch.setattr(checkpoints.Checkpoints, "due", lambda self, last: last)
     poison(monkeypatch, "penalty", STEPS + 1)
     with pytest.raises(TrainingDiverged, match=r"epoch 3, step 1: penalty .* the checkpoint of epoch 1 is"):
         train(small(), resume=True)
@@ -502,7 +502,7 @@ def test_the_record_says_where_it_was_trained_and_by_which_code(train, fabric, d
     assert again.record["environment"]["trainings_at_once"] == 1
     assert again.record["environment"]["git_commit"] == "another copy"
     monkeypatch.delenv("WWAE_COMMIT")
-    assert re.fullmatch("[0-9a-f]{40}(-dirty)?|not from a git checkout", training._git_commit())
+    assert re.fullmatch("[0-9a-f]{40}(-dirty)?|not from a git checkout", checkpoints._git_commit())
 
 
 @pytest.mark.parametrize("copy", ["a zip without git", "a worktree", "a clone"])
@@ -532,9 +532,9 @@ def test_the_commit_is_the_librarys_own(tmp_path, monkeypatch, copy):
     monkeypatch.delenv("WWAE_COMMIT", raising=False)
     monkeypatch.setattr(runs, "checkout", lambda: root)
     monkeypatch.chdir(other)
-    assert training._git_commit() == expected
+    assert checkpoints._git_commit() == expected
     monkeypatch.setenv("GIT_DIR", str(around / ".git"))
-    assert training._git_commit() == expected
+    assert checkpoints._git_commit() == expected
 
 
 def test_a_run_resumed_elsewhere_lists_each_sitting(train, monkeypatch):
