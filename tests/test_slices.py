@@ -16,6 +16,7 @@ import torch
 from conftest import cpu_fabric, small, stand_in, subprocess_environment
 
 from wwae_lib import reproduce, runs, training
+from wwae_lib.book import together
 from wwae_lib.reproduce import PROFILES, Profile
 
 
@@ -99,13 +100,13 @@ def test_losses_that_differ_by_more_than_two_per_cent_are_told():
 
 
 def test_smoke_times_each_kind_and_leaves_out_one_that_fails(few, tmp_path, monkeypatch, capsys):
-    fit_together = training.fit_together
+    fit_together = together.fit_together
 
     def failing(trainings, **options):
         for planned, result in fit_together(trainings, **options):
             yield planned, RuntimeError("no such kernel") if planned.method == "vae" else result
 
-    monkeypatch.setattr(training, "fit_together", failing)
+    monkeypatch.setattr(together, "fit_together", failing)
     monkeypatch.setattr(slices, "_penalty", lambda device: "")
     monkeypatch.setattr(slices, "inception_is_here", lambda: False)
     plan_after = slices.smoke(plan("mnist/*", profile="quick"), tmp_path)

@@ -24,6 +24,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from wwae_lib import checkpoints, data, experiments, files, methods, runs, training
+from wwae_lib.book import together
 from wwae_lib.experiments import Experiment
 from wwae_lib.measures import evaluation
 from wwae_lib.methods import METHODS, WWAE
@@ -493,7 +494,7 @@ def test_the_record_says_where_it_was_trained_and_by_which_code(train, fabric, d
     monkeypatch.setenv("WWAE_COMMIT", "a copy of 123abc")
     path = tmp_path / "results" / small().name
     given = [(small(), digits, runs.Draft(path))]
-    ((_, (_, history, _)),) = training.fit_together(given, at_once=4, fabric=fabric, progress=False)
+    ((_, (_, history, _)),) = together.fit_together(given, at_once=4, fabric=fabric, progress=False)
     monkeypatch.setenv("WWAE_COMMIT", "another copy")
     run = train(small(), resume=True)
     assert run.history() == history and run.record["environment"]["trainings_at_once"] == 4

@@ -22,7 +22,7 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -40,7 +40,7 @@ from .experiments import Experiment, Plan, build
 from .measures import evaluation, pictures
 from .methods import Method
 from .precision import computes_bf16
-from .steps import Lane, NotFinite, Steps, can_capture, rate_dtype, round_robin
+from .steps import Lane, NotFinite, Steps, can_capture, rate_dtype
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -51,7 +51,7 @@ __all__ = [
     "choose_fabric",
     "fit",
     "fit_experiment",
-    "fit_together",
+    "fitting",
     "reseed",
     "train",
 ]
@@ -303,7 +303,7 @@ def fit(
     plan = Plan(seed=seed, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate)
     fabric = fabric or choose_fabric()
     loop = _loop(method, pixels, plan, Checkpoints(None, {}, fabric, 1), fabric, capture, progress)
-    return _only(round_robin([(plan, loop)], [Lane(fabric.device)]))[1]
+    return _alone(loop, fabric.device).history
 
 
 class Fitted(NamedTuple):
@@ -331,65 +331,42 @@ def fit_experiment(
 
     Raises: as :func:`train`.
     """
-    trainings = [(experiment, images, draft)]
-    return _only(fit_together(trainings, at_once=1, fabric=fabric, capture=capture, progress=progress))
-
-
-def _only(outcomes: Iterator[tuple[Any, Any]]) -> Any:
-    """What the single training returned, or raised."""
-    ((_, outcome),) = outcomes
-    if isinstance(outcome, Exception):
-        raise outcome
-    return outcome
-
-
-def fit_together(
-    trainings: Iterable[tuple[Experiment, Images, runs.Draft | None]],
-    *,
-    at_once: int,
-    fabric: Fabric | None = None,
-    capture: bool = True,
-    progress: bool = True,
-) -> Iterator[tuple[Experiment, Fitted | Exception]]:
-    """Train several experiments in turns on one device: together they use more of a GPU than one alone.
-
-    Each computes what :func:`fit_experiment` would alone, from random numbers of its own. The seconds that it
-    reports include the share of the others.
-
-    Args:
-        trainings: experiment, images and draft of each, as the arguments of :func:`fit_experiment`; the next
-            one is asked for when one has ended.
-        at_once: how many take turns.
-        fabric, capture, progress: as :func:`fit`.
-
-    Yields:
-        An experiment and what :func:`fit_experiment` returns, or the exception that it raises, as they end.
-    """
     fabric = fabric or choose_fabric()
-    lanes = [Lane(fabric.device) for _ in range(at_once)]
-    works = (
-        (experiment, _build_and_loop(experiment, images, draft, fabric, at_once, capture, progress))
-        for experiment, images, draft in trainings
-    )
-    return round_robin(works, lanes)
+    loop = fitting(experiment, images, draft, fabric, capture=capture, progress=progress)
+    return _alone(loop, fabric.device)
 
 
-def _build_and_loop(
+def fitting(
     experiment: Experiment,
     images: Images,
     draft: runs.Draft | None,
     fabric: Fabric,
-    at_once: int,
-    capture: bool,
-    progress: bool,
+    *,
+    at_once: int = 1,
+    capture: bool = True,
+    progress: bool = True,
 ) -> Generator[None, None, Fitted]:
+    """:func:`fit_experiment` as a generator, which yields whenever it is about to wait for the device.
+
+    Args:
+        at_once: so many trainings take turns on the device (:mod:`wwae_lib.book.together`).
+    """
     _check_images(experiment, images)
     reseed(experiment.seed)
     identity = {"experiment": experiment.as_dict(), "images": images.sha256} if draft else {}
     checkpoints = Checkpoints(draft, identity, fabric, at_once)
-    return (
-        yield from _loop(build(experiment), images.pixels, experiment, checkpoints, fabric, capture, progress)
-    )
+    method = build(experiment)
+    return (yield from _loop(method, images.pixels, experiment, checkpoints, fabric, capture, progress))
+
+
+def _alone(loop: Generator[None, None, Fitted], device: torch.device) -> Fitted:
+    """What a training returns that has its device for itself."""
+    with Lane(device).active():
+        while True:
+            try:
+                next(loop)
+            except StopIteration as done:
+                return done.value
 
 
 def _loop(
