@@ -24,14 +24,14 @@ from wwae_lib.experiments import BOOK, Experiment, experiment
         ({"penalty_weight": -1.0}, "penalty_weight is -1.0"),
         ({"penalty_weight": math.nan}, "penalty_weight is nan"),
         ({"penalty_weight": math.inf}, "penalty_weight is inf"),
-        ({"latent": 0}, "latent is 0; it must be a whole number of at least 1"),
+        ({"latent": 0}, "latent is 0; it must be at least 1"),
         ({"latent": 2.5}, "latent is 2.5; it must be a whole number"),
         ({"latent": np.int64(4)}, "latent is .*whole number"),  # which JSON could not hold
         ({"latent": True}, "latent is True"),
         ({"epochs": 0}, "epochs is 0"),
         (
             {"batch_size": 1},
-            "batch_size is 1; it must be a whole number of at least 2",
+            "batch_size is 1; it must be at least 2",
         ),  # one has no covariance
         ({"seed": -1}, "seed is -1"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0"),

@@ -176,7 +176,7 @@ def test_fit_takes_networks_and_numbers_of_ones_own(fabric):
         ({"images": torch.full((99, 5), torch.nan)}, "uint8 or finite numbers"),
         ({"epochs": 0}, "epochs is 0; it must be at least 1"),
         ({"batch_size": 0}, "batch_size is 0; it must be at least 1"),
-        ({"learning_rate": 0.0}, "learning_rate is 0.0; it must be positive"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0; it must lie between 0 and 1"),
         ({"seed": -1}, "seed is -1; it must be at least 0"),
     ],
 )

@@ -149,7 +149,7 @@ def checksum(pixels: Tensor) -> str:
     return hashlib.sha256(pixels.cpu().contiguous().numpy().data).hexdigest()
 
 
-def check_pixels(pixels: Tensor, what: str = "images") -> None:
+def check_pixels(pixels: Any, what: str = "images") -> None:
     """Refuse what is not uint8 ``(N, C, H, W)`` with a grey or three colour channels.
 
     Numbers in [0, 1] would be taken for pixels that are all black or nearly so.

@@ -8,7 +8,7 @@ import numbers
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from .data import get_dataset
 from .methods import METHODS, VAE, AutoEncoder, Method
@@ -16,9 +16,6 @@ from .networks import NETWORKS
 from .penalties import ESTIMATORS
 
 __all__ = ["ABLATIONS", "BOOK", "Experiment", "Plan", "build", "compared_methods", "experiment"]
-
-
-LEAST = {"seed": 0, "latent": 1, "epochs": 1, "batch_size": 2}  # of an experiment's whole numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,13 +31,14 @@ class Plan:
     batch_size: int = 128
     learning_rate: float = 1e-3
 
+    least: ClassVar[dict[str, int]] = {"seed": 0, "epochs": 1, "batch_size": 1}
+
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = plain(field.name, str(field.type), getattr(self, field.name))
             object.__setattr__(self, field.name, value)
-            if field.name in LEAST and value < LEAST[field.name]:
-                least = LEAST[field.name]
-                raise ValueError(f"{field.name} is {value}; it must be a whole number of at least {least}")
+            if value < (least := self.least.get(field.name, value)):
+                raise ValueError(f"{field.name} is {value}; it must be at least {least}")
         if not 0 < self.learning_rate < 1:
             raise ValueError(f"learning_rate is {self.learning_rate}; it must lie between 0 and 1")
 
@@ -67,6 +65,8 @@ class Experiment(Plan):
     initial_std: float = 0.01
     penalty_weight: float = 1.0
     estimator: str = "total"
+
+    least = Plan.least | {"latent": 1, "batch_size": 2}
 
     def __post_init__(self) -> None:
         super().__post_init__()

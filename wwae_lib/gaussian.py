@@ -62,6 +62,7 @@ from .matrices import (
     powers,
     symmetric,
 )
+from .shapes import Clouds, Grams, Matrices, Values, Vectors
 
 __all__ = [
     "bures_squared",
@@ -80,7 +81,7 @@ __all__ = [
 ]
 
 
-def moments(z) -> tuple[Tensor, Tensor]:
+def moments(z) -> tuple[Vectors, Matrices]:
     r"""Mean and unbiased covariance of a batch of points.
 
     Args:
@@ -102,7 +103,7 @@ def moments(z) -> tuple[Tensor, Tensor]:
         return mean, centred.mT @ centred / (z.shape[-2] - 1)
 
 
-def total_moments(mean, variance) -> tuple[Tensor, Tensor]:
+def total_moments(mean, variance) -> tuple[Vectors, Matrices]:
     r"""Moments of an equal mixture of `n` diagonal Gaussians, by the law of total covariance.
 
     For codes :math:`z_i \sim N(\mu_i, \operatorname{diag} \sigma_i^2)` the aggregated
@@ -127,7 +128,7 @@ def total_moments(mean, variance) -> tuple[Tensor, Tensor]:
     return centre, covariance + torch.diag_embed(variance.mean(-2))
 
 
-def moments_across_processes(z, group=None) -> tuple[Tensor, Tensor]:
+def moments_across_processes(z, group=None) -> tuple[Vectors, Matrices]:
     r"""Mean and unbiased covariance of the points that all processes hold together.
 
     Each process passes its share of the batch (the shares may differ in size) and gets the
@@ -161,7 +162,7 @@ def moments_across_processes(z, group=None) -> tuple[Tensor, Tensor]:
         return mean, _SumAcrossProcesses.apply(centred.mT @ centred, group) / (count - 1)
 
 
-def w2_squared(mean1, cov1, mean2, cov2) -> Tensor:
+def w2_squared(mean1, cov1, mean2, cov2) -> Values:
     r"""Squared Wasserstein-2 distance between two Gaussians with full covariances.
 
     .. math::
@@ -192,7 +193,7 @@ def w2_squared(mean1, cov1, mean2, cov2) -> Tensor:
         return (mean1 - mean2).square().sum(-1) + _BuresSquared.apply(cov1, cov2)[0]
 
 
-def w2(mean1, cov1, mean2, cov2) -> Tensor:
+def w2(mean1, cov1, mean2, cov2) -> Values:
     r"""Wasserstein-2 distance between two Gaussians: the root of :func:`w2_squared`, a metric.
 
     A distance below the rounding of its own terms, :math:`10 d \epsilon
@@ -211,7 +212,7 @@ def w2(mean1, cov1, mean2, cov2) -> Tensor:
     return _root(squared, squared <= rounding)
 
 
-def bures_squared(cov1, cov2) -> Tensor:
+def bures_squared(cov1, cov2) -> Values:
     r"""Squared Bures distance: what :func:`w2_squared` gives for equal means.
 
     Args:
@@ -228,7 +229,7 @@ def bures_squared(cov1, cov2) -> Tensor:
     return w2_squared(zero, cov1, zero, cov2)
 
 
-def w2_squared_to_standard_normal(mean, cov) -> Tensor:
+def w2_squared_to_standard_normal(mean, cov) -> Values:
     r"""Squared Wasserstein-2 distance of a Gaussian to :math:`N(0, I)`.
 
     .. math::  W_2^2 = |m|^2 + \sum_i (\sqrt{\lambda_i} - 1)^2
@@ -254,7 +255,7 @@ def w2_squared_to_standard_normal(mean, cov) -> Tensor:
         return mean.square().sum(-1) + _BuresSquaredToIdentity.apply(symmetric(cov))[0]
 
 
-def w2_penalty(z, variance=None, *, eigensolver: bool | None = None) -> Tensor:
+def w2_penalty(z, variance=None, *, eigensolver: bool | None = None) -> Values:
     r"""Squared W2 to :math:`N(0, I)` of a batch's moments, in one step: the fast WWAE penalty.
 
     The value of ``w2_squared_to_standard_normal(*moments(z))``. With
@@ -308,7 +309,7 @@ def w2_penalty(z, variance=None, *, eigensolver: bool | None = None) -> Tensor:
         return _PenaltyAtOnce.apply(z, variance, eigensolver)
 
 
-def w2_squared_diagonal(mean1, variance1, mean2=0.0, variance2=1.0) -> Tensor:
+def w2_squared_diagonal(mean1, variance1, mean2=0.0, variance2=1.0) -> Values:
     r"""Squared Wasserstein-2 distance between Gaussians with diagonal covariances.
 
     .. math::  W_2^2 = |m_1 - m_2|^2 + \sum_i (s_{1,i} - s_{2,i})^2
@@ -443,7 +444,7 @@ def reading_moments(n: int, d: int) -> tuple[float, float, float]:
     )
 
 
-def p_value(reading, n: int, d: int) -> Tensor:
+def p_value(reading, n: int, d: int) -> Values:
     r"""How often `n` exact draws of N(0, I) read at least as much: is a reading of the penalty significant?
 
     The upper tail, at the reading, of the gamma law with the mean, standard deviation and skewness of
@@ -504,7 +505,7 @@ class _Map(Function):
     """The matrix T of the optimal map from N(0, S1) to N(0, S2), as w2_squared's gradient has it."""
 
     @staticmethod
-    def forward(cov1: Tensor, cov2: Tensor) -> Tensor:
+    def forward(cov1: Matrices, cov2: Matrices) -> Matrices:
         return _procrustes(cov1, cov2)[1]
 
     @staticmethod
@@ -529,7 +530,7 @@ class _BuresSquared(Function):
     """min over orthogonal U of |A1 - U A2|^2 with A = S^{1/2}; gradients I - T."""
 
     @staticmethod
-    def forward(cov1: Tensor, cov2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(cov1: Matrices, cov2: Matrices) -> tuple[Values, Matrices, Matrices]:
         return _procrustes(cov1, cov2)
 
     @staticmethod
@@ -551,7 +552,7 @@ class _BuresSquaredToIdentity(Function):
     """sum (sqrt(lambda) - 1)^2; gradient I - S^{-1/2}."""
 
     @staticmethod
-    def forward(cov: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(cov: Matrices) -> tuple[Values, Matrices]:
         bad = not_finite(cov)
         values, vectors = eigh(cov, bad)
         slope = 1 - inverse_root(values)
@@ -576,7 +577,7 @@ class _Penalty(Function):
     """w2_penalty; the gradients are finished in forward, which passes over the batch fewer times."""
 
     @staticmethod
-    def forward(z: Tensor, variance: Tensor | None, eigensolver: bool) -> tuple[Tensor, ...]:
+    def forward(z: Clouds, variance: Vectors | None, eigensolver: bool) -> tuple[Values, Clouds, Grams]:
         return (_by_eigenvalues if eigensolver else _by_products)(z, variance)
 
     @staticmethod
@@ -602,7 +603,7 @@ class _PenaltyAtOnce(torch.autograd.Function):
     """The same where nothing transforms it: a form that torch.func cannot read, and a fifth quicker."""
 
     @staticmethod
-    def forward(ctx, z: Tensor, variance: Tensor | None, eigensolver: bool) -> Tensor:
+    def forward(ctx, z: Clouds, variance: Vectors | None, eigensolver: bool) -> Values:
         value, *found = _Penalty.forward(z, variance, eigensolver)
         ctx.save_for_backward(z, variance, *found)
         return value
@@ -612,7 +613,7 @@ class _PenaltyAtOnce(torch.autograd.Function):
         return _Penalty.backward(ctx, grad)
 
 
-def _penalty_gradient(z: Tensor, variance: Tensor | None) -> tuple[Tensor, Tensor]:
+def _penalty_gradient(z: Clouds, variance: Vectors | None) -> tuple[Clouds, Grams]:
     """The penalty's gradient in the points, and I - S^{-1/2}: both may be differentiated again."""
     wide = None if variance is None else variance.double()
     mean, centred, gram, lacking = _gram(z.double(), wide)
@@ -626,7 +627,7 @@ def _penalty_gradient(z: Tensor, variance: Tensor | None) -> tuple[Tensor, Tenso
 # thousandth of the largest, and products with its inverse root lose as much: both can do it in float64.
 
 
-def _by_eigenvalues(z: Tensor, variance: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def _by_eigenvalues(z: Clouds, variance: Vectors | None) -> tuple[Values, Clouds, Grams]:
     mean, centred, gram, lacking = _gram(z, variance)
     if not math.isfinite(gram.sum().item()):  # the solver refuses NaN: set such batches aside
         bad = ~gram.sum((-1, -2), keepdim=True).isfinite()
@@ -676,7 +677,7 @@ _TO_ONE = (
 _CUBIC = (1.875, -1.25, 0.375)  # leaves of a small distance to 1 its third power (Bjorck & Bowie 1971)
 
 
-def _by_products(z: Tensor, variance: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def _by_products(z: Clouds, variance: Vectors | None) -> tuple[Values, Clouds, Grams]:
     mean, centred, gram, lacking = _gram(z.double(), None if variance is None else variance.double())
     tiny, eye = torch.finfo(gram.dtype).tiny, eye_like(gram)
     trace = gram.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None].clamp_min(tiny)
@@ -700,7 +701,7 @@ def _by_products(z: Tensor, variance: Tensor | None) -> tuple[Tensor, Tensor, Te
     return value.to(z.dtype), gradient.to(z.dtype), weight.to(z.dtype)
 
 
-def _gram(z: Tensor, variance: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+def _gram(z: Clouds, variance: Vectors | None) -> tuple[Tensor, Clouds, Grams, Values | None]:
     """Mean, centred points X, S, and what S lacks of the penalty.
 
     S = X^T X / (n - 1) + diag v, which lacks nothing; or X X^T / (n - 1) where that is smaller. The latter
@@ -721,8 +722,8 @@ def _gram(z: Tensor, variance: Tensor | None) -> tuple[Tensor, Tensor, Tensor, T
 
 
 def _value_and_gradient(
-    bures: Tensor, weight: Tensor, mean: Tensor, centred: Tensor, lacking: Tensor | None
-) -> tuple[Tensor, Tensor]:
+    bures: Values, weight: Grams, mean: Tensor, centred: Clouds, lacking: Values | None
+) -> tuple[Values, Clouds]:
     """The penalty and its gradient in the points, from the sum of (s - 1)^2, I - S^{-1/2} and _gram's."""
     n = centred.shape[-2]
     value = bures + _squared_norm(mean.squeeze(-2))
@@ -734,7 +735,7 @@ def _value_and_gradient(
     return value, (left @ right).mul_(2 / (n - 1)).add_(mean, alpha=2 / n)
 
 
-def _procrustes(cov1: Tensor, cov2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _procrustes(cov1: Matrices, cov2: Matrices) -> tuple[Values, Matrices, Matrices]:
     """The least |A1 - U A2|^2 over orthogonal U, with A = S^{1/2}, and T from either side."""
     root1, inverse1, root2, left, values, right = matched_roots(cov1, cov2)
     inverse2 = powers(*eigh(cov2, not_finite(cov1, cov2)))[1]
@@ -748,7 +749,7 @@ def _procrustes(cov1: Tensor, cov2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return torch.minimum(value, direct), *maps
 
 
-def _map(root: Tensor, inverse: Tensor, matched: Tensor) -> Tensor:
+def _map(root: Matrices, inverse: Matrices, matched: Matrices) -> Matrices:
     """T = S^{-1/2} U B, which carries S = root^2 to B^2, for matched = U B, or what comes closest.
 
     On a singular S the symmetric T that has, off the range of S, the rows and columns of the map and of its
@@ -763,6 +764,6 @@ def _root(value: Tensor, zero: Tensor) -> Tensor:
     return torch.where(zero, 1, value).sqrt().masked_fill(zero, 0)
 
 
-def _squared_norm(vector: Tensor) -> Tensor:
+def _squared_norm(vector: Vectors) -> Values:
     """Along the last dimension; for one vector ``torch.dot`` is the quickest."""
     return vector.dot(vector) if vector.ndim == 1 else torch.linalg.vecdot(vector, vector)

@@ -12,6 +12,8 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor, nn
 
+from .shapes import Matrices, Vectors
+
 __all__ = [
     "Function",
     "InverseRoot",
@@ -59,7 +61,7 @@ class Lyapunov(Function):
     """The X with R X + X R = G, for symmetric R without negative eigenvalues; 0 on R's null space."""
 
     @staticmethod
-    def forward(matrix: Tensor, right: Tensor) -> Tensor:
+    def forward(matrix: Matrices, right: Matrices) -> Matrices:
         bad = not_finite(matrix)
         values, vectors = torch.linalg.eigh(_identity_where(bad, matrix))
         values = values.clamp_min(0)
@@ -83,7 +85,7 @@ class InverseRoot(Function):
     """S^{-1/2}, and 0 on the null space of S."""
 
     @staticmethod
-    def forward(cov: Tensor) -> Tensor:
+    def forward(cov: Matrices) -> Matrices:
         bad = not_finite(cov)
         return powers(*eigh(cov, bad))[1].masked_fill(bad[..., None, None], torch.nan)
 
@@ -101,7 +103,9 @@ class InverseRoot(Function):
         return within + turn @ grad @ null + null @ grad @ turn
 
 
-def matched_roots(cov1: Tensor, cov2: Tensor) -> tuple[Tensor, ...]:
+def matched_roots(
+    cov1: Matrices, cov2: Matrices
+) -> tuple[Matrices, Matrices, Matrices, Matrices, Vectors, Matrices]:
     """The root of S1 and its pseudo-inverse, the root of S2, and the SVD of root1 @ root2.
 
     left @ right turns root2 into the best match of root1. NaN where an input is not finite.
@@ -121,20 +125,20 @@ def matched_roots(cov1: Tensor, cov2: Tensor) -> tuple[Tensor, ...]:
     )
 
 
-def powers(values: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+def powers(values: Vectors, vectors: Matrices) -> tuple[Matrices, Matrices]:
     """S^{1/2} and the pseudo-inverse S^{-1/2}."""
     root = vectors * values.sqrt().unsqueeze(-2) @ vectors.mT
     inverse = vectors * inverse_root(values).unsqueeze(-2) @ vectors.mT
     return root, inverse
 
 
-def inverse_root(values: Tensor) -> Tensor:
+def inverse_root(values: Vectors) -> Vectors:
     """lambda^{-1/2}, and 0 where lambda is 0 up to the rounding of an eigensolver."""
     cut = values[..., -1:] * (torch.finfo(values.dtype).eps * values.shape[-1])
     return values.masked_fill(values <= cut, torch.inf).rsqrt()
 
 
-def eigh(cov: Tensor, bad: Tensor) -> tuple[Tensor, Tensor]:
+def eigh(cov: Matrices, bad: Tensor) -> tuple[Vectors, Matrices]:
     """Eigenvalues (negative rounding removed) and eigenvectors; the identity's where ``bad``."""
     values, vectors = torch.linalg.eigh(_identity_where(bad, cov))
     lowest, largest = values[..., 0], values[..., -1]
@@ -172,7 +176,7 @@ def eye_like(matrix: Tensor) -> Tensor:
     return torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
 
 
-def symmetric(matrix: Tensor) -> Tensor:
+def symmetric(matrix: Matrices) -> Matrices:
     """The symmetric part of a matrix."""
     return (matrix + matrix.mT) / 2
 

@@ -265,18 +265,8 @@ def _holds_a_run(folder: Path) -> bool:
 
 # Fields of an experiment that every record has; later ones have the value that earlier runs had.
 CONFIGURATION = (
-    *(
-        "dataset",
-        "method",
-        "seed",
-        "variant",
-        "network",
-        "latent",
-        "initial_std",
-        "penalty_weight",
-        "estimator",
-    ),
-    *("epochs", "batch_size", "learning_rate"),
+    *("dataset", "method", "seed", "variant", "network", "latent", "initial_std", "penalty_weight"),
+    *("estimator", "epochs", "batch_size", "learning_rate"),
 )
 _IMAGES = {"split": str, "images": int, "sha256": str}
 # What a record holds: each key and its type. A key with ? may be missing, * is any other key; None is what
@@ -301,30 +291,31 @@ _SCHEMA = {
 
 def _fault(value: Any, schema: Any, where: str = "") -> str:
     """What of a value is not as a schema has it; empty where all is."""
-    if isinstance(schema, dict):
-        if not isinstance(value, dict):
-            return f"lacks {where!r}" if where else "is no record"
-        known = {key.rstrip("?"): kind for key, kind in schema.items()}
-        for key in schema:
-            if key != "*" and key[-1] != "?" and key not in value:
-                return f"lacks {f'{where}.{key}' if where else key!r}"
-        faults = (
-            _fault(one, known[key] if key in known else known["*"], f"{where}.{key}" if where else key)
-            for key, one in value.items()
-            if key in known or "*" in known
-        )
-        return next(filter(None, faults), "")
+    if isinstance(schema, tuple):
+        return "" if value is None else _fault(value, schema[0], where)
     if isinstance(schema, list):
         if not isinstance(value, list):
             return f"has no list {where!r}"
-        return next(filter(None, (_fault(one, schema[0], where) for one in value)), "")
-    if isinstance(schema, tuple):
-        return "" if value is None else _fault(value, schema[0], where)
+        return next(filter(None, (_fault(entry, schema[0], where) for entry in value)), "")
+    if isinstance(schema, dict):
+        return _fault_of_entries(value, schema, where)
     if schema is float:
         right = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     else:
-        right = isinstance(value, schema) and (schema is object or not isinstance(value, bool))
+        right = schema is object or (isinstance(value, schema) and not isinstance(value, bool))
     return "" if right else f"has {value!r:.40} for {where!r}"
+
+
+def _fault_of_entries(value: Any, schema: dict[str, Any], where: str) -> str:
+    if not isinstance(value, dict):
+        return f"lacks {where!r}" if where else "is no record"
+    place = f"{where}." if where else ""
+    for key in schema:
+        if key != "*" and not key.endswith("?") and key not in value:
+            return f"lacks {place + key!r}"
+    kinds = {"*": object} | {key.rstrip("?"): kind for key, kind in schema.items()}
+    faults = (_fault(entry, kinds.get(key, kinds["*"]), place + key) for key, entry in value.items())
+    return next(filter(None, faults), "")
 
 
 def _read_record(file: Path) -> dict[str, Any]:

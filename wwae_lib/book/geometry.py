@@ -20,6 +20,7 @@ from ..matrices import (
     matched_roots,
     symmetric,
 )
+from ..shapes import Matrices, Values, Vectors
 
 __all__ = [
     "barycentre",
@@ -31,7 +32,7 @@ __all__ = [
 ]
 
 
-def gelbrich_bound(x, y) -> Tensor:
+def gelbrich_bound(x, y) -> Values:
     r"""Squared W2 of the moments of two samples: a lower bound of the samples' own squared W2.
 
     Of all laws with given means and covariances, Gaussians are the closest in W2 (Gelbrich
@@ -55,7 +56,7 @@ def gelbrich_bound(x, y) -> Tensor:
 
 
 @torch.no_grad()
-def transport_map(mean1, cov1, mean2, cov2) -> tuple[Tensor, Tensor]:
+def transport_map(mean1, cov1, mean2, cov2) -> tuple[Matrices, Vectors]:
     r"""The optimal map ``T(x) = A x + b`` from one Gaussian to another.
 
     .. math::
@@ -83,7 +84,7 @@ def transport_map(mean1, cov1, mean2, cov2) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def geodesic(mean1, cov1, mean2, cov2, t) -> tuple[Tensor, Tensor]:
+def geodesic(mean1, cov1, mean2, cov2, t) -> tuple[Vectors, Matrices]:
     r"""Mean and covariance at time `t` of the shortest path between two Gaussians.
 
     McCann's (1997) interpolation: the law of :math:`(1 - t) X + t Y` for an optimal coupling
@@ -117,7 +118,7 @@ def geodesic(mean1, cov1, mean2, cov2, t) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def barycentre(means, covs, weights=None, *, tolerance=None, max_steps=1000) -> tuple[Tensor, Tensor]:
+def barycentre(means, covs, weights=None, *, tolerance=None, max_steps=1000) -> tuple[Vectors, Matrices]:
     r"""The Gaussian that minimises the weighted sum of squared W2 distances to given Gaussians.
 
     The mean is the weighted mean; the covariance is the limit of the fixed-point iteration of
@@ -166,7 +167,7 @@ def barycentre(means, covs, weights=None, *, tolerance=None, max_steps=1000) -> 
     raise RuntimeError(f"the barycentre did not converge to {tolerance:.1g} in {max_steps} steps")
 
 
-def entropic_w2_squared(mean1, cov1, mean2, cov2, epsilon: float) -> Tensor:
+def entropic_w2_squared(mean1, cov1, mean2, cov2, epsilon: float) -> Values:
     r"""Entropy-regularised squared W2 between two Gaussians.
 
     .. math::
@@ -203,7 +204,7 @@ def entropic_w2_squared(mean1, cov1, mean2, cov2, epsilon: float) -> Tensor:
         return (mean1 - mean2).square().sum(-1) + _EntropicBuresSquared.apply(cov1, cov2, epsilon / 2)[0]
 
 
-def sinkhorn_divergence(mean1, cov1, mean2, cov2, epsilon: float) -> Tensor:
+def sinkhorn_divergence(mean1, cov1, mean2, cov2, epsilon: float) -> Values:
     r"""Debiased entropic squared W2 between two Gaussians, 0 if and only if they are equal.
 
     :math:`W_\varepsilon(1, 2) - \tfrac12 W_\varepsilon(1, 1) - \tfrac12 W_\varepsilon(2, 2)`
