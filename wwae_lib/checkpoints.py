@@ -143,8 +143,8 @@ def _check_checkpoint(
         if name not in tensors or name not in expected:
             raise files.RunError(f"{file} {'lacks' if name in expected else 'has an unknown'} {name}")
         if tensors[name].shape != expected[name]:
-            found, right = tuple(tensors[name].shape), tuple(expected[name])
-            raise files.RunError(f"{file} has {name} of shape {found} where the method has {right}")
+            actual, right = tuple(tensors[name].shape), tuple(expected[name])
+            raise files.RunError(f"{file} has {name} of shape {actual} where the method has {right}")
 
 
 def _changes(state: dict[str, Any], identity: dict[str, Any]) -> str:
@@ -184,11 +184,13 @@ def _git_commit() -> str:
     # A copy without git may lie in somebody else's repository.
     if not (root := runs.checkout()) or not (root / ".git").exists():
         return "not from a git checkout"
-    own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # a hook's, say
+    variables = {
+        name: value for name, value in os.environ.items() if not name.startswith("GIT_")
+    }  # a hook's, say
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
-            cwd=root, capture_output=True, text=True, check=True, env=own,
+            cwd=root, capture_output=True, text=True, check=True, env=variables,
         )  # fmt: skip
     except (OSError, subprocess.CalledProcessError):
         return "not from a git checkout"

@@ -149,7 +149,7 @@ def checksum(pixels: Tensor) -> str:
     return hashlib.sha256(pixels.cpu().contiguous().numpy().data).hexdigest()
 
 
-def check_pixels(pixels: Any, what: str = "images") -> None:
+def check_pixels(pixels: Any, name: str = "images") -> None:
     """Refuse what is not uint8 ``(N, C, H, W)`` with a grey or three colour channels.
 
     Numbers in [0, 1] would be taken for pixels that are all black or nearly so.
@@ -157,14 +157,14 @@ def check_pixels(pixels: Any, what: str = "images") -> None:
     Raises:
         ValueError: the pixels are of another type or shape; the message names what was given.
     """
-    found = f"{pixels.dtype} {tuple(pixels.shape)}" if isinstance(pixels, Tensor) else type(pixels).__name__
+    got = f"{pixels.dtype} {tuple(pixels.shape)}" if isinstance(pixels, Tensor) else type(pixels).__name__
     if not isinstance(pixels, Tensor) or pixels.dtype != torch.uint8:
         raise ValueError(
-            f"the {what} must be a tensor of uint8 pixels, 0 to 255; got {found}: numbers x in [0, 1] become "
+            f"the {name} must be a tensor of uint8 pixels, 0 to 255; got {got}: numbers x in [0, 1] become "
             "pixels by (255 * x).round().to(torch.uint8)"
         )
     if pixels.ndim != 4 or pixels.shape[1] not in (1, 3):
-        raise ValueError(f"the {what} must be (N, 1 or 3, H, W); got {found}")
+        raise ValueError(f"the {name} must be (N, 1 or 3, H, W); got {got}")
 
 
 def to_unit(pixels: Tensor) -> Floats:
@@ -315,10 +315,10 @@ def _download_idx(dataset: str, root: Path, folder: Path) -> None:
 
 def _elsewhere(root: Path, names: tuple[str, ...]) -> str:
     """Which files that begin like these are near, in words; empty where there are none."""
-    found = [
+    near = [
         path for depth in ("*", "*/*", "*/*/*") for path in root.glob(depth) if path.name.startswith(names)
     ]
-    return f"There are {', '.join(map(str, found[:4]))}: they belong there. " if found else ""
+    return f"There are {', '.join(map(str, near[:4]))}: they belong there. " if near else ""
 
 
 def _check_sha256(path: Path, content: np.ndarray, expected: str, remedy: str) -> None:
@@ -362,8 +362,8 @@ def _load_celeba(root: Path, split: str) -> Images:
 
 
 def _stamp(path: Path) -> tuple[str, int, int]:
-    found = path.stat()
-    return path.name, found.st_size, found.st_mtime_ns
+    status = path.stat()
+    return path.name, status.st_size, status.st_mtime_ns
 
 
 @functools.lru_cache(maxsize=1)
@@ -396,18 +396,18 @@ def _check_celeba(path: Path, array: np.ndarray, lines: list[tuple[str, ...]], r
     except (OSError, ValueError) as error:
         raise DataError(f"{file} cannot be read ({error}); {remedy}") from error
     if actual != expected and not (actual == CELEBA_SUBSET and not file.exists()):
-        said = f"{file.name} says {expected[:16]}..." if file.exists() else f"there is no {file.name}"
+        claim = f"{file.name} says {expected[:16]}..." if file.exists() else f"there is no {file.name}"
         raise DataError(
-            f"{path} and its index have SHA-256 {actual[:16]}..., and {said}: they are damaged, or were not "
+            f"{path} and its index have SHA-256 {actual[:16]}..., and {claim}: they are damaged, or were not "
             f"made by this library; {remedy}"
         )
 
 
 def celeba_checksum(array: np.ndarray, lines: list[tuple[str, ...]]) -> str:
     """Of the index, line by line, and of the images."""
-    found = hashlib.sha256("".join(",".join(line) + "\n" for line in lines).encode())
-    found.update(np.ascontiguousarray(array).data)
-    return found.hexdigest()
+    digest = hashlib.sha256("".join(",".join(line) + "\n" for line in lines).encode())
+    digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 # ---------------------------------------------------------------- all of them

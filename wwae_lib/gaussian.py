@@ -394,8 +394,8 @@ def expected_root_trace(n: int, d: int) -> float:
     c = d / nu
     root = _marchenko_pastur_points(c).sqrt()
     ends = (abs(1 - c**0.5) + 1 + c**0.5) / 4
-    few, many = min(d, nu), max(d, nu)
-    rest = 7 * few / (128 * many**2) * max(1, c) ** 0.5
+    smaller, larger = min(d, nu), max(d, nu)
+    rest = 7 * smaller / (128 * larger**2) * max(1, c) ** 0.5
     sines = _angles().sin().square()
     return (2 * d * (sines / root).mean() + ends - root.mean() / 2).item() + rest
 
@@ -540,12 +540,12 @@ class _BuresSquared(Function):
 
     @staticmethod
     def backward(ctx, grad: Tensor, *_):
-        covs, maps, found = ctx.saved_tensors[:2], ctx.saved_tensors[2:], [None, None]
+        covs, maps, gradients = ctx.saved_tensors[:2], ctx.saved_tensors[2:], [None, None]
         for i in range(2):
             if ctx.needs_input_grad[i]:
                 matrix = _Map.apply(covs[i], covs[1 - i]) if torch.is_grad_enabled() else maps[i]
-                found[i] = grad[..., None, None] * (eye_like(matrix) - matrix)
-        return tuple(found)
+                gradients[i] = grad[..., None, None] * (eye_like(matrix) - matrix)
+        return tuple(gradients)
 
 
 class _BuresSquaredToIdentity(Function):

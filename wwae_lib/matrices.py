@@ -53,8 +53,8 @@ def _with_one_more_dimension(function, info, in_dims, *inputs):
             return value
         return value.expand(info.batch_size, *value.shape) if dim is None else value.movedim(dim, 0)
 
-    found = function.apply(*map(placed, inputs, in_dims))
-    return found, (0,) * len(found) if isinstance(found, tuple) else 0
+    outputs = function.apply(*map(placed, inputs, in_dims))
+    return outputs, (0,) * len(outputs) if isinstance(outputs, tuple) else 0
 
 
 class Lyapunov(Function):

@@ -344,14 +344,14 @@ def _compare(name: str, made: Tensor, real: Tensor, images: int | None) -> tuple
     """
     suffix = "" if name == "prior" else f"_{name}"
     shared = {"reconstruction": "pairs", "interpolation": "unknown"}.get(name, "none")
-    found = _Measured()
+    measured = _Measured()
     distance = functools.partial(fidelity.frechet_distance, made, real, shared, images=images)
-    found.try_to(lambda: {f"fid{suffix}": distance()}, f"fid{suffix}")
+    measured.try_to(lambda: {f"fid{suffix}": distance()}, f"fid{suffix}")
     if name == "prior":
-        found.try_to(lambda: {"kid": fidelity.kid(made, real)}, "kid")
+        measured.try_to(lambda: {"kid": fidelity.kid(made, real)}, "kid")
         neighbourhoods = ("precision", "recall", "density", "coverage")
-        found.try_to(lambda: fidelity.neighbourhoods(made, real), *neighbourhoods)
-    return found.metrics, {"unmeasured": found.why}
+        measured.try_to(lambda: fidelity.neighbourhoods(made, real), *neighbourhoods)
+    return measured.metrics, {"unmeasured": measured.why}
 
 
 class _Measured:
@@ -364,12 +364,12 @@ class _Measured:
     def try_to(self, compute: Callable[[], dict[str, Any]], *names: str) -> None:
         """Add what is computed, numbers or estimates; or say of these names why it cannot be."""
         try:
-            found = compute()
+            results = compute()
         except ValueError as error:
             self.why |= dict.fromkeys(names, str(error))
         else:
-            estimates = {name: value for name, value in found.items() if isinstance(value, tuple)}
-            self.metrics |= found | _with_errors(estimates)
+            estimates = {name: value for name, value in results.items() if isinstance(value, tuple)}
+            self.metrics |= results | _with_errors(estimates)
 
 
 def _with_errors(estimates: Mapping[str, tuple[float, float]]) -> dict[str, float]:
@@ -514,10 +514,10 @@ def code_metrics(method: Method, images: Images, test_images: Images, seed: int)
 
 
 def _code_metrics(encoded: _Encoded, seed: int) -> _Measured:
-    found = _Measured()
+    measured = _Measured()
     if not all(part.isfinite().all() for part in (*encoded.train_codes, *encoded.test_codes)):
-        found.why = {"codes": "the codes of some images are not finite"}
-        return found
+        measured.why = {"codes": "the codes of some images are not finite"}
+        return measured
     generator = torch.Generator().manual_seed(_seed(seed, "codes"))
     (drawn, exact), (train_drawn, train_exact) = (
         _draw(*codes, generator) for codes in (encoded.test_codes, encoded.train_codes)
@@ -527,25 +527,25 @@ def _code_metrics(encoded: _Encoded, seed: int) -> _Measured:
         "sliced_w2_squared": latents.sliced_w2_to_prior(drawn, directions),
         "sliced_w2_squared_floor": latents.sliced_w2_to_prior(exact, directions),
     }
-    found.metrics = _with_errors(estimates) | {
+    measured.metrics = _with_errors(estimates) | {
         "effective_dimension": latents.effective_dimension(mean),
         "active_dimensions": int((mean.double().var(0) > ACTIVE).sum()),
         **latents.marginal_normality(drawn),
     }
     # codes of no volume, or of too many dimensions for the test; or too few, or not finite
     names = ("henze_zirkler", "henze_zirkler_p")
-    found.try_to(lambda: dict(zip(names, latents.henze_zirkler(drawn), strict=True)), *names)
+    measured.try_to(lambda: dict(zip(names, latents.henze_zirkler(drawn), strict=True)), *names)
     start = _seed(seed, "mixture of codes")
-    for name, some in {
+    for name, pair in {
         "mixture_nats": (train_drawn, drawn),
         "mixture_nats_floor": (train_exact, exact),
     }.items():
-        found.try_to(lambda some=some, name=name: {name: latents.mixture_nats(*some, start)}, name)
+        measured.try_to(lambda pair=pair, name=name: {name: latents.mixture_nats(*pair, start)}, name)
     images, test_images = encoded.images, encoded.test_images
     if data.get_dataset(images.dataset).classes:
         given = encoded.train_codes[0], images.labels, mean, test_images.labels
-        found.try_to(lambda: latents.accuracies(*given), "knn_accuracy", "linear_accuracy")
-    return found
+        measured.try_to(lambda: latents.accuracies(*given), "knn_accuracy", "linear_accuracy")
+    return measured
 
 
 def _draw(mean: Codes, variance: Codes, generator: torch.Generator) -> tuple[Codes, Codes]:
