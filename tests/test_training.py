@@ -691,7 +691,7 @@ def interrupted(train, tmp_path):
 
 def test_a_checkpoint_of_another_experiment(train, interrupted):
     with pytest.raises(
-        runs.RunError, match=r"belongs to another training: latent was 3, is now 4; epochs was 3, is now 5"
+        runs.RunError, match=r"belongs to another training: epochs was 3, is now 5; latent was 3, is now 4"
     ):
         train(small(latent=4, epochs=5), resume=True)
     assert interrupted.load_checkpoint()[1]["epoch"] == 1
