@@ -150,16 +150,10 @@ def _evaluate(
         _check_enough(len(pixels), f"images of the set {name!r}")
         network = network or _Network(pixels, reference.pixels, reference.sha256, device, progress)
         features = network.features(pixels, real=name == "training")
-        entry = {
-            "protocol": protocol,
-            "reference": reference.split,
-            "reference_images": len(reference),
-            "reference_sha256": reference.sha256,
-            "inception_sha256": inception.sha256(),
-            **network.choice.record(),
-            "images": len(pixels),
-            "seconds": round(time.perf_counter() - started, 1),  # for the images and their features
-        }
+        seconds = round(time.perf_counter() - started, 1)  # for the images and their features
+        entry = network.record() | {
+            "protocol": protocol, "reference": reference.split, "images": len(pixels), "seconds": seconds
+        }  # fmt: skip
         if sizes.extrapolated_to:
             entry["extrapolated_to"] = sizes.extrapolated_to
         compare = functools.partial(_compare, name, features, network.reference, sizes.extrapolated_to)
@@ -329,6 +323,11 @@ class _Network:
         else:
             features = inception.features(pixels, self.network, self.device, self.progress)
         return features.to(self.device)
+
+    def record(self) -> dict[str, Any]:
+        """What a run's record says of the network and of the reference."""
+        reference = {"reference_images": len(self.pixels), "reference_sha256": self.checksum}
+        return reference | {"inception_sha256": inception.sha256(), **self.choice.record()}
 
     @functools.cached_property
     def reference(self) -> Tensor:
@@ -519,33 +518,31 @@ def _code_metrics(encoded: _Encoded, seed: int) -> _Measured:
         measured.why = {"codes": "the codes of some images are not finite"}
         return measured
     generator = torch.Generator().manual_seed(_seed(seed, "codes"))
-    (drawn, exact), (train_drawn, train_exact) = (
-        _draw(*codes, generator) for codes in (encoded.test_codes, encoded.train_codes)
-    )
-    mean, directions = encoded.test_codes[0], _seed(seed, "directions")
-    estimates = {
-        "sliced_w2_squared": latents.sliced_w2_to_prior(drawn, directions),
-        "sliced_w2_squared_floor": latents.sliced_w2_to_prior(exact, directions),
-    }
-    measured.metrics = _with_errors(estimates) | {
-        "effective_dimension": latents.effective_dimension(mean),
-        "active_dimensions": int((mean.double().var(0) > ACTIVE).sum()),
-        **latents.marginal_normality(drawn),
-    }
+    drawn = _draw(*encoded.test_codes, generator)
+    _beside_the_prior(measured, _draw(*encoded.train_codes, generator), drawn, seed)
+    mean, images, test_images = encoded.test_codes[0], encoded.images, encoded.test_images
+    measured.metrics["effective_dimension"] = latents.effective_dimension(mean)
+    measured.metrics["active_dimensions"] = int((mean.double().var(0) > ACTIVE).sum())
+    if data.get_dataset(images.dataset).classes:
+        labelled = encoded.train_codes[0], images.labels, mean, test_images.labels
+        measured.try_to(lambda: latents.accuracies(*labelled), "knn_accuracy", "linear_accuracy")
+    return measured
+
+
+def _beside_the_prior(
+    measured: _Measured, train: tuple[Codes, Codes], test: tuple[Codes, Codes], seed: int
+) -> None:
+    """Add how far drawn codes are from the prior, and how far as many exact draws of it are, the floor."""
+    directions, start = _seed(seed, "directions"), _seed(seed, "mixture of codes")
+    for of, pair in {"": (train[0], test[0]), "_floor": (train[1], test[1])}.items():
+        distance = latents.sliced_w2_to_prior(pair[1], directions)
+        measured.metrics |= _with_errors({f"sliced_w2_squared{of}": distance})
+        name = f"mixture_nats{of}"
+        measured.try_to(lambda pair=pair, name=name: {name: latents.mixture_nats(*pair, start)}, name)
+    measured.metrics |= latents.marginal_normality(test[0])
     # codes of no volume, or of too many dimensions for the test; or too few, or not finite
     names = ("henze_zirkler", "henze_zirkler_p")
-    measured.try_to(lambda: dict(zip(names, latents.henze_zirkler(drawn), strict=True)), *names)
-    start = _seed(seed, "mixture of codes")
-    for name, pair in {
-        "mixture_nats": (train_drawn, drawn),
-        "mixture_nats_floor": (train_exact, exact),
-    }.items():
-        measured.try_to(lambda pair=pair, name=name: {name: latents.mixture_nats(*pair, start)}, name)
-    images, test_images = encoded.images, encoded.test_images
-    if data.get_dataset(images.dataset).classes:
-        given = encoded.train_codes[0], images.labels, mean, test_images.labels
-        measured.try_to(lambda: latents.accuracies(*given), "knn_accuracy", "linear_accuracy")
-    return measured
+    measured.try_to(lambda: dict(zip(names, latents.henze_zirkler(test[0]), strict=True)), *names)
 
 
 def _draw(mean: Codes, variance: Codes, generator: torch.Generator) -> tuple[Codes, Codes]:
