@@ -279,8 +279,8 @@ def test_packed_files_are_read_where_nothing_can_be_written(made_up, no_network,
             path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
             path.unlink()
     before = sorted(path.name for path in folder.iterdir())
-    found = data.load("mnist", "train", made_up)
-    assert torch.equal(found.pixels, expected.pixels) and torch.equal(found.labels, expected.labels)
+    images = data.load("mnist", "train", made_up)
+    assert torch.equal(images.pixels, expected.pixels) and torch.equal(images.labels, expected.labels)
     assert sorted(path.name for path in folder.iterdir()) == before
 
 
@@ -612,9 +612,9 @@ def test_cropping_agrees_with_the_cache_of_the_real_originals(tmp_path):
     originals = sorted(ORIGINALS.glob("*.jpg"))
     for path in originals:
         (folder / "img_align_celeba" / path.name).symlink_to(path)
-    chosen = [rows[places[path.name]] for path in originals]
+    listed = [rows[places[path.name]] for path in originals]
     for file, key in (("list_eval_partition.txt", "partition"), ("identity_CelebA.txt", "identity")):
-        (folder / file).write_text("".join(f"{row['image']} {row[key]}\n" for row in chosen))
+        (folder / file).write_text("".join(f"{row['image']} {row[key]}\n" for row in listed))
     celeba.build(tmp_path)
     built = np.load(folder / "celeba_64.npy").astype(float)
     expected = np.stack([cached[places[path.name]] for path in originals]).astype(float)

@@ -381,8 +381,8 @@ def test_a_run_is_measured_whole(run, evaluate, stand_in, digits, test_digits):
     kid = fidelity.kid(quarters(made), quarters(real))
     assert (done.metrics["kid"], done.metrics["kid_error"]) == pytest.approx(kid, rel=1e-3)
     for of, pixels in (("", evaluation.prior_samples(method, 100, seed)), ("_data", real)):
-        found = done.metrics[f"sharpness{of}"], done.metrics[f"sharpness{of}_error"]
-        assert found == fidelity.sharpness(pixels)
+        measured = done.metrics[f"sharpness{of}"], done.metrics[f"sharpness{of}_error"]
+        assert measured == fidelity.sharpness(pixels)
     shares = fidelity.neighbourhoods(quarters(made), quarters(real))
     assert {name: (done.metrics[name], done.metrics[f"{name}_error"]) for name in shares} == shares
     mean, variance = evaluation.encode(method, real)
@@ -639,9 +639,9 @@ def test_features_that_are_not_finite_are_recorded_as_missing(run, evaluate, sta
     features = inception.features
 
     def spoilt(images, *arguments):
-        found = features(images, *arguments).clone()
-        found[3] = torch.nan
-        return found
+        seen = features(images, *arguments).clone()
+        seen[3] = torch.nan
+        return seen
 
     stand_in.setattr(inception, "features", spoilt)
     done = evaluate(run, sets=["prior", "gaussian"])

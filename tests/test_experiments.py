@@ -54,9 +54,11 @@ def test_what_cannot_be_is_refused_by_name(changes, said):
 @pytest.mark.parametrize("value", [np.float32(10), np.float64(10), 10, np.int64(10)])
 def test_numbers_of_other_kinds_become_pythons(value):
     """What is accepted can be written."""
-    chosen = experiment("mnist", "wwae", penalty_weight=value)
-    assert type(chosen.penalty_weight) is float and chosen == experiment("mnist", "wwae", penalty_weight=10.0)
-    assert json.loads(json.dumps(chosen.as_dict()))["penalty_weight"] == 10.0
+    trained = experiment("mnist", "wwae", penalty_weight=value)
+    assert type(trained.penalty_weight) is float and trained == experiment(
+        "mnist", "wwae", penalty_weight=10.0
+    )
+    assert json.loads(json.dumps(trained.as_dict()))["penalty_weight"] == 10.0
     assert type(experiment("mnist", "wwae", learning_rate=np.float32(0.001)).learning_rate) is float
 
 

@@ -61,7 +61,10 @@ def test_a_script_holds_the_encoder_in_eight_bits(written, finished):
     scales, biases = halves(content["scales"]), halves(content["biases"])
     encoder = runs.load_method(finished).encoder
     *inner, last = [layer for layer in encoder.layers if hasattr(layer, "weight")]
-    for layer, outputs in [*((one, len(one.bias)) for one in inner), (last, finished.experiment.latent)]:
+    for layer, outputs in [
+        *((layer_before, len(layer_before.bias)) for layer_before in inner),
+        (last, finished.experiment.latent),
+    ]:
         rows = layer.weight.detach()[:outputs].flatten(1).numpy()
         size, whole = whole[: rows.size].reshape(rows.shape), whole[rows.size :]
         own, scales = scales[:outputs, None], scales[outputs:]

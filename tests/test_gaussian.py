@@ -293,8 +293,8 @@ def test_the_hessian_of_one_dimension_is_that_of_calculus():
     """Of (sqrt(s) - 1)^2 it is s^{-3/2} / 2; of (sqrt(s) - sqrt(r))^2, sqrt(r) s^{-3/2} / 2."""
     s = torch.tensor([[2.0]], dtype=torch.float64)
     hessian = torch.autograd.functional.hessian
-    found = hessian(lambda c: g.w2_squared_to_standard_normal(torch.zeros(1).double(), c), s)
-    assert found.item() == pytest.approx(0.5 * 2**-1.5, rel=1e-12)
+    second = hessian(lambda c: g.w2_squared_to_standard_normal(torch.zeros(1).double(), c), s)
+    assert second.item() == pytest.approx(0.5 * 2**-1.5, rel=1e-12)
     assert hessian(lambda c: g.bures_squared(c, 3 * torch.ones(1, 1).double()), s).item() == pytest.approx(
         0.5 * 3**0.5 * 2**-1.5, rel=1e-12
     )
@@ -333,9 +333,9 @@ def test_few_points_have_the_gradient_of_their_own_rank():
         x0, y0 = ((z - z.mean(0)) / len(z) ** 0.5 for z in (x, y))
         squares = (x.mean(0) - y.mean(0)).square().sum() + x0.square().sum() + y0.square().sum()
         truth = squares - 2 * torch.linalg.svdvals(x0 @ y0.T).sum()
-        found = geometry.gelbrich_bound(x, y)
-        torch.testing.assert_close(found, truth, rtol=1e-7, atol=0)
-        for a, b in zip(*(torch.autograd.grad(v, (x, y)) for v in (found, truth)), strict=True):
+        bound = geometry.gelbrich_bound(x, y)
+        torch.testing.assert_close(bound, truth, rtol=1e-7, atol=0)
+        for a, b in zip(*(torch.autograd.grad(v, (x, y)) for v in (bound, truth)), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
 
 
@@ -358,8 +358,8 @@ def test_torch_func_finds_the_same():
     )
     mean1, cov1, mean2, cov2 = batch_of("well", "well", 3, 4)
     for function in (g.w2_squared, g.w2, lambda *p: geometry.entropic_w2_squared(*p, 0.5)):
-        found = vmap(function, in_dims=(0, 0, None, None))(mean1, cov1, mean2[0], cov2[0])
-        torch.testing.assert_close(found, function(mean1, cov1, mean2[0], cov2[0]))
+        mapped = vmap(function, in_dims=(0, 0, None, None))(mean1, cov1, mean2[0], cov2[0])
+        torch.testing.assert_close(mapped, function(mean1, cov1, mean2[0], cov2[0]))
     torch.testing.assert_close(
         vmap(g.w2_squared_diagonal)(mean1, mean1.square()), g.w2_squared_diagonal(mean1, mean1.square())
     )
@@ -393,11 +393,11 @@ def test_compiled_without_a_break_it_finds_the_same(function, shapes, monkeypatc
     generator = torch.Generator().manual_seed(0)
     given = [torch.randn(shape, generator=generator, requires_grad=True) for shape in shapes]
     torch._dynamo.reset()
-    found = []
-    for one in (torch.compile(function, fullgraph=True, backend="aot_eager"), function):
-        value = one(*given)
-        found.append((value.detach(), *torch.autograd.grad(value, given)))
-    for compiled, plain in zip(*found, strict=True):
+    results = []
+    for variant in (torch.compile(function, fullgraph=True, backend="aot_eager"), function):
+        value = variant(*given)
+        results.append((value.detach(), *torch.autograd.grad(value, given)))
+    for compiled, plain in zip(*results, strict=True):
         torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=1e-5)
 
 
@@ -453,8 +453,8 @@ def test_penalty_of_total_moments(n, d, eigensolver):
     two_steps = g.w2_squared_to_standard_normal(*g.total_moments(mean, variance))
     one_step = g.w2_penalty(mean, variance.mean(0), eigensolver=eigensolver)
     assert torch.allclose(one_step, two_steps, rtol=1e-9)
-    found, truth = (torch.autograd.grad(value, (mean, variance)) for value in (one_step, two_steps))
-    for a, b in zip(found, truth, strict=True):
+    gradients, truth = (torch.autograd.grad(value, (mean, variance)) for value in (one_step, two_steps))
+    for a, b in zip(gradients, truth, strict=True):
         assert torch.allclose(a, b, rtol=1e-7, atol=1e-10)
 
 
@@ -543,12 +543,12 @@ def test_penalty_with_a_variance_pulls_every_direction_alike(eigensolver):
     """What is next to nothing in the means may be next to nothing in the variance as well."""
     z = shaped(128, 16, "geometric", rotated=False).float().requires_grad_()
     variance = torch.logspace(-9, -7, 16).requires_grad_()
-    found = torch.autograd.grad(g.w2_penalty(z, variance, eigensolver=eigensolver), (z, variance))
+    gradients = torch.autograd.grad(g.w2_penalty(z, variance, eigensolver=eigensolver), (z, variance))
     wide = [t.detach().double().requires_grad_() for t in (z, variance)]
     mean, cov = g.moments(wide[0])
     two_steps = g.w2_squared_to_standard_normal(mean, cov + wide[1].diag())
-    for one, truth in zip(found, torch.autograd.grad(two_steps, wide), strict=True):
-        error = (one.double() - truth).reshape(-1, 16).norm(dim=0)
+    for gradient, truth in zip(gradients, torch.autograd.grad(two_steps, wide), strict=True):
+        error = (gradient.double() - truth).reshape(-1, 16).norm(dim=0)
         assert (error <= 1e-3 * truth.reshape(-1, 16).norm(dim=0) + 1e-6 * truth.norm()).all()
 
 
@@ -570,11 +570,11 @@ def test_the_polynomials_of_the_products_are_the_best_and_go_to_one():
         low, high = low / 1.01, 1.01 * high
         points = np.unique(np.concatenate([np.geomspace(low, high, 2000), np.linspace(low, high, 2000)]))
         powers = np.stack([points, points**3, points**5], 1)
-        column, one = np.ones((len(points), 1)), np.ones(len(points))
+        column, ones = np.ones((len(points), 1)), np.ones(len(points))
         best = linprog(
             [0, 0, 0, 1],
             A_ub=np.block([[powers, -column], [-powers, -column]]),
-            b_ub=np.concatenate([one, -one]),
+            b_ub=np.concatenate([ones, -ones]),
             bounds=[(None, None)] * 4,
         )
         reached = powers @ np.array(coefficients)
@@ -840,9 +840,9 @@ def test_two_processes_find_the_loss_and_gradient_of_one(tmp_path):
     )
     (curvature,) = torch.autograd.grad(slope.square().sum(), weight)
     for rank in (0, 1):
-        found, gradient, second = torch.load(tmp_path / f"result-{rank}.pt", weights_only=True)
+        value, gradient, second = torch.load(tmp_path / f"result-{rank}.pt", weights_only=True)
         assert torch.allclose(second, curvature, rtol=1e-9)
-        assert torch.allclose(found, loss.detach(), rtol=1e-12)
+        assert torch.allclose(value, loss.detach(), rtol=1e-12)
         assert torch.allclose(gradient, weight.grad, rtol=1e-10)
 
 
@@ -867,10 +867,10 @@ def readings(n: int, d: int, repeats: int) -> torch.Tensor:
 def test_the_readings_are_those_of_the_penalty():
     for n, d in ((20, 4), (4, 6)):
         z = torch.randn(4000, n, d, generator=torch.Generator().manual_seed(n))
-        one, other = g.w2_penalty(z), readings(n, d, 4000)
-        error = (one.var() / 4000 + other.var() / 4000).sqrt()
-        assert abs(one.mean() - other.mean()) < 4 * error
-        assert one.std() == pytest.approx(other.std().item(), rel=0.08)
+        reading, other = g.w2_penalty(z), readings(n, d, 4000)
+        error = (reading.var() / 4000 + other.var() / 4000).sqrt()
+        assert abs(reading.mean() - other.mean()) < 4 * error
+        assert reading.std() == pytest.approx(other.std().item(), rel=0.08)
 
 
 # n = 1024, d = 64 is where the limit for fixed d, whose 5 % it exceeds in 9 %, needs the correction.
@@ -883,14 +883,14 @@ SIZES_OF_READINGS = [
 @pytest.mark.parametrize("n, d", SIZES_OF_READINGS)
 def test_perfect_codes_are_significant_as_often_as_the_level_says(n, d):
     repeats = 20000 if d <= 8 else 3000
-    found = readings(n, d, repeats)
+    drawn = readings(n, d, repeats)
     mean, deviation, _ = g.reading_moments(n, d)
-    p = g.p_value(found, n, d)
+    p = g.p_value(drawn, n, d)
     for level in (0.1, 0.05, 0.01):
         noise = (level * (1 - level) / repeats) ** 0.5
         assert abs((p < level).double().mean() - level) < 4 * noise + 0.12 * level, level
-    assert abs(found.mean() - mean) < (4 / repeats**0.5 + 0.025) * deviation
-    assert found.std() == pytest.approx(deviation, rel=4 / repeats**0.5 + 0.02)
+    assert abs(drawn.mean() - mean) < (4 / repeats**0.5 + 0.025) * deviation
+    assert drawn.std() == pytest.approx(deviation, rel=4 / repeats**0.5 + 0.02)
 
 
 def test_p_values_order_readings_and_know_their_ends():

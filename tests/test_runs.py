@@ -531,13 +531,13 @@ def test_a_run_may_be_copied_to_a_place_of_no_name(run, tmp_path):
 def test_what_is_being_replaced_does_not_count(run):
     for hidden_name in (".seed-0.new", ".seed-0.old", ".seed-0.draft"):
         shutil.copytree(run.path, run.path.with_name(hidden_name))
-    assert [one.path for one in runs.recorded()] == [run.path]
+    assert [run_of.path for run_of in runs.recorded()] == [run.path]
 
 
 def test_the_committed_records_are_as_they_must_be():
     root = Path(__file__).resolve().parents[1] / "book" / "results"
-    found = [*runs.recorded(results=root), *runs.recorded(results=root / "selection")]
-    assert len(found) >= 60 and all(run.history() for run in found)
+    committed = [*runs.recorded(results=root), *runs.recorded(results=root / "selection")]
+    assert len(committed) >= 60 and all(run.history() for run in committed)
 
 
 # ---------------------------------------------------------------- checkpoints

@@ -159,8 +159,8 @@ def test_the_first_player_that_was_not_finite_is_named(digits, monkeypatch):
     loss = methods.WGANGP.loss
 
     def spoilt(self, images, player):
-        found = loss(self, images, player)
-        return found._replace(total=found.total * float("nan")) if player == "generator" else found
+        loss_of = loss(self, images, player)
+        return loss_of._replace(total=loss_of.total * float("nan")) if player == "generator" else loss_of
 
     monkeypatch.setattr(methods.WGANGP, "loss", spoilt)
     with pytest.raises(training.TrainingDiverged, match="epoch 1, step 5: generator_loss stopped"):

@@ -42,8 +42,8 @@ def train(tmp_path, digits, test_digits, fabric):
     """``training.train`` on the few digits, into this test's results folder."""
 
     def run(experiment: Experiment, images=digits, tests=test_digits, **options):
-        chosen = {"results": tmp_path / "results", "fabric": fabric, "progress": False} | options
-        return training.train(experiment, images, tests, **chosen)
+        options_of_all = {"results": tmp_path / "results", "fabric": fabric, "progress": False} | options
+        return training.train(experiment, images, tests, **options_of_all)
 
     return run
 
@@ -212,8 +212,8 @@ def test_a_large_lambda_brings_the_aggregated_posterior_to_the_prior(train):
 def test_the_seed_decides_and_nothing_else(digits, fabric):
     def fitted(seed, outer):
         torch.manual_seed(outer)
-        chosen = small(seed=seed, epochs=1)
-        return weights_of(training.fit_experiment(chosen, digits, fabric=fabric, progress=False)[0])
+        planned = small(seed=seed, epochs=1)
+        return weights_of(training.fit_experiment(planned, digits, fabric=fabric, progress=False)[0])
 
     assert_same_weights(fitted(0, 1), fitted(0, 2))
     assert not torch.equal(fitted(0, 1)["encoder.layers.0.weight"], fitted(1, 1)["encoder.layers.0.weight"])
@@ -333,11 +333,11 @@ def test_images_that_cannot_train_are_refused_before_anything_is_written(
 def test_test_images_do_not_train(train, digits, test_digits):
     """Other test images change what is measured, and not one weight."""
     other = dataclasses.replace(test_digits, pixels=test_digits.pixels.flip(0))
-    one, two = train(small(epochs=1)), train(small(epochs=1, variant="other"), tests=other)
-    assert_same_weights(one.weights(), two.weights())
-    recorded = one.record["data"]
+    first, second = train(small(epochs=1)), train(small(epochs=1, variant="other"), tests=other)
+    assert_same_weights(first.weights(), second.weights())
+    recorded = first.record["data"]
     assert recorded["train"]["sha256"] == digits.sha256 != recorded["test"]["sha256"] == test_digits.sha256
-    assert two.record["data"]["test"]["sha256"] == other.sha256
+    assert second.record["data"]["test"]["sha256"] == other.sha256
 
 
 def test_the_fall_back_is_in_the_runs_record(train, tmp_path, no_network):
@@ -615,8 +615,10 @@ def test_a_run_behind_a_symbolic_link_is_trained_again_and_again(train, tmp_path
 
 
 def test_what_is_not_finite_of_a_collapsed_run_is_recorded_so(train, monkeypatch):
-    found = evaluation.quick_metrics
-    monkeypatch.setattr(evaluation, "quick_metrics", lambda *a: found(*a) | {"posterior_variance": math.nan})
+    measure = evaluation.quick_metrics
+    monkeypatch.setattr(
+        evaluation, "quick_metrics", lambda *a: measure(*a) | {"posterior_variance": math.nan}
+    )
     run = train(small(epochs=1))
     assert runs.load(run.path).record["metrics"]["posterior_variance"] is None
     assert run.record["unmeasured"] == {"posterior_variance": "not finite: nan"}
@@ -773,12 +775,12 @@ def test_a_bit_of_a_checkpoint_that_flipped(train, interrupted, name):
 
 def test_a_player_who_has_not_moved_yet_has_no_moments(train, tmp_path):
     """Of 400 images in batches of 128, three a epoch: the generator moves at the fifth."""
-    chosen = small("wgan_gp", batch_size=128)
-    whole = train(chosen, results=tmp_path / "whole")
+    planned = small("wgan_gp", batch_size=128)
+    whole = train(planned, results=tmp_path / "whole")
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         interrupt_after(1, patch)
-        train(chosen)
-    assert_same_run(train(chosen, resume=True), whole)
+        train(planned)
+    assert_same_run(train(planned, resume=True), whole)
 
 
 def test_what_a_killed_write_left_in_a_draft_is_harmless(train, interrupted, finished):
