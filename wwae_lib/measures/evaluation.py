@@ -56,7 +56,7 @@ class Protocol:
         images: made images, and the most images that are reconstructed.
         step: the reference is every ``step``-th of the held-out images.
         extrapolated_to: of how many made images the Frechet distance is, which is extrapolated if that is
-            more (:func:`wwae_lib.fidelity.frechet_distance`); by default of those that are made.
+            more (:func:`.fidelity.frechet_distance`); by default of those that are made.
     """
 
     images: int
@@ -530,7 +530,7 @@ def _code_metrics(encoded: _Encoded, seed: int) -> _Measured:
 
 
 def _beside_the_prior(
-    measured: _Measured, train: tuple[Codes, Codes], test: tuple[Codes, Codes], seed: int
+    measured: _Measured, train: tuple[Tensor, Tensor], test: tuple[Codes, Codes], seed: int
 ) -> None:
     """Add how far drawn codes are from the prior, and how far as many exact draws of it are, the floor."""
     directions, start = _seed(seed, "directions"), _seed(seed, "mixture of codes")
