@@ -16,7 +16,7 @@ from torch.nn import functional
 
 # In the modules of tensors, types and shapes of signatures are checked at every call.
 CAN_CHECK = find_spec("jaxtyping") and find_spec("beartype")  # else test_shapes.py is skipped, and says so
-CHECKED = ("book.geometry", "data", "gaussian", "matrices", "measures", "methods", "networks", "penalties")
+CHECKED = ("book.geometry", "data", "gaussian", "measures", "methods", "networks", "penalties")
 with contextlib.ExitStack() as hooks:
     if CAN_CHECK:
         from jaxtyping import install_import_hook

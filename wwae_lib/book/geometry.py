@@ -8,8 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..gaussian import moments, w2_squared
-from ..matrices import (
+from ..gaussian import (
     Function,
     InverseRoot,
     check_shapes,
@@ -18,7 +17,9 @@ from ..matrices import (
     full_precision,
     gaussian_pair,
     matched_roots,
+    moments,
     symmetric,
+    w2_squared,
 )
 from ..shapes import Matrices, Values, Vectors
 
