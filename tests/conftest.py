@@ -16,8 +16,7 @@ from torch.nn import functional
 
 # In the modules of tensors, types and shapes of signatures are checked at every call.
 CAN_CHECK = find_spec("jaxtyping") and find_spec("beartype")  # else test_shapes.py is skipped, and says so
-CHECKED = ("evaluation", "fidelity", "gaussian", "inception", "latents", "methods", "networks")
-CHECKED += ("penalties", "shapes")
+CHECKED = ("book.geometry", "data", "gaussian", "measures", "methods", "networks", "penalties")
 with contextlib.ExitStack() as hooks:
     if CAN_CHECK:
         from jaxtyping import install_import_hook
@@ -27,8 +26,9 @@ with contextlib.ExitStack() as hooks:
         )
     import browsing
 
-    from wwae_lib import data, evaluation, inception, training
+    from wwae_lib import data, training
     from wwae_lib.experiments import Experiment, experiment
+    from wwae_lib.measures import evaluation, inception
 
 torch.set_num_threads(1)  # small batches gain nothing from more, and sums keep one order
 

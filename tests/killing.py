@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["pytest", "wwae_lib.training", "wwae_lib.evaluation"])
+_CONTEXT.set_forkserver_preload(["pytest", "wwae_lib.training", "wwae_lib.measures.evaluation"])
 # Every way in which the library changes what a folder holds, but for the content of files written aside.
 OPERATIONS = ("replace", "rename", "unlink", "rmdir", "mkdir")
 

@@ -10,7 +10,8 @@ import torch
 from conftest import first_of_each_class, small, stand_in
 from torch import nn
 
-from wwae_lib import data, evaluation, methods, processes, runs, training
+from wwae_lib import data, methods, processes, runs, training
+from wwae_lib.measures import evaluation
 from wwae_lib.penalties import ESTIMATORS
 
 N, D = 12, 3

@@ -12,7 +12,7 @@ import torch
 from conftest import small
 from torch import nn
 
-from wwae_lib import evaluation, experiments, methods, penalties, runs, training
+from wwae_lib import experiments, methods, penalties, runs, training
 from wwae_lib.data import DATASETS
 from wwae_lib.methods import METHODS
 from wwae_lib.networks import NETWORKS, Decoder, Discriminator, Encoder, LatentDiscriminator
@@ -31,9 +31,9 @@ def sample(n: int, d: int, seed: int = 0, scale: float = 1.5) -> torch.Tensor:
 def test_sliced_distance_is_pythonots(directions):
     z, p = sample(40, 5), sample(40, 5, 1, 1.0)
     theta = nn.functional.normalize(sample(5, directions, 2), dim=0)
-    found = penalties.sliced_w2_squared(z, p, theta).item()
+    distance = penalties.sliced_w2_squared(z, p, theta).item()
     expected = ot.sliced_wasserstein_distance(z.numpy(), p.numpy(), projections=theta.numpy()) ** 2
-    assert found == pytest.approx(expected, rel=1e-12)
+    assert distance == pytest.approx(expected, rel=1e-12)
 
 
 def test_sliced_distance_worked_out_by_hand():
@@ -48,10 +48,10 @@ def cramer_wold_by_hand(z: np.ndarray) -> float:
     n, d = z.shape
     gamma = (4 / (3 * n)) ** 0.4
     total = 0.0
-    for one in z:
+    for point in z:
         for other in z:
-            total += (gamma + ((one - other) ** 2).sum() / (2 * d - 3)) ** -0.5 / n**2
-        total -= 2 / n * (gamma + 0.5 + (one**2).sum() / (2 * d - 3)) ** -0.5
+            total += (gamma + ((point - other) ** 2).sum() / (2 * d - 3)) ** -0.5 / n**2
+        total -= 2 / n * (gamma + 0.5 + (point**2).sum() / (2 * d - 3)) ** -0.5
     return (total + (1 + gamma) ** -0.5) / (2 * math.sqrt(math.pi))
 
 
@@ -416,8 +416,8 @@ def test_every_method_trains_in_bf16_and_resumes_bit_for_bit(name, digits, test_
     fabric = training.choose_fabric("cpu", "bf16-mixed")
 
     def train(folder, **options):
-        chosen = {"results": tmp_path / folder, "fabric": fabric, "progress": False} | options
-        return training.train(experiment, digits, test_digits, **chosen)
+        options_of_all = {"results": tmp_path / folder, "fabric": fabric, "progress": False} | options
+        return training.train(experiment, digits, test_digits, **options_of_all)
 
     whole, save = train("whole"), runs.Draft.save_checkpoint
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
@@ -436,7 +436,7 @@ def test_every_method_trains_in_bf16_and_resumes_bit_for_bit(name, digits, test_
     line = whole.history()[-1]
     assert all(math.isfinite(value) for value in line.values())
     assert {"epoch", "learning_rate", "seconds"} < line.keys()
-    reloaded = evaluation.load_method(runs.load(whole.path))
+    reloaded = runs.load_method(runs.load(whole.path))
     assert not reloaded.training
 
 

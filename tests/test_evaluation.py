@@ -17,19 +17,9 @@ from no_float64 import OnMPS
 from PIL import Image
 from safetensors.torch import save_file
 
-from wwae_lib import (
-    data,
-    evaluation,
-    experiments,
-    fidelity,
-    files,
-    inception,
-    latents,
-    methods,
-    runs,
-    training,
-)
+from wwae_lib import data, experiments, files, methods, runs, training
 from wwae_lib.gaussian import moments, w2_squared
+from wwae_lib.measures import evaluation, fidelity, inception, latents, pictures
 
 BOOK_RESULTS = Path(__file__).resolve().parents[1] / "book" / "results"
 COMMITTED = sorted(path.parent for path in BOOK_RESULTS.glob("*/*/seed-*/run.json"))
@@ -130,7 +120,7 @@ def test_prior_samples_begin_alike_however_many(method):
 
 
 def test_load_method_is_ready_to_measure(finished):
-    loaded = evaluation.load_method(finished)
+    loaded = runs.load_method(finished)
     assert not loaded.training
     for name, value in loaded.state_dict().items():
         assert value.dtype == torch.float32 and torch.equal(value, value.half().float()), name
@@ -182,13 +172,13 @@ def check_codes(run: runs.Run, method, pixels: torch.Tensor) -> None:
 
 
 def test_pictures_show_what_they_say(finished, test_digits):
-    check_pictures(finished, evaluation.load_method(finished), test_digits.pixels, tolerance=0)
-    check_codes(finished, evaluation.load_method(finished), test_digits.pixels)
+    check_pictures(finished, runs.load_method(finished), test_digits.pixels, tolerance=0)
+    check_codes(finished, runs.load_method(finished), test_digits.pixels)
 
 
 def test_colour_grids(tmp_path):
     pixels = torch.randint(0, 256, (20, 3, 4, 4), dtype=torch.uint8)
-    evaluation._write_grid(tmp_path / "grid.png", pixels)
+    pictures._write_grid(tmp_path / "grid.png", pixels)
     with Image.open(tmp_path / "grid.png") as image:
         grid = np.asarray(image)
     assert grid.shape == (8, 40, 3)
@@ -199,7 +189,7 @@ def test_colour_grids(tmp_path):
 
 
 def test_sets_are_what_they_say(finished, digits, test_digits):
-    method, seed, real = evaluation.load_method(finished), 5, test_digits.pixels
+    method, seed, real = runs.load_method(finished), 5, test_digits.pixels
 
     def made(name: str, n: int = 40) -> torch.Tensor:
         return evaluation._Encoded(method, digits, test_digits).made_images(name, n, seed)
@@ -375,7 +365,7 @@ def test_a_run_is_measured_whole(run, evaluate, stand_in, digits, test_digits):
     done = evaluate(run, sets=evaluation.SETS)
     assert done.metrics.keys() == DISTANCES | OF_PRIOR | CHEAP
     assert runs.load(run.path).record == done.record
-    method, seed, real = evaluation.load_method(run), run.experiment.seed, test_digits.pixels
+    method, seed, real = runs.load_method(run), run.experiment.seed, test_digits.pixels
     for name in evaluation.SETS:
         made = evaluation._Encoded(method, digits, test_digits).made_images(name, 61, seed)
         expected = w2_squared(*moments(quarters(made)), *moments(quarters(real))).item()
@@ -391,8 +381,8 @@ def test_a_run_is_measured_whole(run, evaluate, stand_in, digits, test_digits):
     kid = fidelity.kid(quarters(made), quarters(real))
     assert (done.metrics["kid"], done.metrics["kid_error"]) == pytest.approx(kid, rel=1e-3)
     for of, pixels in (("", evaluation.prior_samples(method, 100, seed)), ("_data", real)):
-        found = done.metrics[f"sharpness{of}"], done.metrics[f"sharpness{of}_error"]
-        assert found == fidelity.sharpness(pixels)
+        measured = done.metrics[f"sharpness{of}"], done.metrics[f"sharpness{of}_error"]
+        assert measured == fidelity.sharpness(pixels)
     shares = fidelity.neighbourhoods(quarters(made), quarters(real))
     assert {name: (done.metrics[name], done.metrics[f"{name}_error"]) for name in shares} == shares
     mean, variance = evaluation.encode(method, real)
@@ -454,7 +444,7 @@ def test_what_is_recorded_is_measured_again_only_if_asked(run, evaluate, stand_i
     done = evaluate(run)
     assert done.record["evaluation"].keys() == {"codes", "prior"}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "load_method", lambda run: Idle())
+        patch.setattr(runs, "load_method", lambda run: Idle())
         assert evaluate(done).record == done.record
         assert evaluate(done, sets=()).record == done.record
     with pytest.MonkeyPatch.context() as patch:
@@ -649,9 +639,9 @@ def test_features_that_are_not_finite_are_recorded_as_missing(run, evaluate, sta
     features = inception.features
 
     def spoilt(images, *arguments):
-        found = features(images, *arguments).clone()
-        found[3] = torch.nan
-        return found
+        seen = features(images, *arguments).clone()
+        seen[3] = torch.nan
+        return seen
 
     stand_in.setattr(inception, "features", spoilt)
     done = evaluate(run, sets=["prior", "gaussian"])
@@ -700,9 +690,9 @@ def test_every_draw_of_an_evaluation_is_that_of_the_runs_seed(
     """Of a seed that is not 0: intervals over seeds rest on it."""
     options = {"results": tmp_path, "fabric": cpu_fabric(), "progress": False}
     run = training.train(small(seed=4, epochs=1), digits, test_digits, **options)
-    check_pictures(run, evaluation.load_method(run), test_digits.pixels, tolerance=0)
+    check_pictures(run, runs.load_method(run), test_digits.pixels, tolerance=0)
     done = evaluate(run, sets=evaluation.SETS)
-    encoded = evaluation._Encoded(evaluation.load_method(run), digits, test_digits)
+    encoded = evaluation._Encoded(runs.load_method(run), digits, test_digits)
     for name in evaluation.SETS:
         made, other = (quarters(encoded.made_images(name, 61, seed)) for seed in (4, 0))
         expected = fidelity.frechet_distance(made, quarters(test_digits.pixels)).value
@@ -740,10 +730,10 @@ def test_a_committed_runs_pictures_are_those_of_its_weights(path):
     if run.experiment.dataset == "celeba":
         pytest.skip("the grids of colour images are not taken apart here")
     if not run.experiment.has_encoder:
-        check_samples(run, evaluation.load_method(run), tolerance=1)
+        check_samples(run, runs.load_method(run), tolerance=1)
         return
     originals = tiles(run.grid("reconstructions"))[::2].reshape(-1, 1, 28, 28)
-    check_pictures(run, evaluation.load_method(run), torch.from_numpy(originals.copy()), tolerance=1)
+    check_pictures(run, runs.load_method(run), torch.from_numpy(originals.copy()), tolerance=1)
 
 
 @pytest.mark.parametrize("path", LEADING)
@@ -752,7 +742,7 @@ def test_a_committed_runs_numbers_are_those_of_its_weights_on_the_official_test_
     images = data.load(run.experiment.dataset, "test", real_data(run.experiment.dataset))
     assert images.sha256 == run.record["data"]["test"]["sha256"]
     if run.experiment.has_encoder:
-        check_codes(run, evaluation.load_method(run), images.pixels)
-    metrics = evaluation.quick_metrics(evaluation.load_method(run), images)
+        check_codes(run, runs.load_method(run), images.pixels)
+    metrics = evaluation.quick_metrics(runs.load_method(run), images)
     for name, value in metrics.items():
         assert run.metrics[name] == pytest.approx(value, rel=1e-3), name

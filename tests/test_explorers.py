@@ -18,10 +18,11 @@ import torch
 from browsing import EXPLORERS, PHONE, ROOT, SITE, opened, scrolls_sideways, settled
 from PIL import Image
 
-from wwae_lib import evaluation, runs
+from wwae_lib import runs
 from wwae_lib.book import explorers
+from wwae_lib.book.geometry import transport_map
 from wwae_lib.data import DATASETS
-from wwae_lib.gaussian import transport_map, w2_squared
+from wwae_lib.gaussian import w2_squared
 
 AUDIT = Path(__file__).with_name("audit.js")
 RESULTS = ROOT / "book" / "results"
@@ -29,12 +30,12 @@ RESULTS = ROOT / "book" / "results"
 
 def gaussians(generator: np.random.Generator, n: int) -> list[dict]:
     """Pairs of Gaussians as the page writes them, with standard deviations between 0.15 and 1.5."""
-    found = []
+    errors = []
     for _ in range(2 * n):
         angle, axes = generator.uniform(0, np.pi), generator.uniform(0.15, 1.5, 2)
         (a, b), (_, c) = explorers._covariance(angle, axes)
-        found.append({"mean": generator.normal(size=2).tolist(), "cov": [a, b, c]})
-    return [{"first": x, "second": y} for x, y in zip(found[:n], found[n:], strict=True)]
+        errors.append({"mean": generator.normal(size=2).tolist(), "cov": [a, b, c]})
+    return [{"first": x, "second": y} for x, y in zip(errors[:n], errors[n:], strict=True)]
 
 
 def full(covariance: list[float]) -> torch.Tensor:
@@ -224,18 +225,16 @@ Decoders = dict[tuple[str, str], Any]
 
 def decoders_of(results: Path) -> Decoders:
     """The decoders that the page should hold, as torch has them."""
-    found = explorers.shown(results).items()
-    return {
-        (name, run.experiment.method): evaluation.load_method(run) for name, some in found for run in some
-    }
+    groups = explorers.shown(results).items()
+    return {(name, run.experiment.method): runs.load_method(run) for name, group in groups for run in group}
 
 
 @pytest.fixture(scope="module")
 def decoders() -> Decoders:
     """Those of the book's recorded runs."""
-    found = decoders_of(RESULTS)
-    assert ("mnist", "wwae") in found
-    return found
+    decoders = decoders_of(RESULTS)
+    assert ("mnist", "wwae") in decoders
+    return decoders
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from wwae_lib import __main__, evaluation, runs
+from wwae_lib import __main__, runs
 from wwae_lib.book import explorers
 from wwae_lib.gaussian import w2_squared
+from wwae_lib.measures import evaluation
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -41,7 +42,7 @@ def halves(text: str) -> np.ndarray:
 
 def test_a_script_holds_the_decoder_and_the_codes(written, finished):
     content = script(written["mnist-wwae.js"])
-    decoder = evaluation.load_method(finished).decoder
+    decoder = runs.load_method(finished).decoder
     weights = torch.cat([p.detach().flatten() for p in decoder.parameters()]).numpy()
     np.testing.assert_array_equal(halves(content["weights"]), weights)  # recorded in half precision: no loss
     kept = finished.codes()
@@ -58,9 +59,12 @@ def test_a_script_holds_the_encoder_in_eight_bits(written, finished):
     content = script(written["mnist-wwae-encoder.js"])
     whole = np.frombuffer(base64.b64decode(content["weights8"]), np.int8).astype(np.float32)
     scales, biases = halves(content["scales"]), halves(content["biases"])
-    encoder = evaluation.load_method(finished).encoder
+    encoder = runs.load_method(finished).encoder
     *inner, last = [layer for layer in encoder.layers if hasattr(layer, "weight")]
-    for layer, outputs in [*((one, len(one.bias)) for one in inner), (last, finished.experiment.latent)]:
+    for layer, outputs in [
+        *((layer_before, len(layer_before.bias)) for layer_before in inner),
+        (last, finished.experiment.latent),
+    ]:
         rows = layer.weight.detach()[:outputs].flatten(1).numpy()
         size, whole = whole[: rows.size].reshape(rows.shape), whole[rows.size :]
         own, scales = scales[:outputs, None], scales[outputs:]
@@ -128,7 +132,7 @@ def test_a_sheet_is_cut_from_what_the_run_recorded(shelf, tmp_path):
         middle = shown[:, 64 + explorers.GAP : -64 - explorers.GAP]
         np.testing.assert_array_equal(middle[..., :3], run.grid("interpolations")[: explorers.FACES * 64])
         assert (shown[:, 64 : 64 + explorers.GAP, 3] == 0).all() and (middle[..., 3] == 255).all()
-        decoder = evaluation.load_method(run)
+        decoder = runs.load_method(run)
         kept = run.codes()["mean"]
         for start, column, photographs in ((0, 0, shown[:, :64]), (10, -1, shown[:, -64:])):
             with torch.inference_mode():
@@ -176,7 +180,7 @@ def test_the_still_map_shows_what_the_decoder_makes(written, finished):
         shown = np.asarray(image.convert("L"))
     kept = finished.codes()
     start = explorers.typical(kept["mean"], kept["label"], explorers.PAIRS["mnist"][0])
-    decoded = evaluation.load_method(finished).decode(kept["mean"][start : start + 1])[0, 0].detach().numpy()
+    decoded = runs.load_method(finished).decode(kept["mean"][start : start + 1])[0, 0].detach().numpy()
     np.testing.assert_allclose(255 - shown.astype(float), 255 * decoded, atol=0.51)
     assert written["latent-still.html"].count("h0") == len(kept["label"])
 

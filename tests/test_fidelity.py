@@ -14,8 +14,8 @@ from scipy import ndimage
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from wwae_lib import fidelity
 from wwae_lib.gaussian import moments, w2_squared
+from wwae_lib.measures import fidelity
 
 
 def samples(n: int = 40, m: int = 50, d: int = 4, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -35,16 +35,16 @@ def _style():
 def gan(tmp_path_factory, digits, test_digits):
     """A finished run without an encoder."""
     results = tmp_path_factory.mktemp("gan")
-    chosen = small("gan", epochs=1)
-    return training.train(chosen, digits, test_digits, results=results, fabric=cpu_fabric(), progress=False)
+    planned = small("gan", epochs=1)
+    return training.train(planned, digits, test_digits, results=results, fabric=cpu_fabric(), progress=False)
 
 
 @pytest.fixture
 def shown(monkeypatch):
     """What is displayed instead of being displayed: (data, metadata) of each."""
-    found = []
-    monkeypatch.setattr("IPython.display.display", lambda image: found.append(image._repr_mimebundle_()))
-    return found
+    drawn = []
+    monkeypatch.setattr("IPython.display.display", lambda image: drawn.append(image._repr_mimebundle_()))
+    return drawn
 
 
 class TestShow:
@@ -154,8 +154,8 @@ def test_a_neighbour_as_far_as_it_is(tmp_path, finished):
     below[:, 28:56] = 110  # the second image is 10 levels lighter
     below[:14, 56:84] = 120  # half of the third is 20 levels lighter
     Image.fromarray(np.concatenate([above, below])).save(folder / "neighbours.png")
-    found = figures.neighbour_distances(type(finished)(folder, finished.record))
-    np.testing.assert_allclose(found, [0, 10, 20 / np.sqrt(2), *[0] * 7])
+    figure = figures.neighbour_distances(type(finished)(folder, finished.record))
+    np.testing.assert_allclose(figure, [0, 10, 20 / np.sqrt(2), *[0] * 7])
 
 
 class TestCodes:
@@ -177,9 +177,9 @@ class TestCodes:
             np.testing.assert_allclose(squares, deviations**2)
 
     def test_a_map_reads_the_plane_from_above_and_from_the_left(self, tmp_path, digits, test_digits):
-        chosen = small(latent=2, epochs=1)
+        planned = small(latent=2, epochs=1)
         run = training.train(
-            chosen, digits, test_digits, results=tmp_path, fabric=cpu_fabric(), progress=False
+            planned, digits, test_digits, results=tmp_path, fabric=cpu_fabric(), progress=False
         )
         seen = []
 
@@ -224,8 +224,10 @@ def test_variances_are_the_records_and_stand_on_each_other():
 def test_a_ranking_draws_means_and_their_intervals():
     """The data drawn, to the last digit: a percent is not seen in a picture."""
     seeds = {"wwae": (29.0, 30.5, 32.0), "vae": (41.0, 40.0, 45.0), "ae": (35.0,)}
-    some = [made_up(name, seed=seed, fid=x) for name, each in seeds.items() for seed, x in enumerate(each)]
-    (axis,) = figures.ranking(some, "fid").axes
+    recorded_runs = [
+        made_up(name, seed=seed, fid=x) for name, each in seeds.items() for seed, x in enumerate(each)
+    ]
+    (axis,) = figures.ranking(recorded_runs, "fid").axes
     rows = [label.get_text() for label in axis.get_yticklabels()]
     assert rows == ["VAE", "AE", "WWAE"]  # the best on top
     dots = {

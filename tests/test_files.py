@@ -82,17 +82,17 @@ def test_tensors_come_back_with_what_is_said_about_them(tmp_path):
         "c": torch.ones(2, dtype=torch.bfloat16),
     }
     write_tensors(tmp_path / "x", given, state="{}")
-    found, about = read_tensors(tmp_path / "x")
-    assert about == {"state": "{}"} and found.keys() == given.keys()
-    assert all(torch.equal(found[name], value) for name, value in given.items())
+    tensors, about = read_tensors(tmp_path / "x")
+    assert about == {"state": "{}"} and tensors.keys() == given.keys()
+    assert all(torch.equal(tensors[name], value) for name, value in given.items())
 
 
 def test_what_is_read_is_no_longer_the_file(tmp_path):
     """A mapped file cannot be replaced on Windows, and its ghost stays on NFS."""
     path = tmp_path / "mapped.safetensors"
     write_tensors(path, {"x": torch.zeros(10_000)})
-    found = read_tensors(path)
-    assert "mapped.safetensors" not in Path("/proc/self/maps").read_text() and found
+    read_back = read_tensors(path)
+    assert "mapped.safetensors" not in Path("/proc/self/maps").read_text() and read_back
 
 
 def flipped(path: Path, at: int) -> None:

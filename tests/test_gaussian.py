@@ -5,9 +5,10 @@ eigenvalue is known to the rounding of the largest one, so a root near 0 is know
 that; where the spectrum is well conditioned nothing is lost and 1e-9 is asked for.
 """
 
-import importlib.util
+import importlib
 import math
 import sys
+import types
 from contextlib import nullcontext
 
 import mpmath
@@ -23,7 +24,9 @@ from share_of_a_batch import share_of_a_batch
 from torch._subclasses import FakeTensorMode
 from torch.autograd import gradcheck, gradgradcheck
 
+import wwae_lib
 from wwae_lib import gaussian as g
+from wwae_lib.book import geometry
 
 KINDS = ("well", "repeated", "ill", "singular", "few points")
 EXACT = {"well", "repeated"}  # the others are known to about 1e-8 of their trace
@@ -213,15 +216,15 @@ def test_gradients_equal_finite_differences(d, kind):
     pair = [t.requires_grad_() for t in gaussians(3, d, kind, "well")]
     assert gradcheck(g.w2_squared, pair)
     assert gradcheck(g.w2, pair)
-    assert gradcheck(lambda *p: g.entropic_w2_squared(*p, 0.7), pair)
-    assert gradcheck(lambda *p: g.sinkhorn_divergence(*p, 0.7), pair)
+    assert gradcheck(lambda *p: geometry.entropic_w2_squared(*p, 0.7), pair)
+    assert gradcheck(lambda *p: geometry.sinkhorn_divergence(*p, 0.7), pair)
     assert gradcheck(g.w2_squared_to_standard_normal, pair[:2])
     assert gradcheck(g.w2_squared_diagonal, [pair[0], pair[1].detach().diagonal().clone().requires_grad_()])
     z = torch.randn(7, d, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
     for eigensolver in (True, False):
         assert gradcheck(lambda z, e=eigensolver: g.w2_penalty(z, eigensolver=e), [z])
     target = z.detach() ** 2
-    assert gradcheck(lambda z: g.gelbrich_bound(z, target), [z])
+    assert gradcheck(lambda z: geometry.gelbrich_bound(z, target), [z])
 
 
 def test_gradients_at_the_optimum_are_zero():
@@ -241,7 +244,7 @@ def test_gradients_at_the_optimum_are_zero():
 @given(seeds, dims, kinds, kinds)
 def test_gradients_are_finite_everywhere(seed, d, kind1, kind2):
     pair = [t.requires_grad_() for t in gaussians(seed, d, kind1, kind2)]
-    functions = [g.w2_squared, g.w2, lambda *p: g.entropic_w2_squared(*p, 0.1)]
+    functions = [g.w2_squared, g.w2, lambda *p: geometry.entropic_w2_squared(*p, 0.1)]
     for function in functions:
         value = function(*pair)
         assert value.isfinite()
@@ -265,8 +268,8 @@ def test_second_derivatives_equal_finite_differences(kind):
     pair = [t.requires_grad_() for t in gaussians(3, 3, kind, "well")]
     for function in (g.w2_squared, g.w2, g.bures_squared):
         assert gradgradcheck(function, pair[1::2] if function is g.bures_squared else pair)
-    assert gradgradcheck(lambda *p: g.entropic_w2_squared(*p, 0.7), pair)
-    assert gradgradcheck(lambda *p: g.sinkhorn_divergence(*p, 0.7), pair)
+    assert gradgradcheck(lambda *p: geometry.entropic_w2_squared(*p, 0.7), pair)
+    assert gradgradcheck(lambda *p: geometry.sinkhorn_divergence(*p, 0.7), pair)
     assert gradgradcheck(g.w2_squared_to_standard_normal, pair[:2])
     variance = pair[1].detach().diagonal().clone().requires_grad_()
     assert gradgradcheck(g.w2_squared_diagonal, [pair[0], variance])
@@ -290,8 +293,8 @@ def test_the_hessian_of_one_dimension_is_that_of_calculus():
     """Of (sqrt(s) - 1)^2 it is s^{-3/2} / 2; of (sqrt(s) - sqrt(r))^2, sqrt(r) s^{-3/2} / 2."""
     s = torch.tensor([[2.0]], dtype=torch.float64)
     hessian = torch.autograd.functional.hessian
-    found = hessian(lambda c: g.w2_squared_to_standard_normal(torch.zeros(1).double(), c), s)
-    assert found.item() == pytest.approx(0.5 * 2**-1.5, rel=1e-12)
+    second = hessian(lambda c: g.w2_squared_to_standard_normal(torch.zeros(1).double(), c), s)
+    assert second.item() == pytest.approx(0.5 * 2**-1.5, rel=1e-12)
     assert hessian(lambda c: g.bures_squared(c, 3 * torch.ones(1, 1).double()), s).item() == pytest.approx(
         0.5 * 3**0.5 * 2**-1.5, rel=1e-12
     )
@@ -330,9 +333,9 @@ def test_few_points_have_the_gradient_of_their_own_rank():
         x0, y0 = ((z - z.mean(0)) / len(z) ** 0.5 for z in (x, y))
         squares = (x.mean(0) - y.mean(0)).square().sum() + x0.square().sum() + y0.square().sum()
         truth = squares - 2 * torch.linalg.svdvals(x0 @ y0.T).sum()
-        found = g.gelbrich_bound(x, y)
-        torch.testing.assert_close(found, truth, rtol=1e-7, atol=0)
-        for a, b in zip(*(torch.autograd.grad(v, (x, y)) for v in (found, truth)), strict=True):
+        bound = geometry.gelbrich_bound(x, y)
+        torch.testing.assert_close(bound, truth, rtol=1e-7, atol=0)
+        for a, b in zip(*(torch.autograd.grad(v, (x, y)) for v in (bound, truth)), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
 
 
@@ -354,9 +357,9 @@ def test_torch_func_finds_the_same():
         torch.autograd.functional.hessian(lambda v: g.w2_penalty(batches[0], v), variances[1]),
     )
     mean1, cov1, mean2, cov2 = batch_of("well", "well", 3, 4)
-    for function in (g.w2_squared, g.w2, lambda *p: g.entropic_w2_squared(*p, 0.5)):
-        found = vmap(function, in_dims=(0, 0, None, None))(mean1, cov1, mean2[0], cov2[0])
-        torch.testing.assert_close(found, function(mean1, cov1, mean2[0], cov2[0]))
+    for function in (g.w2_squared, g.w2, lambda *p: geometry.entropic_w2_squared(*p, 0.5)):
+        mapped = vmap(function, in_dims=(0, 0, None, None))(mean1, cov1, mean2[0], cov2[0])
+        torch.testing.assert_close(mapped, function(mean1, cov1, mean2[0], cov2[0]))
     torch.testing.assert_close(
         vmap(g.w2_squared_diagonal)(mean1, mean1.square()), g.w2_squared_diagonal(mean1, mean1.square())
     )
@@ -371,7 +374,7 @@ CALLS = {
     "two steps": (lambda z: g.w2_squared_to_standard_normal(*g.moments(z)), [(64, 8)]),
     "two samples": (lambda x, y: g.w2(*g.moments(x), *g.moments(y)), [(64, 4), (32, 4)]),
     "entropic": (
-        lambda x, y: g.entropic_w2_squared(*g.moments(x), *g.moments(y), 0.5),
+        lambda x, y: geometry.entropic_w2_squared(*g.moments(x), *g.moments(y), 0.5),
         [(64, 4), (32, 4)],
     ),
     "diagonal": (lambda m, s: g.w2_squared_diagonal(m, s.square()), [(4,), (4,)]),
@@ -382,18 +385,19 @@ CALLS = {
 @pytest.mark.parametrize("function, shapes", CALLS.values(), ids=CALLS)
 def test_compiled_without_a_break_it_finds_the_same(function, shapes, monkeypatch):
     """As users have it: the tests' own checks of shapes, around every function, cannot be compiled."""
-    spec = importlib.util.spec_from_file_location("gaussian_by_itself", g.__file__)
-    monkeypatch.setattr(sys.modules[__name__], "g", importlib.util.module_from_spec(spec))
-    monkeypatch.setitem(sys.modules, spec.name, g)
-    spec.loader.exec_module(g)
+    package = types.ModuleType("unchecked")
+    package.__path__ = list(wwae_lib.__path__)
+    monkeypatch.setitem(sys.modules, "unchecked", package)
+    for name, module in {"g": "gaussian", "geometry": "book.geometry"}.items():
+        monkeypatch.setattr(sys.modules[__name__], name, importlib.import_module(f"unchecked.{module}"))
     generator = torch.Generator().manual_seed(0)
     given = [torch.randn(shape, generator=generator, requires_grad=True) for shape in shapes]
     torch._dynamo.reset()
-    found = []
-    for one in (torch.compile(function, fullgraph=True, backend="aot_eager"), function):
-        value = one(*given)
-        found.append((value.detach(), *torch.autograd.grad(value, given)))
-    for compiled, plain in zip(*found, strict=True):
+    results = []
+    for variant in (torch.compile(function, fullgraph=True, backend="aot_eager"), function):
+        value = variant(*given)
+        results.append((value.detach(), *torch.autograd.grad(value, given)))
+    for compiled, plain in zip(*results, strict=True):
         torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=1e-5)
 
 
@@ -449,8 +453,8 @@ def test_penalty_of_total_moments(n, d, eigensolver):
     two_steps = g.w2_squared_to_standard_normal(*g.total_moments(mean, variance))
     one_step = g.w2_penalty(mean, variance.mean(0), eigensolver=eigensolver)
     assert torch.allclose(one_step, two_steps, rtol=1e-9)
-    found, truth = (torch.autograd.grad(value, (mean, variance)) for value in (one_step, two_steps))
-    for a, b in zip(found, truth, strict=True):
+    gradients, truth = (torch.autograd.grad(value, (mean, variance)) for value in (one_step, two_steps))
+    for a, b in zip(gradients, truth, strict=True):
         assert torch.allclose(a, b, rtol=1e-7, atol=1e-10)
 
 
@@ -539,12 +543,12 @@ def test_penalty_with_a_variance_pulls_every_direction_alike(eigensolver):
     """What is next to nothing in the means may be next to nothing in the variance as well."""
     z = shaped(128, 16, "geometric", rotated=False).float().requires_grad_()
     variance = torch.logspace(-9, -7, 16).requires_grad_()
-    found = torch.autograd.grad(g.w2_penalty(z, variance, eigensolver=eigensolver), (z, variance))
+    gradients = torch.autograd.grad(g.w2_penalty(z, variance, eigensolver=eigensolver), (z, variance))
     wide = [t.detach().double().requires_grad_() for t in (z, variance)]
     mean, cov = g.moments(wide[0])
     two_steps = g.w2_squared_to_standard_normal(mean, cov + wide[1].diag())
-    for one, truth in zip(found, torch.autograd.grad(two_steps, wide), strict=True):
-        error = (one.double() - truth).reshape(-1, 16).norm(dim=0)
+    for gradient, truth in zip(gradients, torch.autograd.grad(two_steps, wide), strict=True):
+        error = (gradient.double() - truth).reshape(-1, 16).norm(dim=0)
         assert (error <= 1e-3 * truth.reshape(-1, 16).norm(dim=0) + 1e-6 * truth.norm()).all()
 
 
@@ -566,11 +570,11 @@ def test_the_polynomials_of_the_products_are_the_best_and_go_to_one():
         low, high = low / 1.01, 1.01 * high
         points = np.unique(np.concatenate([np.geomspace(low, high, 2000), np.linspace(low, high, 2000)]))
         powers = np.stack([points, points**3, points**5], 1)
-        column, one = np.ones((len(points), 1)), np.ones(len(points))
+        column, ones = np.ones((len(points), 1)), np.ones(len(points))
         best = linprog(
             [0, 0, 0, 1],
             A_ub=np.block([[powers, -column], [-powers, -column]]),
-            b_ub=np.concatenate([one, -one]),
+            b_ub=np.concatenate([ones, -ones]),
             bounds=[(None, None)] * 4,
         )
         reached = powers @ np.array(coefficients)
@@ -634,7 +638,7 @@ def test_nan_in_is_nan_out():
     for value in (
         g.w2_squared(mean1, cov1, mean2, cov2),
         g.w2_squared_to_standard_normal(mean1, cov1),
-        g.entropic_w2_squared(mean1, cov1, mean2, cov2, 1.0),
+        geometry.entropic_w2_squared(mean1, cov1, mean2, cov2, 1.0),
     ):
         assert value.isfinite().tolist() == [False, True]
 
@@ -675,9 +679,9 @@ def test_what_is_no_gaussian_is_refused():
         with pytest.raises(ValueError, match="points of shape"):
             g.w2_penalty(points)
     with pytest.raises(ValueError, match="epsilon"):
-        g.entropic_w2_squared(zero, eye, zero, eye, 0)
+        geometry.entropic_w2_squared(zero, eye, zero, eye, 0)
     with pytest.raises(ValueError, match="time"):
-        g.geodesic(zero, eye, zero, eye, 1.5)
+        geometry.geodesic(zero, eye, zero, eye, 1.5)
 
 
 # Map, geodesic, barycentre, bounds
@@ -689,7 +693,7 @@ def test_transport_map_and_geodesic(seed, d, kind1, kind2):
     mean1, cov1, mean2, cov2 = gaussians(seed, d, kind1, kind2)
     scale = traces(cov1, cov2)
     if kind1 in EXACT:  # invertible: the map reaches its target, is symmetric, and costs W2^2
-        matrix, offset = g.transport_map(mean1, cov1, mean2, cov2)
+        matrix, offset = geometry.transport_map(mean1, cov1, mean2, cov2)
         assert (matrix @ cov1 @ matrix.T - cov2).abs().max() <= 1e-9 * scale
         assert (matrix @ mean1 + offset - mean2).abs().max() <= 1e-9 * (1 + scale)
         assert (matrix - matrix.T).abs().max() <= 1e-7 * (1 + matrix.abs().max())
@@ -697,7 +701,7 @@ def test_transport_map_and_geodesic(seed, d, kind1, kind2):
         cost = (mean1 - mean2).square().sum() + (move @ cov1 @ move.T).trace()
         assert (cost - g.w2_squared(mean1, cov1, mean2, cov2)).abs() <= 1e-7 * scale + 1e-12
     times = torch.tensor([0.0, 0.3, 1.0], dtype=torch.float64)
-    mean, cov = g.geodesic(mean1, cov1, mean2, cov2, times)
+    mean, cov = geometry.geodesic(mean1, cov1, mean2, cov2, times)
     whole = g.w2(mean1, cov1, mean2, cov2)
     assert (g.w2(mean1, cov1, mean, cov) - times * whole).abs().max() <= 1e-6 * (1 + scale.sqrt())
     assert (g.w2(mean, cov, mean2, cov2) - (1 - times) * whole).abs().max() <= 1e-6 * (1 + scale.sqrt())
@@ -709,9 +713,9 @@ def test_transport_map_from_a_singular_gaussian():
     line, other = (
         torch.outer(v, v) for v in (torch.tensor([1.0, 0]).double(), torch.tensor([1.0, 2]).double())
     )
-    matrix, _ = g.transport_map(zero, line, zero, other)
+    matrix, _ = geometry.transport_map(zero, line, zero, other)
     assert torch.allclose(matrix @ line @ matrix.T, other)
-    matrix, _ = g.transport_map(zero, line, zero, torch.eye(2, dtype=torch.float64))
+    matrix, _ = geometry.transport_map(zero, line, zero, torch.eye(2, dtype=torch.float64))
     assert torch.allclose(matrix, line)
 
 
@@ -722,24 +726,24 @@ def test_barycentre():
         torch.stack(covs),
         torch.tensor([1.0, 2, 3, 4], dtype=torch.float64),
     )
-    mean, cov = g.barycentre(means, covs, weights)
+    mean, cov = geometry.barycentre(means, covs, weights)
     mean_ot, cov_ot = ot.gaussian.bures_wasserstein_barycenter(
         means, covs, weights=weights / 10, num_iter=10_000, eps=1e-12
     )
     assert torch.allclose(mean, mean_ot.squeeze(), rtol=1e-9)
     assert torch.allclose(cov, cov_ot, rtol=1e-7)
     # the optimal maps from the barycentre average to the identity (Agueh & Carlier 2011)
-    maps = torch.stack([g.transport_map(mean, cov, m, c)[0] for m, c in zip(means, covs, strict=True)])
+    maps = torch.stack([geometry.transport_map(mean, cov, m, c)[0] for m, c in zip(means, covs, strict=True)])
     assert torch.allclose(
         (weights[:, None, None] / 10 * maps).sum(0), torch.eye(3, dtype=torch.float64), atol=1e-9
     )
     # of two, the barycentre is on the geodesic
-    half = g.geodesic(means[0], covs[0], means[1], covs[1], 0.25)
-    assert torch.allclose(g.barycentre(means[:2], covs[:2], [0.75, 0.25])[1], half[1], atol=1e-9)
+    half = geometry.geodesic(means[0], covs[0], means[1], covs[1], 0.25)
+    assert torch.allclose(geometry.barycentre(means[:2], covs[:2], [0.75, 0.25])[1], half[1], atol=1e-9)
     with pytest.raises(RuntimeError, match="converge"):
-        g.barycentre(means, covs, max_steps=1)
+        geometry.barycentre(means, covs, max_steps=1)
     with pytest.raises(ValueError, match="weights"):
-        g.barycentre(means, covs, [0.0, 0, 0, 0])
+        geometry.barycentre(means, covs, [0.0, 0, 0, 0])
 
 
 @nasty
@@ -749,10 +753,10 @@ def test_gelbrich_bound_is_below_the_exact_distance(seed, d, n):
     x, y = rng.standard_normal((n, d)), 0.5 + 2 * rng.exponential(size=(n, d))
     cost = ((x[:, None] - y) ** 2).sum(-1)
     rows, columns = linear_sum_assignment(cost)
-    assert g.gelbrich_bound(x, y) <= cost[rows, columns].mean() * (1 + 1e-9)
+    assert geometry.gelbrich_bound(x, y) <= cost[rows, columns].mean() * (1 + 1e-9)
     # the divisor is n: equality for a symmetric positive affine map
     stretched = 3 * x + 1
-    assert g.gelbrich_bound(x, stretched).item() == pytest.approx(
+    assert geometry.gelbrich_bound(x, stretched).item() == pytest.approx(
         ((x - stretched) ** 2).sum(-1).mean(), rel=1e-7
     )
 
@@ -771,11 +775,11 @@ def test_entropic_value_is_the_published_formula(seed, d, kind1, kind2, epsilon)
     inner = np.linalg.eigvalsh(4 * root @ cov2.numpy() @ root + s2**2 * eye)
     truth = (mean1 - mean2).square().sum().item() + traces(cov1, cov2).item() - np.sqrt(inner).sum()
     truth += d * s2 * (1 - math.log(2 * s2)) + s2 * np.log(np.sqrt(inner) + s2).sum()
-    value = g.entropic_w2_squared(mean1, cov1, mean2, cov2, epsilon).item()
+    value = geometry.entropic_w2_squared(mean1, cov1, mean2, cov2, epsilon).item()
     assert value == pytest.approx(truth, rel=1e-9, abs=1e-9)
-    divergence = g.sinkhorn_divergence(mean1, cov1, mean2, cov2, epsilon)
+    divergence = geometry.sinkhorn_divergence(mean1, cov1, mean2, cov2, epsilon)
     assert -1e-9 * (1 + traces(cov1, cov2)) <= divergence
-    assert g.sinkhorn_divergence(mean1, cov1, mean1, cov1, epsilon).abs() <= 1e-12 * (1 + cov1.trace())
+    assert geometry.sinkhorn_divergence(mean1, cov1, mean1, cov1, epsilon).abs() <= 1e-12 * (1 + cov1.trace())
 
 
 def test_entropic_value_is_what_sinkhorn_finds():
@@ -785,15 +789,17 @@ def test_entropic_value_is_what_sinkhorn_finds():
     plan = ot.sinkhorn(a, b, cost, reg=epsilon, stopThr=1e-12, numItermax=5000)
     kept = plan > 0
     relative_entropy = (plan[kept] * np.log(plan[kept] / np.outer(a, b)[kept])).sum()
-    value = g.entropic_w2_squared(*(np.array(v) for v in ([0.0], [[1.0]], [0.5], [[0.49]])), epsilon)
+    value = geometry.entropic_w2_squared(*(np.array(v) for v in ([0.0], [[1.0]], [0.5], [[0.49]])), epsilon)
     assert value.item() == pytest.approx((plan * cost).sum() + epsilon * relative_entropy, rel=1e-6)
 
 
 def test_entropic_limits():
     pair = gaussians(0, 4, "well", "well")
-    assert g.entropic_w2_squared(*pair, 1e-10).item() == pytest.approx(g.w2_squared(*pair).item(), rel=1e-7)
+    assert geometry.entropic_w2_squared(*pair, 1e-10).item() == pytest.approx(
+        g.w2_squared(*pair).item(), rel=1e-7
+    )
     independent = (pair[0] - pair[2]).square().sum() + traces(pair[1], pair[3])
-    assert g.entropic_w2_squared(*pair, 1e8).item() == pytest.approx(independent.item(), rel=1e-6)
+    assert geometry.entropic_w2_squared(*pair, 1e8).item() == pytest.approx(independent.item(), rel=1e-6)
 
 
 # Moments
@@ -834,9 +840,9 @@ def test_two_processes_find_the_loss_and_gradient_of_one(tmp_path):
     )
     (curvature,) = torch.autograd.grad(slope.square().sum(), weight)
     for rank in (0, 1):
-        found, gradient, second = torch.load(tmp_path / f"result-{rank}.pt", weights_only=True)
+        value, gradient, second = torch.load(tmp_path / f"result-{rank}.pt", weights_only=True)
         assert torch.allclose(second, curvature, rtol=1e-9)
-        assert torch.allclose(found, loss.detach(), rtol=1e-12)
+        assert torch.allclose(value, loss.detach(), rtol=1e-12)
         assert torch.allclose(gradient, weight.grad, rtol=1e-10)
 
 
@@ -861,10 +867,10 @@ def readings(n: int, d: int, repeats: int) -> torch.Tensor:
 def test_the_readings_are_those_of_the_penalty():
     for n, d in ((20, 4), (4, 6)):
         z = torch.randn(4000, n, d, generator=torch.Generator().manual_seed(n))
-        one, other = g.w2_penalty(z), readings(n, d, 4000)
-        error = (one.var() / 4000 + other.var() / 4000).sqrt()
-        assert abs(one.mean() - other.mean()) < 4 * error
-        assert one.std() == pytest.approx(other.std().item(), rel=0.08)
+        reading, other = g.w2_penalty(z), readings(n, d, 4000)
+        error = (reading.var() / 4000 + other.var() / 4000).sqrt()
+        assert abs(reading.mean() - other.mean()) < 4 * error
+        assert reading.std() == pytest.approx(other.std().item(), rel=0.08)
 
 
 # n = 1024, d = 64 is where the limit for fixed d, whose 5 % it exceeds in 9 %, needs the correction.
@@ -877,14 +883,14 @@ SIZES_OF_READINGS = [
 @pytest.mark.parametrize("n, d", SIZES_OF_READINGS)
 def test_perfect_codes_are_significant_as_often_as_the_level_says(n, d):
     repeats = 20000 if d <= 8 else 3000
-    found = readings(n, d, repeats)
+    drawn = readings(n, d, repeats)
     mean, deviation, _ = g.reading_moments(n, d)
-    p = g.p_value(found, n, d)
+    p = g.p_value(drawn, n, d)
     for level in (0.1, 0.05, 0.01):
         noise = (level * (1 - level) / repeats) ** 0.5
         assert abs((p < level).double().mean() - level) < 4 * noise + 0.12 * level, level
-    assert abs(found.mean() - mean) < (4 / repeats**0.5 + 0.025) * deviation
-    assert found.std() == pytest.approx(deviation, rel=4 / repeats**0.5 + 0.02)
+    assert abs(drawn.mean() - mean) < (4 / repeats**0.5 + 0.025) * deviation
+    assert drawn.std() == pytest.approx(deviation, rel=4 / repeats**0.5 + 0.02)
 
 
 def test_p_values_order_readings_and_know_their_ends():

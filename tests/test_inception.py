@@ -24,7 +24,8 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional
 
-from wwae_lib import data, evaluation, inception, processes
+from wwae_lib import data, processes
+from wwae_lib.measures import evaluation, inception
 
 
 def save_pngs(images: torch.Tensor, folder: Path) -> list[Path]:
@@ -46,9 +47,9 @@ def test_features_are_pytorch_fids(tmp_path, digits, colours):
         images = torch.stack([images[:, 0], images[:, 0].flip(1), images[:, 0].mT], dim=1)
     theirs = InceptionV3([InceptionV3.BLOCK_INDEX_BY_DIM[2048]]).eval()
     expected = get_activations(save_pngs(images, tmp_path / "png"), theirs, batch_size=8, num_workers=0)
-    found = inception.features(images, inception.network(), progress=False)
-    assert expected.shape == found.shape == (8, 2048) and np.abs(expected).max() > 0.5
-    assert np.abs(found.numpy() - expected).max() < 1e-4
+    seen = inception.features(images, inception.network(), progress=False)
+    assert expected.shape == seen.shape == (8, 2048) and np.abs(expected).max() > 0.5
+    assert np.abs(seen.numpy() - expected).max() < 1e-4
 
 
 def test_without_onednns_operators_the_features_are_the_same(monkeypatch, digits):
@@ -58,8 +59,8 @@ def test_without_onednns_operators_the_features_are_the_same(monkeypatch, digits
     expected = inception.features(images, inception.network(), progress=False)
     monkeypatch.setattr(inception, "_onednn_can", lambda: False)
     monkeypatch.setattr(inception, "_rectified", lambda *arguments: pytest.fail("it was used unasked"))
-    found = inception.features(images, inception.network(), progress=False)
-    assert (found - expected).square().mean().sqrt() < 1e-5 * expected.std()
+    seen = inception.features(images, inception.network(), progress=False)
+    assert (seen - expected).square().mean().sqrt() < 1e-5 * expected.std()
 
 
 @pytest.mark.parametrize("error", [AttributeError, RuntimeError, TypeError, NotImplementedError])
@@ -113,10 +114,10 @@ BAD_FILES = {
 
 
 def zipped(name: str) -> bytes:
-    found = io.BytesIO()
-    with zipfile.ZipFile(found, "w") as archive:
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w") as archive:
         archive.writestr(name, "hello")
-    return found.getvalue()
+    return written.getvalue()
 
 
 @pytest.mark.filterwarnings("ignore:Falling back to the old format")
@@ -208,14 +209,14 @@ class Weights(nn.Module):
 
 
 def test_the_checksum_is_that_of_the_tensors():
-    found = inception._checksum(Weights())
+    checksum = inception._checksum(Weights())
     text = b"".join(
         f"norm.{name} (2,)\n".encode() + np.array([value] * 2, "<f4").tobytes()
         for name, value in (("bias", 0), ("running_mean", 0), ("running_var", 1), ("weight", 1))
     )
-    assert found == hashlib.sha256(text).hexdigest()
-    assert found == inception._checksum(Weights(num_batches_tracked=7))  # decides no feature
-    assert found != inception._checksum(Weights(running_var=1.5))
+    assert checksum == hashlib.sha256(text).hexdigest()
+    assert checksum == inception._checksum(Weights(num_batches_tracked=7))  # decides no feature
+    assert checksum != inception._checksum(Weights(running_var=1.5))
 
 
 def test_records_that_name_the_file_name_the_same_network():
@@ -238,8 +239,8 @@ class Rounding(nn.Module):
         self.dtype = dtype
 
     def forward(self, images):
-        found = functional.conv2d(images.to(self.dtype).float(), self.weight.float(), stride=4)
-        return (found.relu().mean((2, 3), keepdim=True),)
+        seen = functional.conv2d(images.to(self.dtype).float(), self.weight.float(), stride=4)
+        return (seen.relu().mean((2, 3), keepdim=True),)
 
 
 class Off(Rounding):
@@ -350,9 +351,9 @@ def test_batches_are_put_together_in_order(monkeypatch, digits):
     conftest.stand_in(monkeypatch)
     monkeypatch.setitem(inception.BATCH, "cpu", 7)
     images = digits.pixels[:23]
-    found = inception.features(images, conftest.StandIn(), progress=False)
+    seen = inception.features(images, conftest.StandIn(), progress=False)
     expected = images.double().div(255).unflatten(3, (2, 14)).unflatten(2, (2, 14)).mean((1, 3, 5))
-    torch.testing.assert_close(found.double(), expected.flatten(1), rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(seen.double(), expected.flatten(1), rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("n", [1, 6, 23])
@@ -376,13 +377,13 @@ def test_fid_is_that_of_pytorch_fids_own_command(tmp_path):
     inception_file()
     every = torch.cat([data.embedded_digits(split).pixels for split in ("train", "test")])
     every = every[torch.randperm(5000, generator=torch.Generator().manual_seed(0))]
-    one, other = every[:2048], every[2048:4096]
-    save_pngs(one, tmp_path / "one")
-    save_pngs(other, tmp_path / "other")
+    first, second = every[:2048], every[2048:4096]
+    save_pngs(first, tmp_path / "one")
+    save_pngs(second, tmp_path / "other")
     command = [sys.executable, "-m", "pytorch_fid", str(tmp_path / "one"), str(tmp_path / "other")]
     done = subprocess.run(
         [*command, "--device", "cpu", "--num-workers", "0"],
         capture_output=True, text=True, check=True, env=subprocess_environment(OMP_NUM_THREADS="2"),
     )  # fmt: skip
     expected = float(re.search(r"FID:\s*([\d.eE+-]+)", done.stdout)[1])
-    assert evaluation.fid(one, other, progress=False) == pytest.approx(expected, rel=1e-3)
+    assert evaluation.fid(first, second, progress=False) == pytest.approx(expected, rel=1e-3)

@@ -9,8 +9,8 @@ import pytest
 import torch
 from scipy import stats
 
-from wwae_lib import latents
 from wwae_lib.gaussian import moments
+from wwae_lib.measures import latents
 
 
 def normal(n: int, d: int, seed: int = 0) -> torch.Tensor:
@@ -52,8 +52,8 @@ def test_codes_are_standardised_before_the_regression():
     """The class is in a coordinate of little variance, beside one of much."""
     labels = torch.arange(400) % 2
     codes = torch.stack([1e-4 * (labels + 0.1 * normal(400, 1)[:, 0]), 1e3 * normal(400, 1, 1)[:, 0]], 1)
-    found = latents.accuracies(codes[:200], labels[:200], codes[200:], labels[200:])
-    assert found["linear_accuracy"] == 1 and found["knn_accuracy"] < 0.7  # which are not
+    scores = latents.accuracies(codes[:200], labels[:200], codes[200:], labels[200:])
+    assert scores["linear_accuracy"] == 1 and scores["knn_accuracy"] < 0.7  # which are not
 
 
 # ---------------------------------------------------------------- distance to the prior
@@ -254,8 +254,8 @@ def test_effective_dimension_by_hand():
 def test_a_gaussian_has_the_codes_moments():
     codes = normal(500, 3) @ torch.tensor([[1.0, 0.5, 0], [0, 2, 0.3], [0, 0, 0.1]]) + 4
     drawn = latents.draw_gaussian(codes, 40_000, seed=1)
-    for found, expected in zip(moments(drawn.double()), moments(codes.double()), strict=True):
-        torch.testing.assert_close(found, expected, rtol=0.05, atol=0.05)
+    for actual, expected in zip(moments(drawn.double()), moments(codes.double()), strict=True):
+        torch.testing.assert_close(actual, expected, rtol=0.05, atol=0.05)
     assert torch.equal(drawn, latents.draw_gaussian(codes, 40_000, seed=1))
     assert not torch.equal(drawn, latents.draw_gaussian(codes, 40_000, seed=2))
     flat = latents.draw_gaussian(codes * torch.tensor([1.0, 1, 0]), 50, seed=1)

@@ -82,10 +82,10 @@ def tensors(*arrays, dtype=torch.float64):
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_w2_penalty_is_its_formula(posterior, estimator):
     torch.manual_seed(4)
-    found = posterior_w2_penalty(*tensors(*posterior), estimator, memory(3))
+    penalty = posterior_w2_penalty(*tensors(*posterior), estimator, memory(3))
     torch.manual_seed(4)
-    assert found.shape == ()
-    assert found.item() == pytest.approx(penalty_by_hand(*posterior, estimator), rel=1e-12)
+    assert penalty.shape == ()
+    assert penalty.item() == pytest.approx(penalty_by_hand(*posterior, estimator), rel=1e-12)
 
 
 def test_w2_penalty_of_two_codes_worked_out_by_hand():
@@ -93,8 +93,8 @@ def test_w2_penalty_of_two_codes_worked_out_by_hand():
     codes = torch.tensor([[-3.0], [1.0]], dtype=torch.float64)
     nothing = torch.full_like(codes, -torch.inf)  # no variance of its own: the code is the mean
     for estimator in PLAIN:
-        found = posterior_w2_penalty(codes, nothing, codes, estimator).item()
-        assert found == pytest.approx(1 + (math.sqrt(8) - 1) ** 2, rel=1e-12)
+        penalty = posterior_w2_penalty(codes, nothing, codes, estimator).item()
+        assert penalty == pytest.approx(1 + (math.sqrt(8) - 1) ** 2, rel=1e-12)
 
 
 def test_sliced_sees_what_two_moments_cannot_and_little_in_draws_of_the_prior():
@@ -175,9 +175,9 @@ def test_what_is_corrected_is_zero_on_average():
     n, d, repeats = 64, 16, 400
     codes = torch.randn(repeats, n, d, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     mean, cov = moments(codes)
-    found = bias_corrected(mean, cov, n)
-    error = (found.std() / repeats**0.5).item()
-    assert found.mean().item() == pytest.approx(0, abs=4 * error + 0.001 * d)
+    corrected = bias_corrected(mean, cov, n)
+    error = (corrected.std() / repeats**0.5).item()
+    assert corrected.mean().item() == pytest.approx(0, abs=4 * error + 0.001 * d)
     assert w2_squared_to_standard_normal(mean, cov).mean() > 20 * error
 
 
@@ -228,14 +228,16 @@ def test_unknown_estimator(posterior, estimator):
 def test_kl_is_its_formula(posterior):
     mean, log_variance, _ = posterior
     expected = 0.5 * (mean**2 + np.exp(log_variance) - log_variance - 1).sum(1).mean()
-    found = kl_to_standard_normal(*tensors(mean, log_variance))
-    assert found.shape == () and found.item() == pytest.approx(expected, rel=1e-12)
+    divergence = kl_to_standard_normal(*tensors(mean, log_variance))
+    assert divergence.shape == () and divergence.item() == pytest.approx(expected, rel=1e-12)
 
 
 def test_kl_worked_out_by_hand_and_by_torch(posterior):
-    one = torch.tensor([[1.0]], dtype=torch.float64)
-    assert kl_to_standard_normal(one, 0 * one).item() == 0.5  # |mu|^2 / 2
-    assert kl_to_standard_normal(0 * one, one).item() == pytest.approx((math.e - 2) / 2, rel=1e-14)
+    mean_of_one = torch.tensor([[1.0]], dtype=torch.float64)
+    assert kl_to_standard_normal(mean_of_one, 0 * mean_of_one).item() == 0.5  # |mu|^2 / 2
+    assert kl_to_standard_normal(0 * mean_of_one, mean_of_one).item() == pytest.approx(
+        (math.e - 2) / 2, rel=1e-14
+    )
     mean, log_variance, _ = tensors(*posterior)
     normal = torch.distributions.Normal
     each = torch.distributions.kl_divergence(
@@ -301,10 +303,10 @@ def test_loss_is_its_formula(posterior, method, weight):
     rng = np.random.default_rng(1)
     images, decoder = rng.uniform(size=(7, 1, 2, 2)), rng.normal(size=(3, 4))
     parts = Table(mean, log_variance), Linear(decoder), 3, weight
-    found = (VAE(*parts) if method == "vae" else WWAE(*parts, method)).double()
-    again = copy.deepcopy(found)  # with a memory as yet empty, where there is one
+    method_itself = (VAE(*parts) if method == "vae" else WWAE(*parts, method)).double()
+    again = copy.deepcopy(method_itself)  # with a memory as yet empty, where there is one
     torch.manual_seed(3)
-    loss = found.loss(torch.tensor(images))
+    loss = method_itself.loss(torch.tensor(images))
     torch.manual_seed(3)
     noise = torch.randn(7, 3, dtype=torch.float64).numpy()
 
@@ -333,9 +335,9 @@ def test_gradient_of_the_loss_is_that_of_finite_differences(method):
     def total(mean, log_variance):
         encoder = Table(np.zeros((6, 2)), np.zeros((6, 2)))
         encoder.answer = mean, log_variance
-        chosen = WWAE(encoder, decoder, 2, 3.0) if method == "wwae" else VAE(encoder, decoder, 2, 3.0)
+        trained = WWAE(encoder, decoder, 2, 3.0) if method == "wwae" else VAE(encoder, decoder, 2, 3.0)
         torch.manual_seed(0)
-        return chosen.loss(images).total
+        return trained.loss(images).total
 
     assert torch.autograd.gradcheck(total, (mean, log_variance))
 

@@ -112,16 +112,16 @@ def both_transposed(bias: bool = True) -> tuple[torch.nn.Module, torch.nn.Module
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_transposed_convolution_is_torchs(dtype, bias):
     """Values and every gradient; under autocast in its dtype, and to its rounding."""
-    found = []
+    seen = []
     for layer in both_transposed(bias):
         x = torch.linspace(-2, 2, 2 * 5 * 49).view(2, 5, 7, 7).requires_grad_()
         with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
             out = layer(x)
         assert out.dtype == dtype
-        found.append([out, *torch.autograd.grad(out.float().square().sum(), [x, *layer.parameters()])])
-    assert len(found[0]) == 3 + bias
+        seen.append([out, *torch.autograd.grad(out.float().square().sum(), [x, *layer.parameters()])])
+    assert len(seen[0]) == 3 + bias
     near = {"rtol": 1e-5, "atol": 1e-4} if dtype == torch.float32 else {"rtol": 0.02, "atol": 0.2}
-    for own, expected in zip(*found, strict=True):
+    for own, expected in zip(*seen, strict=True):
         torch.testing.assert_close(own, expected, **near)
 
 

@@ -107,6 +107,6 @@ def test_a_gradient_waits_for_nothing(method, monkeypatch):
 
 def test_a_step_that_waits_is_noticed(monkeypatch):
     """As the penalty by eigenvalues, which are looked at."""
-    monkeypatch.setattr(gaussian, "_looking_is_free", lambda points: True)
+    monkeypatch.setattr(gaussian, "looking_is_free", lambda points: True)
     with FakeTensorMode(), pytest.raises(DataDependentOutputException):
         losses(small(), "cpu", backward=True)

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from conftest import subprocess_environment
 
-from wwae_lib import data, runs, training
+from wwae_lib import checkpoints, data, runs
 from wwae_lib.__main__ import main, parser
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -153,12 +153,12 @@ def test_an_installed_library_writes_nothing_beside_itself(installed, tmp_path):
 
 def test_an_installed_library_records_no_commit_of_a_repository_around_it(installed, tmp_path):
     subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
-    code = "from wwae_lib import training; print(training._git_commit())"
+    code = "from wwae_lib import checkpoints; print(checkpoints._git_commit())"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=installed
     )
     assert done.stdout == "not from a git checkout\n", done.stderr
-    assert "not from" not in training._git_commit() or not (ROOT / ".git").exists()
+    assert "not from" not in checkpoints._git_commit() or not (ROOT / ".git").exists()
 
 
 def test_the_command_is_installed_under_its_name(monkeypatch, capsys):

@@ -46,16 +46,16 @@ def test_distances_have_all_their_digits(name):
 def test_equal_points_are_no_distance_apart(rows, monkeypatch):
     monkeypatch.setattr(precision, "ROWS", rows)
     points = in_clusters(50, 2000)
-    found = precision.distances(points, points)
-    assert (found.diagonal() == 0).all() and (found.fill_diagonal_(1) > 0).all()
+    apart = precision.distances(points, points)
+    assert (apart.diagonal() == 0).all() and (apart.fill_diagonal_(1) > 0).all()
     same = points[:1].expand(50, -1)
     assert (precision.distances(same, same) == 0).all()
 
 
 def test_distances_of_pixels_are_exact():
     x, y = torch.randint(0, 256, (2, 40, 300), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    found = precision.distances(x, torch.cat([y, x]))
-    np.testing.assert_allclose(found, cdist(x.double(), torch.cat([y, x]).double()), rtol=1e-12, atol=0)
+    apart = precision.distances(x, torch.cat([y, x]))
+    np.testing.assert_allclose(apart, cdist(x.double(), torch.cat([y, x]).double()), rtol=1e-12, atol=0)
 
 
 def test_distances_are_computed_in_one_place():
@@ -67,8 +67,8 @@ def test_distances_are_computed_in_one_place():
 
 def test_wide_is_float64_where_there_is_one():
     for given in (torch.ones(3), torch.ones(3, dtype=torch.uint8), OnMPS(torch.ones(3))):
-        found = precision.wide(given)
-        assert found.dtype == torch.float64 and found.device.type == "cpu" and found.tolist() == [1] * 3
+        widened = precision.wide(given)
+        assert widened.dtype == torch.float64 and widened.device.type == "cpu" and widened.tolist() == [1] * 3
 
 
 def test_a_device_without_float64_refuses_it():
@@ -98,8 +98,8 @@ def test_bfloat16_is_not_computed_where_torch_cannot_tell(monkeypatch, error):
 def test_bfloat16_is_computed_where_torch_says_so(monkeypatch):
     monkeypatch.setattr(torch.ops, "mkldnn", SimpleNamespace(_is_mkldnn_bf16_supported=lambda: True))
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: not including_emulation)
-    found = {name: precision.computes_bf16(torch.device(name)) for name in ("cpu", "cuda", "mps")}
-    assert found == {"cpu": True, "cuda": True, "mps": False}
+    computes = {name: precision.computes_bf16(torch.device(name)) for name in ("cpu", "cuda", "mps")}
+    assert computes == {"cpu": True, "cuda": True, "mps": False}
 
 
 def test_private_operators_of_torch_are_used_in_one_place_each():

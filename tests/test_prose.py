@@ -11,8 +11,10 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from wwae_lib import data, evaluation, inception, latents
+from wwae_lib import data
+from wwae_lib.book import celeba
 from wwae_lib.experiments import experiment
+from wwae_lib.measures import evaluation, inception, latents, pictures
 
 BOOK = Path(__file__).resolve().parents[1] / "book"
 NOTEBOOKS = sorted(BOOK.glob("*.ipynb"))
@@ -43,15 +45,15 @@ PROVED: dict[str, dict[str, float]] = {
     },
     # the potentials x^2 + 2 x of N(0, 1) and y^2 / 2 + y of N(1, 4) have variances 6 and 24
     "numerical_ot": {"0.34": math.sqrt((6 + 24) / 256)},
-    "intro": {"2,000": evaluation.KEPT_CODES},
-    "mnist": {"2,000": evaluation.KEPT_CODES},
+    "intro": {"2,000": pictures.KEPT_CODES},
+    "mnist": {"2,000": pictures.KEPT_CODES},
     "objective": {
         "0.0912": 4 - 4 * math.sqrt(3 / math.pi),
         "0.4551": 4 - 2 * math.sqrt(math.pi),
         "0.046": 2 - 2 * math.sqrt(3 / math.pi),
     },
     "protocol": {
-        "140": data.CELEBA_BOX[2] - data.CELEBA_BOX[0],
+        "140": celeba.BOX[2] - celeba.BOX[0],
         "2048": inception.FEATURES,
         "299": 299,  # pytorch-fid's own, to which its network resizes
         "10,000": full,

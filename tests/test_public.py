@@ -15,7 +15,7 @@ import torch
 from conftest import subprocess_environment
 
 import wwae_lib
-from wwae_lib import evaluation, gaussian, methods, runs
+from wwae_lib import gaussian, methods, runs
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -32,7 +32,7 @@ def test_every_public_name_is_there_and_documented():
     for name in wwae_lib.__all__:
         thing = getattr(wwae_lib, name)
         assert inspect.getdoc(thing)
-        module, _, there = wwae_lib._HOMES[name].partition(".")
+        module, _, there = wwae_lib._HOMES[name].partition(":")
         assert thing is getattr(importlib.import_module(f"wwae_lib.{module}"), there or name)
     assert wwae_lib.w2_penalty is gaussian.w2_penalty and wwae_lib.WWAE is methods.WWAE
 
@@ -41,7 +41,7 @@ def test_a_type_checker_sees_the_same_names():
     tree = ast.parse(Path(wwae_lib.__file__).read_text())
     (block,) = [node for node in tree.body if isinstance(node, ast.If)]
     seen = {
-        alias.asname: node.module + f".{alias.name}" * (alias.name != alias.asname)
+        alias.asname: node.module + f":{alias.name}" * (alias.name != alias.asname)
         for node in block.body
         for alias in node.names
     }
@@ -63,7 +63,7 @@ def test_a_loaded_method_samples_encodes_decodes_and_reconstructs(finished, test
     assert torch.equal(method.decode(mean), method.reconstruct(images))
     samples = method.sample(5)
     assert samples.shape == (5, 1, 28, 28) and not samples.requires_grad
-    assert not method.training and torch.equal(samples, evaluation.load_method(finished).sample(5))
+    assert not method.training and torch.equal(samples, runs.load_method(finished).sample(5))
 
 
 def test_a_run_that_is_not_there_is_named(tmp_path):

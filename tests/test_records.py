@@ -317,8 +317,8 @@ def test_the_pages_are_what_the_library_makes_of_the_records(monkeypatch):
     assert verdicts.why_these_rivals(recorded).replace(GLUE, " ") in outputs("verdict")
     assert tables.ex_post_sampling(recorded).replace(GLUE, " ") in outputs("comparison")
     assert tables.training_hours(recorded) in outputs("deviations")
-    for one in judged.values():
-        assert verdicts.evidence(one, forest.forest(one)).replace(GLUE, " ") in outputs("verdict")
+    for verdict in judged.values():
+        assert verdicts.evidence(verdict, forest.forest(verdict)).replace(GLUE, " ") in outputs("verdict")
 
 
 def test_choices_are_those_of_the_records(records):

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from wwae_lib import evaluation, files, runs
+from wwae_lib import files, runs
 from wwae_lib.runs import FILES, Draft, RunError
 
 
@@ -80,7 +80,7 @@ def test_history_weights_codes_and_grids(run, test_digits):
     assert codes["mean"].shape == codes["std"].shape == (100, 3)
     assert codes["mean"].dtype == codes["std"].dtype == torch.float32
     assert codes["label"].tolist() == test_digits.labels.tolist()
-    mean, log_variance = evaluation.load_method(run).encode(test_digits.pixels / 255)
+    mean, log_variance = runs.load_method(run).encode(test_digits.pixels / 255)
     torch.testing.assert_close(codes["mean"], mean.detach(), rtol=2e-3, atol=1e-3)  # kept in half precision
     torch.testing.assert_close(codes["std"], (log_variance / 2).exp().detach(), rtol=2e-3, atol=1e-3)
 
@@ -192,7 +192,7 @@ def test_a_record_of_no_experiment_of_ours(run, change):
 def test_weights_of_another_configuration(run):
     change_record(run, lambda record: record["config"].update(latent=4))
     with pytest.raises(RunError, match="weights are not those of its configuration"):
-        evaluation.load_method(runs.load(run.path))
+        runs.load_method(runs.load(run.path))
 
 
 def test_there_is_no_run(tmp_path):
@@ -531,13 +531,13 @@ def test_a_run_may_be_copied_to_a_place_of_no_name(run, tmp_path):
 def test_what_is_being_replaced_does_not_count(run):
     for hidden_name in (".seed-0.new", ".seed-0.old", ".seed-0.draft"):
         shutil.copytree(run.path, run.path.with_name(hidden_name))
-    assert [one.path for one in runs.recorded()] == [run.path]
+    assert [run_of.path for run_of in runs.recorded()] == [run.path]
 
 
 def test_the_committed_records_are_as_they_must_be():
     root = Path(__file__).resolve().parents[1] / "book" / "results"
-    found = [*runs.recorded(results=root), *runs.recorded(results=root / "selection")]
-    assert len(found) >= 60 and all(run.history() for run in found)
+    committed = [*runs.recorded(results=root), *runs.recorded(results=root / "selection")]
+    assert len(committed) >= 60 and all(run.history() for run in committed)
 
 
 # ---------------------------------------------------------------- checkpoints

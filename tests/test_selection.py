@@ -10,8 +10,9 @@ import made_up
 import pytest
 from conftest import small, stand_in
 
-from wwae_lib import data, evaluation, reproduce, runs, selection
+from wwae_lib import data, reproduce, runs, selection
 from wwae_lib.experiments import experiment
+from wwae_lib.measures import evaluation
 from wwae_lib.methods import METHODS
 from wwae_lib.reproduce import PROFILES, Profile
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wwae_lib import evaluation, methods, networks
+from wwae_lib import methods, networks
+from wwae_lib.measures import evaluation
 
 pytest.importorskip("beartype")
 jaxtyping = pytest.importorskip("jaxtyping")

@@ -38,10 +38,10 @@ def test_a_section_has_its_own_words_and_no_subsections(page):
 
 
 def test_tips_hold_what_a_link_leads_to_without_links(page):
-    found = page_index.tips(page, "book/page.html")
-    assert found["book/page.html#equation-eq-a"] == "\\[a &lt; b\\]"
-    assert "All is well." in found["book/page.html#thm"] and "<a" not in found["book/page.html#thm"]
-    assert found["book/page.html#term-code"] == "<p><b>code</b></p><p>A few numbers.</p>"
+    tips = page_index.tips(page, "book/page.html")
+    assert tips["book/page.html#equation-eq-a"] == "\\[a &lt; b\\]"
+    assert "All is well." in tips["book/page.html#thm"] and "<a" not in tips["book/page.html#thm"]
+    assert tips["book/page.html#term-code"] == "<p><b>code</b></p><p>A few numbers.</p>"
 
 
 def test_the_dark_twin_mirrors_lightness_and_keeps_hues():
@@ -57,21 +57,23 @@ def test_photographs_stay_as_they_are(tmp_path):
     pixels[40:140, 100:200] = (200, 120, 80)
     pixels[40:140, 200:206] = 254  # white at its edge
     pixels[10:14, 10:60] = 0  # a line
-    found = dark_figures.photographs(pixels)
-    assert found[40:140, 100:200].all() and not found[:35].any() and not found[:, 210:].any()
+    photographs = dark_figures.photographs(pixels)
+    assert (
+        photographs[40:140, 100:200].all() and not photographs[:35].any() and not photographs[:, 210:].any()
+    )
     assert not dark_figures.photographs(pixels[:30]).any()
 
 
 def test_a_page_shows_one_of_two_figures(tmp_path):
     Image.fromarray(np.full((20, 30, 3), 255, np.uint8)).save(tmp_path / "a.png")
     html = '<img alt="A line" src="../_images/a.png" /> <img class="x" src="../_images/a.png" />'
-    found = dark_figures.with_twins(html, tmp_path)
-    light, dark, other = re.findall("<img[^>]+>", found)
+    changed = dark_figures.with_twins(html, tmp_path)
+    light, dark, other = re.findall("<img[^>]+>", changed)
     assert 'class="only-light"' in light and 'alt="A line"' in light and 'width="30"' in light
     assert 'class="only-dark"' in dark and 'alt="A line"' in dark and "a-dark.png" in dark
     assert other == '<img class="x" src="../_images/a.png" />'
     assert (tmp_path / "a-dark.png").exists()
-    assert dark_figures.with_twins(found, tmp_path) == found
+    assert dark_figures.with_twins(changed, tmp_path) == changed
 
 
 def test_the_zip_holds_what_a_notebook_needs(tmp_path):

@@ -16,6 +16,7 @@ import torch
 from conftest import cpu_fabric, small, stand_in, subprocess_environment
 
 from wwae_lib import reproduce, runs, training
+from wwae_lib.book import together
 from wwae_lib.reproduce import PROFILES, Profile
 
 
@@ -28,13 +29,13 @@ def plan(*words: str, profile: str = "full", **found) -> slices.Plan:
 @pytest.fixture
 def few(monkeypatch, digits, test_digits):
     """A profile of short runs on few digits, that are all one kind of step but the last."""
-    chosen = [small("wwae", seed=seed, epochs=1) for seed in range(2)] + [small("vae", epochs=2)]
-    monkeypatch.setitem(PROFILES, "quick", Profile(tuple(chosen), embedded=True))
+    planned = [small("wwae", seed=seed, epochs=1) for seed in range(2)] + [small("vae", epochs=2)]
+    monkeypatch.setitem(PROFILES, "quick", Profile(tuple(planned), embedded=True))
     monkeypatch.setattr(reproduce, "images_of", lambda profile, dataset: (digits, test_digits))
     fabric = cpu_fabric()
     monkeypatch.setattr(training, "choose_fabric", lambda: fabric)
     slices._images.cache_clear()
-    yield chosen
+    yield planned
     slices._images.cache_clear()
 
 
@@ -47,9 +48,9 @@ def test_a_slice_holds_runs_of_the_profile_each_once(words, count):
         with pytest.raises(ValueError, match="no run 'mnist:0' that is not in the slice already"):
             plan(*words).groups()
         return
-    found = plan(*words).experiments()
-    assert len(set(found)) == len(found) == count
-    assert set(found) <= set(PROFILES["full"].experiments)
+    experiments = plan(*words).experiments()
+    assert len(set(experiments)) == len(experiments) == count
+    assert set(experiments) <= set(PROFILES["full"].experiments)
 
 
 def test_every_run_of_the_comparison_is_in_a_slice():
@@ -99,13 +100,13 @@ def test_losses_that_differ_by_more_than_two_per_cent_are_told():
 
 
 def test_smoke_times_each_kind_and_leaves_out_one_that_fails(few, tmp_path, monkeypatch, capsys):
-    fit_together = training.fit_together
+    fit_together = together.fit_together
 
     def failing(trainings, **options):
         for planned, result in fit_together(trainings, **options):
             yield planned, RuntimeError("no such kernel") if planned.method == "vae" else result
 
-    monkeypatch.setattr(training, "fit_together", failing)
+    monkeypatch.setattr(together, "fit_together", failing)
     monkeypatch.setattr(slices, "_penalty", lambda device: "")
     monkeypatch.setattr(slices, "inception_is_here", lambda: False)
     plan_after = slices.smoke(plan("mnist/*", profile="quick"), tmp_path)
@@ -234,7 +235,7 @@ def test_a_slice_that_is_killed_goes_on_and_comes_home_as_if_it_had_not_been(tmp
     slices.wait(there, 5)
     slices.collect(there, tmp_path / "out", ["*"])
     slices.receive(tmp_path / "out", tmp_path / "home")
-    found = runs.load(tmp_path / "home" / name)
+    received = runs.load(tmp_path / "home" / name)
     images = reproduce.images_of(PROFILES["quick"], "mnist")
     alone = training.train(*whole.experiments(), *images, results=tmp_path / "alone", progress=False)
-    assert all(torch.equal(found.weights()[name], value) for name, value in alone.weights().items())
+    assert all(torch.equal(received.weights()[name], value) for name, value in alone.weights().items())

@@ -10,8 +10,10 @@ from conftest import cpu_fabric, small
 from replaying import Recorded, Tape
 
 from wwae_lib import experiments, gaussian, methods, steps, training
+from wwae_lib.book import together
+from wwae_lib.book.together import round_robin
 from wwae_lib.methods import METHODS
-from wwae_lib.steps import Lane, Steps, round_robin
+from wwae_lib.steps import Lane, Steps
 
 EVERY = [small(method, epochs=2, batch_size=32) for method in METHODS]
 EVERY += [small(estimator=name, epochs=2, batch_size=32, variant=name) for name in ("sampled", "diagonal")]
@@ -20,7 +22,7 @@ EVERY += [small(estimator=name, epochs=2, batch_size=32, variant=name) for name 
 @pytest.fixture(autouse=True)
 def _as_on_a_gpu(monkeypatch):
     """Nothing looks at a value, and the penalty goes by matrix products."""
-    monkeypatch.setattr(gaussian, "_looking_is_free", lambda tensor: False)
+    monkeypatch.setattr(gaussian, "looking_is_free", lambda tensor: False)
 
 
 @pytest.fixture
@@ -157,8 +159,8 @@ def test_the_first_player_that_was_not_finite_is_named(digits, monkeypatch):
     loss = methods.WGANGP.loss
 
     def spoilt(self, images, player):
-        found = loss(self, images, player)
-        return found._replace(total=found.total * float("nan")) if player == "generator" else found
+        loss_of = loss(self, images, player)
+        return loss_of._replace(total=loss_of.total * float("nan")) if player == "generator" else loss_of
 
     monkeypatch.setattr(methods.WGANGP, "loss", spoilt)
     with pytest.raises(training.TrainingDiverged, match="epoch 1, step 5: generator_loss stopped"):
@@ -173,7 +175,7 @@ def test_in_turns_each_computes_what_it_would_alone(at_once, digits):
     experiments = [small(seed=1, epochs=1), small("vae"), small("gan", epochs=2), small("wgan_gp", epochs=2)]
     alone = {planned: result(planned, digits) for planned in experiments}
     given = ((planned, digits, None) for planned in experiments)
-    results = dict(training.fit_together(given, at_once=at_once, fabric=cpu_fabric(), progress=False))
+    results = dict(together.fit_together(given, at_once=at_once, fabric=cpu_fabric(), progress=False))
     assert results.keys() == alone.keys()
     for planned, (method, history, _) in results.items():
         assert_same((method.state_dict(), without_seconds(history)), alone[planned])
@@ -182,7 +184,7 @@ def test_in_turns_each_computes_what_it_would_alone(at_once, digits):
 def test_one_that_fails_costs_only_itself(digits):
     experiments = [small(batch_size=401), small()]
     given = [(planned, digits, None) for planned in experiments]
-    results = dict(training.fit_together(given, at_once=2, fabric=cpu_fabric(), progress=False))
+    results = dict(together.fit_together(given, at_once=2, fabric=cpu_fabric(), progress=False))
     assert isinstance(results[experiments[0]], ValueError) and "a batch of 401" in str(
         results[experiments[0]]
     )
@@ -199,7 +201,7 @@ def test_a_training_is_asked_for_when_there_is_room(digits):
             asked.append((number, len(ended)))
             yield dataclasses.replace(small(epochs=1), seed=number), digits, None
 
-    for ended_now, _ in training.fit_together(given(), at_once=2, fabric=cpu_fabric(), progress=False):
+    for ended_now, _ in together.fit_together(given(), at_once=2, fabric=cpu_fabric(), progress=False):
         ended.append(ended_now.seed)
     assert ended == [0, 1, 2] and asked == [(0, 0), (1, 0), (2, 1)]
 

@@ -23,8 +23,10 @@ from conftest import CAN_CHECK, cpu_fabric, first_of_each_class, small
 from safetensors.torch import load_file
 from torch import nn
 
-from wwae_lib import data, evaluation, experiments, files, methods, runs, training
+from wwae_lib import checkpoints, data, experiments, files, methods, runs, training
+from wwae_lib.book import together
 from wwae_lib.experiments import Experiment
+from wwae_lib.measures import evaluation
 from wwae_lib.methods import METHODS, WWAE
 from wwae_lib.penalties import ESTIMATORS
 from wwae_lib.training import TrainingDiverged
@@ -40,8 +42,8 @@ def train(tmp_path, digits, test_digits, fabric):
     """``training.train`` on the few digits, into this test's results folder."""
 
     def run(experiment: Experiment, images=digits, tests=test_digits, **options):
-        chosen = {"results": tmp_path / "results", "fabric": fabric, "progress": False} | options
-        return training.train(experiment, images, tests, **chosen)
+        options_of_all = {"results": tmp_path / "results", "fabric": fabric, "progress": False} | options
+        return training.train(experiment, images, tests, **options_of_all)
 
     return run
 
@@ -174,7 +176,7 @@ def test_fit_takes_networks_and_numbers_of_ones_own(fabric):
         ({"images": torch.full((99, 5), torch.nan)}, "uint8 or finite numbers"),
         ({"epochs": 0}, "epochs is 0; it must be at least 1"),
         ({"batch_size": 0}, "batch_size is 0; it must be at least 1"),
-        ({"learning_rate": 0.0}, "learning_rate is 0.0; it must be positive"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0; it must lie between 0 and 1"),
         ({"seed": -1}, "seed is -1; it must be at least 0"),
     ],
 )
@@ -210,8 +212,8 @@ def test_a_large_lambda_brings_the_aggregated_posterior_to_the_prior(train):
 def test_the_seed_decides_and_nothing_else(digits, fabric):
     def fitted(seed, outer):
         torch.manual_seed(outer)
-        chosen = small(seed=seed, epochs=1)
-        return weights_of(training.fit_experiment(chosen, digits, fabric=fabric, progress=False)[0])
+        planned = small(seed=seed, epochs=1)
+        return weights_of(training.fit_experiment(planned, digits, fabric=fabric, progress=False)[0])
 
     assert_same_weights(fitted(0, 1), fitted(0, 2))
     assert not torch.equal(fitted(0, 1)["encoder.layers.0.weight"], fitted(1, 1)["encoder.layers.0.weight"])
@@ -331,11 +333,11 @@ def test_images_that_cannot_train_are_refused_before_anything_is_written(
 def test_test_images_do_not_train(train, digits, test_digits):
     """Other test images change what is measured, and not one weight."""
     other = dataclasses.replace(test_digits, pixels=test_digits.pixels.flip(0))
-    one, two = train(small(epochs=1)), train(small(epochs=1, variant="other"), tests=other)
-    assert_same_weights(one.weights(), two.weights())
-    recorded = one.record["data"]
+    first, second = train(small(epochs=1)), train(small(epochs=1, variant="other"), tests=other)
+    assert_same_weights(first.weights(), second.weights())
+    recorded = first.record["data"]
     assert recorded["train"]["sha256"] == digits.sha256 != recorded["test"]["sha256"] == test_digits.sha256
-    assert two.record["data"]["test"]["sha256"] == other.sha256
+    assert second.record["data"]["test"]["sha256"] == other.sha256
 
 
 def test_the_fall_back_is_in_the_runs_record(train, tmp_path, no_network):
@@ -347,7 +349,7 @@ def test_the_fall_back_is_in_the_runs_record(train, tmp_path, no_network):
 
 def test_what_is_measured_is_what_is_stored(finished, test_digits):
     """Metrics and pictures are those of the weights in half precision."""
-    method = evaluation.load_method(runs.load(finished.path))
+    method = runs.load_method(runs.load(finished.path))
     assert evaluation.quick_metrics(method, test_digits) == pytest.approx(finished.metrics, rel=1e-6)
     samples = evaluation.prior_samples(method, 100, finished.experiment.seed)
     tiles = finished.grid("samples").reshape(10, 28, 10, 28).transpose(0, 2, 1, 3).reshape(100, 28, 28)
@@ -462,15 +464,15 @@ def test_checkpoints_on_a_gpu_take_a_share_of_the_time(epoch, saving, at_once, t
         saved.append(state["epoch"])
 
     monkeypatch.setattr(runs.Draft, "save_checkpoint", save)
-    monkeypatch.setattr(training.time, "perf_counter", lambda: clock[0])
-    monkeypatch.setattr(training, "environment", lambda fabric, at_once: {})
+    monkeypatch.setattr(checkpoints.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(checkpoints, "environment", lambda fabric, at_once: {})
     gpu = SimpleNamespace(device=torch.device("cuda"), is_global_zero=True)
     epochs = 400
-    checkpoints = training._Checkpoints(runs.Draft(tmp_path / "run"), {}, gpu, at_once)
+    ours = checkpoints.Checkpoints(runs.Draft(tmp_path / "run"), {}, gpu, at_once)
     for done in range(1, epochs + 1):
         clock[0] += epoch
-        if checkpoints.due(last=done == epochs):
-            checkpoints.save(done, [], nn.Linear(1, 1), {})
+        if ours.due(last=done == epochs):
+            ours.save(done, [], nn.Linear(1, 1), {})
     assert saved[0] == 1 and saved[-1] == epochs
     spent = len(saved) * saving * at_once
     assert spent <= 0.05 * clock[0]
@@ -481,7 +483,7 @@ def test_checkpoints_on_a_gpu_take_a_share_of_the_time(epoch, saving, at_once, t
 
 def test_a_checkpoint_that_is_older_than_the_last_epoch_is_named_right(train, interrupted, monkeypatch):
     """As on a GPU, where not every epoch is saved."""
-    monkeypatch.setattr(training._Checkpoints, "due", lambda self, last: last)
+    monkeypatch.setattr(checkpoints.Checkpoints, "due", lambda self, last: last)
     poison(monkeypatch, "penalty", STEPS + 1)
     with pytest.raises(TrainingDiverged, match=r"epoch 3, step 1: penalty .* the checkpoint of epoch 1 is"):
         train(small(), resume=True)
@@ -492,7 +494,7 @@ def test_the_record_says_where_it_was_trained_and_by_which_code(train, fabric, d
     monkeypatch.setenv("WWAE_COMMIT", "a copy of 123abc")
     path = tmp_path / "results" / small().name
     given = [(small(), digits, runs.Draft(path))]
-    ((_, (_, history, _)),) = training.fit_together(given, at_once=4, fabric=fabric, progress=False)
+    ((_, (_, history, _)),) = together.fit_together(given, at_once=4, fabric=fabric, progress=False)
     monkeypatch.setenv("WWAE_COMMIT", "another copy")
     run = train(small(), resume=True)
     assert run.history() == history and run.record["environment"]["trainings_at_once"] == 4
@@ -501,7 +503,7 @@ def test_the_record_says_where_it_was_trained_and_by_which_code(train, fabric, d
     assert again.record["environment"]["trainings_at_once"] == 1
     assert again.record["environment"]["git_commit"] == "another copy"
     monkeypatch.delenv("WWAE_COMMIT")
-    assert re.fullmatch("[0-9a-f]{40}(-dirty)?|not from a git checkout", training._git_commit())
+    assert re.fullmatch("[0-9a-f]{40}(-dirty)?|not from a git checkout", checkpoints._git_commit())
 
 
 @pytest.mark.parametrize("copy", ["a zip without git", "a worktree", "a clone"])
@@ -531,9 +533,9 @@ def test_the_commit_is_the_librarys_own(tmp_path, monkeypatch, copy):
     monkeypatch.delenv("WWAE_COMMIT", raising=False)
     monkeypatch.setattr(runs, "checkout", lambda: root)
     monkeypatch.chdir(other)
-    assert training._git_commit() == expected
+    assert checkpoints._git_commit() == expected
     monkeypatch.setenv("GIT_DIR", str(around / ".git"))
-    assert training._git_commit() == expected
+    assert checkpoints._git_commit() == expected
 
 
 def test_a_run_resumed_elsewhere_lists_each_sitting(train, monkeypatch):
@@ -581,7 +583,7 @@ def test_two_trainings_of_one_name_publish_one_of_them(tmp_path):
     run = runs.load(folder)
     latent = run.experiment.latent
     assert run.codes()["mean"].shape[1] == latent == run.weights()["decoder.layers.0.weight"].shape[1]
-    assert evaluation.load_method(run).latent == latent
+    assert runs.load_method(run).latent == latent
 
 
 def test_a_folder_that_cannot_be_written_to_is_found_before_anything_is_trained(train, tmp_path, monkeypatch):
@@ -613,8 +615,10 @@ def test_a_run_behind_a_symbolic_link_is_trained_again_and_again(train, tmp_path
 
 
 def test_what_is_not_finite_of_a_collapsed_run_is_recorded_so(train, monkeypatch):
-    found = evaluation.quick_metrics
-    monkeypatch.setattr(evaluation, "quick_metrics", lambda *a: found(*a) | {"posterior_variance": math.nan})
+    measure = evaluation.quick_metrics
+    monkeypatch.setattr(
+        evaluation, "quick_metrics", lambda *a: measure(*a) | {"posterior_variance": math.nan}
+    )
     run = train(small(epochs=1))
     assert runs.load(run.path).record["metrics"]["posterior_variance"] is None
     assert run.record["unmeasured"] == {"posterior_variance": "not finite: nan"}
@@ -689,7 +693,7 @@ def interrupted(train, tmp_path):
 
 def test_a_checkpoint_of_another_experiment(train, interrupted):
     with pytest.raises(
-        runs.RunError, match=r"belongs to another training: latent was 3, is now 4; epochs was 3, is now 5"
+        runs.RunError, match=r"belongs to another training: epochs was 3, is now 5; latent was 3, is now 4"
     ):
         train(small(latent=4, epochs=5), resume=True)
     assert interrupted.load_checkpoint()[1]["epoch"] == 1
@@ -771,12 +775,12 @@ def test_a_bit_of_a_checkpoint_that_flipped(train, interrupted, name):
 
 def test_a_player_who_has_not_moved_yet_has_no_moments(train, tmp_path):
     """Of 400 images in batches of 128, three a epoch: the generator moves at the fifth."""
-    chosen = small("wgan_gp", batch_size=128)
-    whole = train(chosen, results=tmp_path / "whole")
+    planned = small("wgan_gp", batch_size=128)
+    whole = train(planned, results=tmp_path / "whole")
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         interrupt_after(1, patch)
-        train(chosen)
-    assert_same_run(train(chosen, resume=True), whole)
+        train(planned)
+    assert_same_run(train(planned, resume=True), whole)
 
 
 def test_what_a_killed_write_left_in_a_draft_is_harmless(train, interrupted, finished):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -40,15 +40,21 @@ def test_the_example_runs_by_itself_and_its_samples_have_the_law_of_the_data(tmp
     assert done.returncode == 0, done.stderr
 
 
-def test_the_formula_may_be_copied_by_itself():
+def test_the_formula_may_be_copied_by_itself(tmp_path):
     """gaussian.py needs torch and nothing else, as page and reference say."""
-    tree = ast.parse((ROOT / "wwae_lib" / "gaussian.py").read_text(encoding="utf-8"))
-    imported = {
-        name.split(".")[0]
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Import | ast.ImportFrom)
-        for name in (
-            [node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
-        )
-    }
-    assert imported - set(sys.stdlib_module_names) == {"torch"}
+    shutil.copy(ROOT / "wwae_lib" / "gaussian.py", tmp_path)
+    code = """
+import sys
+import torch
+before = set(sys.modules)
+import gaussian
+x, y = torch.randn(2, 20, 3).double()
+print(gaussian.w2_penalty(x).item() > 0, gaussian.w2(*gaussian.moments(x), *gaussian.moments(y)).item() > 0)
+print({name.split(".")[0] for name in set(sys.modules) - before} - sys.stdlib_module_names - {"torch"})
+"""
+    environment = subprocess_environment(PYTHONPATH=str(tmp_path))
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{code}"],
+        capture_output=True, text=True, env=environment,
+    )  # fmt: skip
+    assert done.stdout.split("\n")[:2] == ["True True", "{'gaussian'}"], done.stderr

@@ -37,7 +37,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import flop_registry
 from torchvision.transforms.functional import to_pil_image, to_tensor
 
-from wwae_lib import data, experiments, gaussian, methods, training
+from wwae_lib import checkpoints, data, experiments, gaussian, methods, training
 
 ROOT = Path(__file__).resolve().parents[1]
 OUTPUT = ROOT / "book" / "results" / "performance.json"
@@ -448,7 +448,7 @@ def inception_speed(device: torch.device, effort: Effort) -> list[dict]:
     """Images a second of the network of the FID: ours, on a GPU in both precisions, and pytorch-fid's own."""
     from pytorch_fid.inception import InceptionV3
 
-    from wwae_lib import inception
+    from wwae_lib.measures import inception
 
     images = pixels("celeba", effort.images)
     theirs = InceptionV3([InceptionV3.BLOCK_INDEX_BY_DIM[2048]]).eval().to(device)
@@ -492,7 +492,7 @@ def measure(options: argparse.Namespace) -> dict:
     if options.quick:
         effort = Effort([("mnist", "tiny")], ("ae", "wwae", "wgan_gp"), "tiny", 2, PERIOD, 1e9, 3, 4, 256, 2)
     started = time.perf_counter()
-    record = {"format": 1, "environment": training.environment(fabric) | about()}
+    record = {"format": 1, "environment": checkpoints.environment(fabric) | about()}
     if record["environment"]["git_commit"].endswith("-dirty"):
         print("The checkout differs from its commit: the record is marked dirty.", file=sys.stderr)
     record["quick"] = options.quick

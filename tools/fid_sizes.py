@@ -15,7 +15,8 @@ import argparse
 import torch
 from torch import Tensor
 
-from wwae_lib import data, evaluation, fidelity, files, inception, runs
+from wwae_lib import data, files, runs
+from wwae_lib.measures import evaluation, fidelity, inception
 
 PROTOCOL = evaluation.PROTOCOLS["extrapolated"]
 WANTED = PROTOCOL.extrapolated_to
@@ -42,7 +43,7 @@ def main() -> None:
     images, test_images = (data.load(dataset, split, fall_back=False) for split in ("train", "test"))
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(run.experiment.seed))
     made = {
-        "prior": evaluation.prior_samples(evaluation.load_method(run), WANTED, run.experiment.seed),
+        "prior": evaluation.prior_samples(runs.load_method(run), WANTED, run.experiment.seed),
         "training": images.pixels[order[:WANTED]],
     }
     real, *features = (

@@ -40,8 +40,10 @@ from pathlib import Path
 
 import torch
 
-from wwae_lib import data, evaluation, inception, reproduce, runs, training
+from wwae_lib import data, reproduce, runs, training
+from wwae_lib.book import together
 from wwae_lib.experiments import Experiment
+from wwae_lib.measures import evaluation, inception
 from wwae_lib.methods import METHODS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -230,15 +232,15 @@ def _lane(count: int, experiment: Experiment, steps: int, plan: Plan, fabric) ->
     return f"{plan.lanes[str(count)]:8.3f} ms a step with {count} at once"
 
 
-def _epochs(together: list[Experiment], steps: int, plan: Plan, fabric, capture: bool) -> list[list[dict]]:
+def _epochs(planned: list[Experiment], steps: int, plan: Plan, fabric, capture: bool) -> list[list[dict]]:
     """Histories of three short epochs of several runs at once; the last one's seconds hold no set-up."""
-    images, count = plan.images(together[0].dataset)[0], steps * together[0].batch_size
+    images, count = plan.images(planned[0].dataset)[0], steps * planned[0].batch_size
     rows = torch.arange(count) % len(images)
     short = dataclasses.replace(images, pixels=images.pixels[rows], labels=images.labels[rows])
-    trainings = [(dataclasses.replace(experiment, epochs=3), short, None) for experiment in together]
-    options = {"at_once": len(together), "fabric": fabric, "capture": capture, "progress": False}
+    trainings = [(dataclasses.replace(experiment, epochs=3), short, None) for experiment in planned]
+    options = {"at_once": len(planned), "fabric": fabric, "capture": capture, "progress": False}
     histories = []
-    for _, result in training.fit_together(trainings, **options):
+    for _, result in together.fit_together(trainings, **options):
         if isinstance(result, Exception):
             raise result
         histories.append(result[1])
@@ -351,7 +353,7 @@ def train(plan: Plan, results: Path, until: float, lanes: int) -> None:
             begun[experiment] = time.time(), alone
             yield experiment, plan.images(experiment.dataset)[0], draft
 
-    for experiment, result in training.fit_together(
+    for experiment, result in together.fit_together(
         affordable(), at_once=lanes, fabric=fabric, progress=False
     ):
         since, alone = begun[experiment]

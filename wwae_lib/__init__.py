@@ -14,22 +14,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .data import Images as Images
-    from .evaluation import fid as fid
-    from .evaluation import load_method as load  # noqa: F401
     from .experiments import experiment as experiment
     from .gaussian import moments as moments
     from .gaussian import w2_penalty as w2_penalty
     from .gaussian import w2_squared as w2_squared
+    from .measures.evaluation import fid as fid
     from .methods import VAE as VAE
     from .methods import WWAE as WWAE
     from .networks import Decoder as Decoder
     from .networks import Encoder as Encoder
+    from .runs import load_method as load  # noqa: F401
     from .training import fit as fit
     from .training import train as train
 
 __version__ = "0.1.0"
 
-# Where each public name is defined: module and, where it has another name there, that.
+# Where each public name is defined: module and, after a colon, its name there if that is another.
 _HOMES = {
     "Decoder": "networks",
     "Encoder": "networks",
@@ -37,9 +37,9 @@ _HOMES = {
     "VAE": "methods",
     "WWAE": "methods",
     "experiment": "experiments",
-    "fid": "evaluation",
+    "fid": "measures.evaluation",
     "fit": "training",
-    "load": "evaluation.load_method",
+    "load": "runs:load_method",
     "moments": "gaussian",
     "train": "training",
     "w2_penalty": "gaussian",
@@ -51,7 +51,7 @@ __all__ = [*_HOMES]
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, _, there = _HOMES[name].partition(".")
+    module, _, there = _HOMES[name].partition(":")
     return getattr(import_module(f".{module}", __name__), there or name)
 
 

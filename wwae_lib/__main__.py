@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import dataclasses
 import functools
-import math
 import os
 import shlex
 import signal
@@ -16,7 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 try:
-    from . import __version__, data, experiments, files, methods, processes, runs
+    from . import __version__, data, experiments, files, methods, own_images, processes, runs, training
+    from .book.commands import add_accelerator, add_to, path
+    from .measures import evaluation
 except KeyboardInterrupt:  # torch takes its time to load
     print("interrupted before anything began", file=sys.stderr)
     sys.exit(128 + signal.SIGINT)
@@ -36,7 +37,28 @@ examples:
 
 WWAE_DATA names the data folder, WWAE_RESULTS the results folder."""
 
-TOLD = ("fid", "squared_error", "posterior_w2_squared", "train_minutes")  # at the end of reproduce
+TRAIN = """\
+Train one experiment and record it as a run: weights, history, pictures, cheap metrics. A checkpoint is
+written after every epoch; --resume continues from the last. A finished run of the same name is replaced
+once the new one is complete; if its configuration differs, only with --restart. --variant keeps both. Runs
+on the embedded digits are kept in the data folder, apart from the book's."""
+
+EVALUATE = """\
+Measure recorded runs from their stored weights: reconstruction, structure of codes, sharpness; and sets of
+made images against held-out ones by Inception features: FID, for prior samples also KID, precision, recall,
+density and coverage. Metrics are added to a run's record, set by set; what the record holds by the same
+protocol is not measured again."""
+PROTOCOLS = """\
+full: 10,000 images against all held-out ones; extrapolated: the FID of 10,000 from 2,500, in a third of the
+time; brief: 2,500 against every second one, whose numbers compare only with each other; selection: 2,500
+against all, for choosing settings (default: %(default)s)"""
+SETS = """\
+made images to compare, separated by commas: prior, reconstruction, interpolation, gaussian, mixture;
+training for training images, the floor; all; or none (default: %(default)s)"""
+DUMP = """\
+measure nothing; write the made images of one run and the real images as PNGs into FOLDER, for another tool
+to compare"""
+
 FIELDS = {
     "seed": "decides initial weights, order of images and noise",
     "variant": "suffix of the run's folder, to keep it apart from the method's default run",
@@ -57,15 +79,6 @@ INTERRUPTED = {
     "evaluate": "what was measured is in the record, and the same command goes on from there",
     "reproduce": "what was finished is kept, and the same command goes on from there",
 }
-ACCELERATORS = (
-    "auto (a CUDA GPU if there is one, else the processor), cpu, cuda, or mps, which we could not try "
-    "(default: %(default)s)"
-)
-
-
-def _path(text: str) -> Path:
-    """A path of the command line; a shell leaves the ~ of --results=~/x as it is."""
-    return Path(text).expanduser()
 
 
 def parser() -> argparse.ArgumentParser:
@@ -80,9 +93,7 @@ def parser() -> argparse.ArgumentParser:
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_train(commands)
     _add_evaluate(commands)
-    _add_reproduce(commands)
-    _add_export(commands)
-    _add_data(commands)
+    add_to(commands)
     return whole
 
 
@@ -90,11 +101,7 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser(
         "train",
         help="train one experiment and record it as a run",
-        description="Train one experiment and record it as a run: weights, history, pictures, cheap metrics. "
-        "A checkpoint is written after every epoch; --resume continues from the last. A finished run of the "
-        "same name is replaced once the new one is complete; if its configuration differs, only with "
-        "--restart. --variant keeps both. Runs on the embedded digits are kept in the data folder, apart "
-        "from the book's.",
+        description=TRAIN,
     )
     _add_images(command)
     command.add_argument(
@@ -110,25 +117,14 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         default="test",
         help="the split to measure on; valid is for choosing settings (default: %(default)s)",
     )
-    _add_accelerator(command)
+    add_accelerator(command)
     command.add_argument(
         "--precision",
         default="auto",
         choices=("auto", "32-true", "bf16-mixed"),
         help="auto: bfloat16 where the hardware computes in it (default: %(default)s)",
     )
-    again = command.add_mutually_exclusive_group()
-    again.add_argument(
-        "--resume", action="store_true", help="continue from the last checkpoint, if there is one"
-    )
-    again.add_argument(
-        "--restart",
-        action="store_true",
-        help="throw away the checkpoint of an interrupted run; replace a finished run of other settings",
-    )
-    command.add_argument(
-        "--results", type=_path, help="results folder (default: the book's; for embedded digits the data's)"
-    )
+    _add_record(command)
     command.set_defaults(run=run_train)
 
 
@@ -138,7 +134,7 @@ def _add_images(command: argparse.ArgumentParser) -> None:
         "dataset", nargs="?", choices=tuple(data.DATASETS), help="which images, unless --images names yours"
     )
     source.add_argument(
-        "--images", type=_path, metavar="PATH", help="a folder of your own pictures, or an .npy file of them"
+        "--images", type=path, metavar="PATH", help="a folder of your own pictures, or an .npy file of them"
     )
     command.add_argument(
         "--side",
@@ -162,121 +158,44 @@ def _add_fields(command: argparse.ArgumentParser) -> None:
             )
 
 
-def _add_accelerator(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--accelerator", default="auto", help=ACCELERATORS)
+def _add_record(command: argparse.ArgumentParser) -> None:
+    """Where the run is recorded, and what becomes of an earlier one."""
+    again = command.add_mutually_exclusive_group()
+    again.add_argument(
+        "--resume", action="store_true", help="continue from the last checkpoint, if there is one"
+    )
+    again.add_argument(
+        "--restart",
+        action="store_true",
+        help="throw away the checkpoint of an interrupted run; replace a finished run of other settings",
+    )
+    command.add_argument(
+        "--results", type=path, help="results folder (default: the book's; for embedded digits the data's)"
+    )
 
 
 def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser(
         "evaluate",
         help="measure recorded runs: FID and more",
-        description="Measure recorded runs from their stored weights: reconstruction, structure of codes, "
-        "sharpness; and sets of made images against held-out ones by Inception features: FID, for prior "
-        "samples also KID, precision, recall, density and coverage. Metrics are added to a run's record, set "
-        "by set; what the record holds by the same protocol is not measured again.",
+        description=EVALUATE,
     )
     command.add_argument(
         "paths", nargs="+", metavar="RUN", help="a run's folder, or its name, such as mnist/wwae/seed-0"
     )
+    protocols = tuple(evaluation.PROTOCOLS)
+    command.add_argument("--protocol", choices=protocols, default="full", help=PROTOCOLS)
+    command.add_argument("--sets", default="prior", metavar="NAMES", help=SETS)
+    command.add_argument("--dump", type=path, metavar="FOLDER", help=DUMP)
     command.add_argument(
-        "--protocol",
-        choices=("full", "extrapolated", "brief", "selection"),
-        default="full",
-        help="full: 10,000 images against all held-out ones; extrapolated: the FID of 10,000 from 2,500, in "
-        "a third of the time; brief: 2,500 against every second one, whose numbers compare only with each "
-        "other; selection: 2,500 against all, for choosing settings (default: %(default)s)",
-    )
-    command.add_argument(
-        "--sets",
-        default="prior",
-        metavar="NAMES",
-        help="made images to compare, separated by commas: prior, reconstruction, interpolation, gaussian, "
-        "mixture; training for training images, the floor; all; or none (default: %(default)s)",
-    )
-    command.add_argument(
-        "--dump",
-        type=_path,
-        metavar="FOLDER",
-        help="measure nothing; write the made images of one run and the real images as PNGs into FOLDER, for "
-        "another tool to compare",
-    )
-    command.add_argument(
-        "--images", type=_path, metavar="PATH", help="where your pictures are, for a run on your own pictures"
+        "--images", type=path, metavar="PATH", help="where your pictures are, for a run on your own pictures"
     )
     command.add_argument("--redo", action="store_true", help="measure again what the record holds")
-    _add_accelerator(command)
+    add_accelerator(command)
     command.set_defaults(run=run_evaluate)
 
 
-def _add_reproduce(commands: argparse._SubParsersAction) -> None:
-    command = commands.add_parser(
-        "reproduce",
-        help="train and measure the whole comparison",
-        description="Make all runs of a profile, each in a process of its own. What is finished is skipped, "
-        "what was interrupted is resumed. A failure stops no other run; failures are listed at the end.",
-    )
-    command.add_argument(
-        "--profile",
-        choices=(
-            *("quick", "cpu", "long", "full", "ablations"),
-            *("selection", "remedies", "dimensions", "convergence"),
-        ),
-        default="quick",
-        help="quick: every method, embedded digits, minutes; cpu: what the book records of MNIST, "
-        "Fashion-MNIST and CelebA, compact networks, hours; long: the same for 30 and 40 epochs, days; "
-        "full: all data sets, reference networks, several seeds, and the ablations, on a GPU; "
-        "ablations: the WWAE's choices, MNIST, an hour; "
-        "the others are measured on validation images, hours each: selection: five values of each method's "
-        "setting; remedies: the same for the WWAE's other estimators; dimensions: codes of several "
-        "dimensions; convergence: the main methods for 6 to 100 epochs (default: %(default)s)",
-    )
-    command.add_argument(
-        "--only", nargs="+", default=[], metavar="PATTERN", help="runs of these names, such as '*/vae/*'"
-    )
-    command.add_argument("--dry-run", action="store_true", help="list the runs and how far each is")
-    command.add_argument(
-        "--jobs", type=int, help="runs at a time (default: 1; for quick one a processor, 4 at most)"
-    )
-    command.add_argument(
-        "--minutes",
-        type=float,
-        default=math.inf,
-        help="stop after so many minutes; the same command continues from there",
-    )
-    _add_accelerator(command)
-    command.add_argument(
-        "--results", type=_path, help="results folder (default: the book's; for quick one in the data folder)"
-    )
-    command.set_defaults(run=run_reproduce)
-
-
-def _add_export(commands: argparse._SubParsersAction) -> None:
-    command = commands.add_parser(
-        "export",
-        help="write what the book's explorers show of the recorded runs",
-        description="Write the decoders and codes of the recorded runs as scripts that the book's explorers "
-        "read, and the explorers' still figures. The same runs give the same bytes.",
-    )
-    command.add_argument("--results", type=_path, help="results folder to read (default: the book's)")
-    command.add_argument("--folder", type=_path, help="folder to write to (default: the book's)")
-    command.set_defaults(run=run_export)
-
-
-def _add_data(commands: argparse._SubParsersAction) -> None:
-    command = commands.add_parser(
-        "data",
-        help="fetch, check and prepare data sets",
-        description="Make data sets ready in the data folder: download what is missing of MNIST and "
-        "Fashion-MNIST where the network allows, check every file, and cut CelebA's faces into their cache. "
-        "CelebA itself has to be put there by hand: whoever fetches it accepts its terms.",
-    )
-    command.add_argument("datasets", nargs="*", metavar="DATASET", help=f"any of {', '.join(data.DATASETS)}")
-    command.set_defaults(run=run_data)
-
-
 def run_train(arguments: argparse.Namespace) -> None:
-    from . import training
-
     changes = {name: value for name in FIELDS if (value := getattr(arguments, name)) is not None}
     images, test_images = _images_to_train(arguments)
     experiment = experiments.experiment(images.dataset, arguments.method, **changes)
@@ -321,33 +240,27 @@ def _images_to_train(arguments: argparse.Namespace) -> tuple[data.Images, data.I
         raise ValueError("--embedded: only mnist has embedded digits")
     load = data.embedded_digits if arguments.embedded else functools.partial(data.load, arguments.dataset)
     if arguments.images:
-        from . import own_images
-
         load = functools.partial(own_images.load, arguments.images, side=arguments.side, grey=arguments.grey)
     return load("train"), load(arguments.held_out)
 
 
 def _trials(images: data.Images) -> Path | None:
     """Where runs on embedded digits or on own images are kept, apart from the book's; None: the default."""
-    from . import reproduce
-
     if "WWAE_RESULTS" in os.environ:
         return None
     if images.source.startswith("embedded"):
-        return reproduce.results_folder("quick")
+        return data.data_root() / "quick"  # with those of reproduce --profile quick
     return data.data_root() / "own" if images.dataset in data.OWN and runs.checkout() else None
 
 
 def run_evaluate(arguments: argparse.Namespace) -> None:
-    from . import evaluation, training
-
     sets = {"all": evaluation.SETS, "none": ()}.get(arguments.sets, arguments.sets.split(","))
     if arguments.dump and len(arguments.paths) > 1:
         raise ValueError(f"--dump writes the images of one run; got {len(arguments.paths)}")
     _choose_threads(processes.free_cores())
     device = training.choose_fabric(arguments.accelerator, "32-true").device
-    for path in arguments.paths:
-        run = runs.load(path)
+    for name in arguments.paths:
+        run = runs.load(name)
         images, test_images = (_images_of(run, part, arguments.images) for part in ("train", "test"))
         options = {"protocol": arguments.protocol, "sets": sets, "device": device}
         if arguments.dump:
@@ -363,74 +276,11 @@ def _images_of(run: runs.Run, part: str, own_folder: Path | None) -> data.Images
     """The images that a run recorded as its ``train`` or its ``test`` images; ``own``: where own ones are."""
     split = run.record["data"][part]["split"]
     if own_folder:
-        from . import own_images
-
         channels, _, side = data.get_dataset(run.experiment.dataset).shape
         return own_images.load(own_folder, split, side, grey=channels == 1)
     if run.record["data"]["source"].startswith("embedded"):
         return data.embedded_digits(split)
     return data.load(run.experiment.dataset, split, fall_back=False)
-
-
-def run_reproduce(arguments: argparse.Namespace) -> int:
-    from . import reproduce
-    from .book import tables
-
-    if arguments.jobs is None:
-        arguments.jobs = min(4, os.cpu_count() or 1) if arguments.profile == "quick" else 1
-    if arguments.jobs < 1:
-        raise ValueError(f"--jobs is {arguments.jobs}; it must be at least 1")
-    profile = reproduce.PROFILES[arguments.profile]
-    results = arguments.results or reproduce.results_folder(arguments.profile)
-    selected = reproduce.select(profile, *arguments.only)
-    print(f"{len(selected)} runs in {results}")
-    if arguments.dry_run:
-        for experiment in selected:
-            print(f"  {experiment.name:40} {reproduce.state(experiment, results, profile).words}")
-        return 0
-    if not arguments.minutes > 0:
-        raise ValueError(f"--minutes is {arguments.minutes}; it must be more than 0")
-    options = {name: getattr(arguments, name) for name in ("jobs", "accelerator", "minutes")}
-    failures = reproduce.reproduce(profile, selected, results, **options)
-    sound = [experiment for experiment in selected if experiment.name not in failures]
-    finished = [
-        experiment for experiment in sound if reproduce.state(experiment, results, profile).name == "finished"
-    ]
-    left = len(sound) - len(finished)
-    if finished:
-        print(tables.table([runs.load(results / experiment.name) for experiment in finished], TOLD))
-        print(f"images: {results / finished[0].name / 'samples.png'}, and so on")
-    summary = f"{len(finished)} finished, {len(failures)} failed"
-    print(f"{summary}, {left} unfinished" if left else summary)
-    for name, why in failures.items():
-        print(f"failed: {name}: {why}", file=sys.stderr)
-    return 1 if failures else 0
-
-
-def run_export(arguments: argparse.Namespace) -> None:
-    from .book import explorers
-
-    folder = arguments.folder or explorers.explorer_folder()
-    results = arguments.results or runs.results_root()
-    lacking = [name for name in (*explorers.SHOWN, "celeba") if not explorers.recorded(results, name)]
-    if len(lacking) == len(explorers.SHOWN) + 1 or (lacking and not arguments.folder):
-        raise files.RunError(
-            f"{results} has no runs on {', '.join(lacking)} to show, and pictures of nothing would take the "
-            "place of those there are; name another --results, or a --folder to write to"
-        )
-    for path in explorers.export(folder, results):
-        print(f"{path.stat().st_size:9,} bytes  {path.name}")
-
-
-def run_data(arguments: argparse.Namespace) -> None:
-    if unknown := set(arguments.datasets) - set(data.DATASETS):
-        raise data.DataError(f"there is no data set {', '.join(unknown)}; known: {', '.join(data.DATASETS)}")
-    print(f"data folder: {data.data_root()}")
-    for dataset in arguments.datasets or data.DATASETS:
-        for split in ("train", "valid", "test"):
-            images = data.load(dataset, split, fall_back=False)
-            print(f"{dataset} {split}: {len(images):,} images, checked ({images.source})")
-        print(f"{dataset} terms: {data.DATASETS[dataset].licence}")
 
 
 def show(run: runs.Run) -> None:

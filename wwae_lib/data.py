@@ -1,9 +1,9 @@
 """Where do the images come from, and as which tensor?
 
 One folder holds every data set: the one named by ``WWAE_DATA``, else the user's cache. MNIST and
-Fashion-MNIST come through torchvision; CelebA from the official aligned images, cropped once
-into a cache. A data set is one uint8 tensor ``(N, C, H, W)``, moved to the device once; pixels
-become numbers in [0, 1] there (:func:`to_unit`). Files are checked before they are trusted.
+Fashion-MNIST come through torchvision; CelebA from a cache of its official images, cropped
+(:mod:`wwae_lib.book.celeba`). A data set is one uint8 tensor ``(N, C, H, W)``, moved to the device once;
+pixels become numbers in [0, 1] there (:func:`to_unit`). Files are checked before they are trusted.
 
 Settings are chosen on the split ``valid``, and what they give is measured on ``test``. CelebA brings its own
 validation images. Of the 60,000 official training images of MNIST and of Fashion-MNIST two neighbours in
@@ -23,7 +23,6 @@ import os
 import warnings
 import zlib
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from .shapes import Floats, Labels, Pixels
 
@@ -70,8 +68,6 @@ TORCHVISION_NAME = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
 EMBEDDED_SPLITS = ("train", "test")
 EMBEDDED_SHA256 = "1b845fda528288bf79346626fdf2fff6549f0170890dc9174bc1ef609807bbfa"
 
-CELEBA_SIZE = (178, 218)  # width, height of an official aligned image
-CELEBA_BOX = (19, 39, 159, 179)  # the centre 140 x 140: left, upper, right, lower
 CELEBA_CACHE = ("celeba_64.npy", "celeba_64.csv")
 CELEBA_INDEX = ("image", "identity", "partition")
 # Of the subset that the book's runs were trained on, images and index: it came without a checksum of its own.
@@ -153,7 +149,7 @@ def checksum(pixels: Tensor) -> str:
     return hashlib.sha256(pixels.cpu().contiguous().numpy().data).hexdigest()
 
 
-def check_pixels(pixels: Tensor, what: str = "images") -> None:
+def check_pixels(pixels: Any, name: str = "images") -> None:
     """Refuse what is not uint8 ``(N, C, H, W)`` with a grey or three colour channels.
 
     Numbers in [0, 1] would be taken for pixels that are all black or nearly so.
@@ -161,14 +157,14 @@ def check_pixels(pixels: Tensor, what: str = "images") -> None:
     Raises:
         ValueError: the pixels are of another type or shape; the message names what was given.
     """
-    found = f"{pixels.dtype} {tuple(pixels.shape)}" if isinstance(pixels, Tensor) else type(pixels).__name__
+    got = f"{pixels.dtype} {tuple(pixels.shape)}" if isinstance(pixels, Tensor) else type(pixels).__name__
     if not isinstance(pixels, Tensor) or pixels.dtype != torch.uint8:
         raise ValueError(
-            f"the {what} must be a tensor of uint8 pixels, 0 to 255; got {found}: numbers x in [0, 1] become "
+            f"the {name} must be a tensor of uint8 pixels, 0 to 255; got {got}: numbers x in [0, 1] become "
             "pixels by (255 * x).round().to(torch.uint8)"
         )
     if pixels.ndim != 4 or pixels.shape[1] not in (1, 3):
-        raise ValueError(f"the {what} must be (N, 1 or 3, H, W); got {found}")
+        raise ValueError(f"the {name} must be (N, 1 or 3, H, W); got {got}")
 
 
 def to_unit(pixels: Tensor) -> Floats:
@@ -319,10 +315,10 @@ def _download_idx(dataset: str, root: Path, folder: Path) -> None:
 
 def _elsewhere(root: Path, names: tuple[str, ...]) -> str:
     """Which files that begin like these are near, in words; empty where there are none."""
-    found = [
+    near = [
         path for depth in ("*", "*/*", "*/*/*") for path in root.glob(depth) if path.name.startswith(names)
     ]
-    return f"There are {', '.join(map(str, found[:4]))}: they belong there. " if found else ""
+    return f"There are {', '.join(map(str, near[:4]))}: they belong there. " if near else ""
 
 
 def _check_sha256(path: Path, content: np.ndarray, expected: str, remedy: str) -> None:
@@ -348,8 +344,11 @@ def _check_split(split: str, known: tuple[str, ...]) -> None:
 
 def _load_celeba(root: Path, split: str) -> Images:
     folder = root / "celeba"
-    if not all((folder / name).exists() for name in CELEBA_CACHE):
-        build_celeba_cache(root)
+    if missing := [name for name in CELEBA_CACHE if not (folder / name).exists()]:
+        raise DataError(
+            f"CelebA is not ready: {folder} lacks {' and '.join(missing)}. This cuts them from the official "
+            "release, and says what of it is missing: python -m wwae_lib data celeba"
+        )
     # checked once in a process, as long as the files are the same
     array, identity, partition = _read_celeba(folder, tuple(map(_stamp, sorted(folder.glob("celeba_64.*")))))
     parts = [CELEBA_PARTITION[name] for name in split.split(" + ")]
@@ -363,8 +362,8 @@ def _load_celeba(root: Path, split: str) -> Images:
 
 
 def _stamp(path: Path) -> tuple[str, int, int]:
-    found = path.stat()
-    return path.name, found.st_size, found.st_mtime_ns
+    status = path.stat()
+    return path.name, status.st_size, status.st_mtime_ns
 
 
 @functools.lru_cache(maxsize=1)
@@ -391,124 +390,24 @@ def _read_celeba(folder: Path, stamps: tuple) -> tuple[np.ndarray, np.ndarray, n
 def _check_celeba(path: Path, array: np.ndarray, lines: list[tuple[str, ...]], remedy: str) -> None:
     """Images and index are together what was built: no training image has moved to the test split."""
     file = path.with_suffix(".sha256")
-    actual = _celeba_checksum(array, lines)
+    actual = celeba_checksum(array, lines)
     try:
         expected = file.read_text(encoding="utf-8").strip() if file.exists() else ""
     except (OSError, ValueError) as error:
         raise DataError(f"{file} cannot be read ({error}); {remedy}") from error
     if actual != expected and not (actual == CELEBA_SUBSET and not file.exists()):
-        said = f"{file.name} says {expected[:16]}..." if file.exists() else f"there is no {file.name}"
+        claim = f"{file.name} says {expected[:16]}..." if file.exists() else f"there is no {file.name}"
         raise DataError(
-            f"{path} and its index have SHA-256 {actual[:16]}..., and {said}: they are damaged, or were not "
+            f"{path} and its index have SHA-256 {actual[:16]}..., and {claim}: they are damaged, or were not "
             f"made by this library; {remedy}"
         )
 
 
-def _celeba_checksum(array: np.ndarray, lines: list[tuple[str, ...]]) -> str:
+def celeba_checksum(array: np.ndarray, lines: list[tuple[str, ...]]) -> str:
     """Of the index, line by line, and of the images."""
-    found = hashlib.sha256("".join(",".join(line) + "\n" for line in lines).encode())
-    found.update(np.ascontiguousarray(array).data)
-    return found.hexdigest()
-
-
-def build_celeba_cache(root: Path) -> None:
-    """Crop and resize the official aligned CelebA images into one array, once.
-
-    Reads ``celeba/img_align_celeba/``, ``celeba/list_eval_partition.txt`` and
-    ``celeba/identity_CelebA.txt`` of the official release, which asks who fetches it to accept its terms;
-    cuts the centre 140 x 140, resizes to 64 x 64 (Pillow, bicubic) and writes ``celeba/celeba_64.npy``
-    (uint8, ``(N, 64, 64, 3)``), ``celeba/celeba_64.csv`` (image, identity, partition) and a checksum of both.
-
-    Raises:
-        DataError: the images are not there, or one is missing, damaged or of another size.
-    """
-    folder = root / "celeba"
-    _look_for_celeba(folder)
-    partition = _read_pairs(folder / "list_eval_partition.txt")
-    identity = _read_pairs(folder / "identity_CelebA.txt")
-    if unknown := set(partition.values()) - set(CELEBA_PARTITION.values()):
-        raise DataError(
-            f"{folder / 'list_eval_partition.txt'} names a partition {unknown.pop()}, not 0, 1 or 2"
-        )
-    if missing := sorted(partition.keys() - identity.keys()):
-        raise DataError(f"{folder / 'identity_CelebA.txt'} lacks {len(missing)} images, {missing[0]} first")
-    names = sorted(partition)
-
-    def fill(f) -> None:
-        np.lib.format.write_array_header_2_0(
-            f, {"descr": "|u1", "fortran_order": False, "shape": (len(names), 64, 64, 3)}
-        )
-        paths = [folder / "img_align_celeba" / name for name in names]
-        with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter's lock
-            for image in tqdm(pool.map(_crop_celeba, paths), "CelebA, once", len(names), unit="image"):
-                f.write(image.tobytes())
-
-    array_path = folder / "celeba_64.npy"
-    _write_aside(array_path, fill)
-    lines = [(name, str(identity[name]), str(partition[name])) for name in names]
-    digest = _celeba_checksum(np.load(array_path, mmap_mode="r"), lines)
-    _write_aside(array_path.with_suffix(".sha256"), lambda f: f.write(f"{digest}\n".encode()))
-    text = "".join(",".join(line) + "\n" for line in [CELEBA_INDEX, *lines])
-    _write_aside(folder / "celeba_64.csv", lambda f: f.write(text.encode()))
-
-
-def _look_for_celeba(folder: Path) -> None:
-    """Refuse a folder that lacks the official release, and say what is there in its place."""
-    images, needed = folder / "img_align_celeba", ["list_eval_partition.txt", "identity_CelebA.txt"]
-    missing = [name for name in needed if not (folder / name).exists()]
-    hint = "Put img_align_celeba/ and both lists of the official release there."
-    if not images.is_dir():
-        missing = ["img_align_celeba/", *missing]
-        if archives := sorted(
-            p.name for p in folder.glob("*") if p.suffix in (".zip", ".7z", ".001", ".tar")
-        ):
-            hint = f"Unpack {archives[0]} there, so that there is {images / '000001.jpg'}."
-    elif (images / images.name).is_dir():
-        missing = [f"{images.name}/000001.jpg", *missing]
-        hint = f"Move the pictures of {images / images.name} up into {images}."
-    if missing and missing != needed[1:]:  # of which its reading says more
-        present = sorted(path.name for path in folder.glob("*"))
-        found = f"there are only {', '.join(present[:6])}" if present else "which is empty or not there"
-        raise DataError(f"CelebA in {folder} lacks {', '.join(missing)}; {found}. {hint}")
-
-
-def _crop_celeba(path: Path) -> np.ndarray:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            if image.size != CELEBA_SIZE:
-                raise DataError(f"{path} is {image.size}, expected the aligned {CELEBA_SIZE}")
-            face = image.convert("RGB").crop(CELEBA_BOX).resize((64, 64), Image.Resampling.BICUBIC)
-    except OSError as error:  # missing, truncated, or no image
-        raise DataError(
-            f"{path} cannot be read ({error}); fetch it again from the official release"
-        ) from error
-    return np.asarray(face)
-
-
-def _read_pairs(path: Path) -> dict[str, int]:
-    try:
-        lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-        pairs = {name: int(value) for name, value in (line.split() for line in lines)}
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as lines of 'image number' ({error})") from error
-    if len(pairs) < len(lines):
-        raise DataError(f"{path} lists an image twice: {len(lines)} lines are of {len(pairs)} images")
-    if not pairs:
-        raise DataError(f"{path} lists no image")
-    return pairs
-
-
-def _write_aside(path: Path, write: Callable) -> None:
-    """Write a file under another name and rename it: whole, or not there."""
-    part = path.with_name(f"{path.name}.part{os.getpid()}")
-    try:
-        with open(part, "wb") as f:
-            write(f)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    digest = hashlib.sha256("".join(",".join(line) + "\n" for line in lines).encode())
+    digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 # ---------------------------------------------------------------- all of them

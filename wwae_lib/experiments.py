@@ -8,18 +8,43 @@ import numbers
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from .data import get_dataset
 from .methods import METHODS, VAE, AutoEncoder, Method
 from .networks import NETWORKS
 from .penalties import ESTIMATORS
 
-__all__ = ["ABLATIONS", "BOOK", "Experiment", "build", "compared_methods", "experiment", "plain"]
+__all__ = ["ABLATIONS", "BOOK", "Experiment", "Plan", "build", "compared_methods", "experiment"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Experiment:
+class Plan:
+    """How a method is trained.
+
+    Raises:
+        ValueError: a field is of another type, or out of range.
+    """
+
+    seed: int = 0
+    epochs: int = 6
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+
+    least: ClassVar[dict[str, int]] = {"seed": 0, "epochs": 1, "batch_size": 1}
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = plain(field.name, str(field.type), getattr(self, field.name))
+            object.__setattr__(self, field.name, value)
+            if value < (least := self.least.get(field.name, value)):
+                raise ValueError(f"{field.name} is {value}; it must be at least {least}")
+        if not 0 < self.learning_rate < 1:
+            raise ValueError(f"learning_rate is {self.learning_rate}; it must lie between 0 and 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment(Plan):
     """Everything that decides a run's result, but for the data and the machine.
 
     The reconstruction term is the squared error summed over pixels in [0, 1], averaged over the
@@ -34,37 +59,23 @@ class Experiment:
 
     dataset: str
     method: str
-    seed: int = 0
     variant: str = ""
     network: str = "compact"
     latent: int = 8
     initial_std: float = 0.01
     penalty_weight: float = 1.0
     estimator: str = "total"
-    epochs: int = 6
-    batch_size: int = 128
-    learning_rate: float = 1e-3
+
+    least = Plan.least | {"latent": 1, "batch_size": 2}
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            object.__setattr__(
-                self, field.name, plain(field.name, str(field.type), getattr(self, field.name))
-            )
+        super().__post_init__()
         get_dataset(self.dataset)
-        for field, known in (
-            ("method", METHODS),
-            ("network", NETWORKS),
-            ("estimator", ESTIMATORS),
-        ):
+        for field, known in (("method", METHODS), ("network", NETWORKS), ("estimator", ESTIMATORS)):
             if getattr(self, field) not in known:
                 raise ValueError(f"there is no {field} {getattr(self, field)!r}; known: {', '.join(known)}")
-        for field, least in (("seed", 0), ("latent", 1), ("epochs", 1), ("batch_size", 2)):
-            if (value := getattr(self, field)) < least:
-                raise ValueError(f"{field} is {value!r}; it must be a whole number of at least {least}")
         if not 0 <= self.penalty_weight < math.inf:
             raise ValueError(f"penalty_weight is {self.penalty_weight}; it must be finite and not negative")
-        if not 0 < self.learning_rate < 1:
-            raise ValueError(f"learning_rate is {self.learning_rate}; it must lie between 0 and 1")
         if not 0 <= self.initial_std <= 10:
             raise ValueError(f"initial_std is {self.initial_std}; it must lie between 0 and 10")
         kind = METHODS[self.method]
@@ -98,21 +109,23 @@ class Experiment:
         ]
 
 
+KINDS = {
+    "str": (str, str, "text"),
+    "int": (int, int, "a whole number"),
+    "float": (numbers.Real, float, "a number"),
+}
+
+
 def plain(name: str, kind: str, value: Any) -> Any:
     """A field's value as Python's own type, of which a record can be made: NumPy's numbers are taken too.
 
     Raises:
         ValueError: it is something else.
     """
-    kinds = {
-        "str": (str, str, "text"),
-        "int": (int, int, "a whole number"),
-        "float": (numbers.Real, float, "a number"),
-    }
-    wanted, plain, words = kinds[kind]
-    if not isinstance(value, wanted) or isinstance(value, bool):
+    taken, own, words = KINDS[kind]
+    if not isinstance(value, taken) or isinstance(value, bool):
         raise ValueError(f"{name} is {value!r}; it must be {words}")
-    return plain(value)
+    return own(value)
 
 
 def experiment(dataset: str, method: str, **changes: Any) -> Experiment:

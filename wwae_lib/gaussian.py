@@ -38,28 +38,25 @@ error of torch: take ``jacrev(jacrev(f))``.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
-from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
 
+with contextlib.suppress(ImportError):  # in a copy of this file alone, where nothing reads annotations
+    from .shapes import Clouds, Grams, Matrices, Values, Vectors
+
 __all__ = [
-    "barycentre",
     "bures_squared",
-    "entropic_w2_squared",
     "expected_root_trace",
-    "gelbrich_bound",
-    "geodesic",
     "moments",
     "moments_across_processes",
     "p_value",
     "reading_moments",
-    "sinkhorn_divergence",
     "small_sample_bias",
     "total_moments",
-    "transport_map",
     "w2",
     "w2_penalty",
     "w2_squared",
@@ -68,7 +65,7 @@ __all__ = [
 ]
 
 
-def moments(z) -> tuple[Tensor, Tensor]:
+def moments(z) -> tuple[Vectors, Matrices]:
     r"""Mean and unbiased covariance of a batch of points.
 
     Args:
@@ -81,16 +78,16 @@ def moments(z) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: fewer than two points, or no dimension.
     """
-    (z,) = _floating(z)
+    (z,) = floating(z)
     if z.ndim < 2 or z.shape[-2] < 2 or z.shape[-1] < 1:
         raise ValueError(f"moments needs points of shape (..., n >= 2, d >= 1), got {tuple(z.shape)}")
-    with _full_precision(z):
+    with full_precision(z):
         mean = z.mean(-2)
         centred = z - mean.unsqueeze(-2)
         return mean, centred.mT @ centred / (z.shape[-2] - 1)
 
 
-def total_moments(mean, variance) -> tuple[Tensor, Tensor]:
+def total_moments(mean, variance) -> tuple[Vectors, Matrices]:
     r"""Moments of an equal mixture of `n` diagonal Gaussians, by the law of total covariance.
 
     For codes :math:`z_i \sim N(\mu_i, \operatorname{diag} \sigma_i^2)` the aggregated
@@ -108,14 +105,14 @@ def total_moments(mean, variance) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: the shapes differ, or fewer than two points.
     """
-    mean, variance = _floating(mean, variance)
+    mean, variance = floating(mean, variance)
     if mean.shape != variance.shape:
         raise ValueError(f"mean {tuple(mean.shape)} and variance {tuple(variance.shape)} differ in shape")
     centre, covariance = moments(mean)
     return centre, covariance + torch.diag_embed(variance.mean(-2))
 
 
-def moments_across_processes(z, group=None) -> tuple[Tensor, Tensor]:
+def moments_across_processes(z, group=None) -> tuple[Vectors, Matrices]:
     r"""Mean and unbiased covariance of the points that all processes hold together.
 
     Each process passes its share of the batch (the shares may differ in size) and gets the
@@ -139,17 +136,17 @@ def moments_across_processes(z, group=None) -> tuple[Tensor, Tensor]:
     """
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return moments(z)
-    (z,) = _floating(z)
+    (z,) = floating(z)
     if z.ndim < 2 or z.shape[-2] < 1 or z.shape[-1] < 1:
         raise ValueError(f"every process needs points of shape (..., n >= 1, d >= 1), got {tuple(z.shape)}")
-    with _full_precision(z):
+    with full_precision(z):
         count = _SumAcrossProcesses.apply(z.new_tensor(z.shape[-2], dtype=torch.float64), group).to(z.dtype)
         mean = _SumAcrossProcesses.apply(z.sum(-2), group) / count
         centred = z - mean.unsqueeze(-2)
         return mean, _SumAcrossProcesses.apply(centred.mT @ centred, group) / (count - 1)
 
 
-def w2_squared(mean1, cov1, mean2, cov2) -> Tensor:
+def w2_squared(mean1, cov1, mean2, cov2) -> Values:
     r"""Squared Wasserstein-2 distance between two Gaussians with full covariances.
 
     .. math::
@@ -175,12 +172,12 @@ def w2_squared(mean1, cov1, mean2, cov2) -> Tensor:
     Raises:
         ValueError: shapes do not fit, or (on the CPU) a covariance is indefinite.
     """
-    mean1, cov1, mean2, cov2 = _gaussian_pair(mean1, cov1, mean2, cov2)
-    with _full_precision(mean1):
+    mean1, cov1, mean2, cov2 = gaussian_pair(mean1, cov1, mean2, cov2)
+    with full_precision(mean1):
         return (mean1 - mean2).square().sum(-1) + _BuresSquared.apply(cov1, cov2)[0]
 
 
-def w2(mean1, cov1, mean2, cov2) -> Tensor:
+def w2(mean1, cov1, mean2, cov2) -> Values:
     r"""Wasserstein-2 distance between two Gaussians: the root of :func:`w2_squared`, a metric.
 
     A distance below the rounding of its own terms, :math:`10 d \epsilon
@@ -193,13 +190,13 @@ def w2(mean1, cov1, mean2, cov2) -> Tensor:
         ``(...)``, in the input's units; never negative.
     """
     squared = w2_squared(mean1, cov1, mean2, cov2)
-    cov1, cov2 = _floating(cov1, cov2)
+    cov1, cov2 = floating(cov1, cov2)
     trace = (cov1.detach().diagonal(dim1=-2, dim2=-1) + cov2.detach().diagonal(dim1=-2, dim2=-1)).sum(-1)
     rounding = (10 * cov1.shape[-1] * torch.finfo(squared.dtype).eps) ** 2 * trace
     return _root(squared, squared <= rounding)
 
 
-def bures_squared(cov1, cov2) -> Tensor:
+def bures_squared(cov1, cov2) -> Values:
     r"""Squared Bures distance: what :func:`w2_squared` gives for equal means.
 
     Args:
@@ -211,12 +208,12 @@ def bures_squared(cov1, cov2) -> Tensor:
     Raises:
         ValueError: as :func:`w2_squared`.
     """
-    cov1, cov2 = _floating(cov1, cov2)
+    cov1, cov2 = floating(cov1, cov2)
     zero = cov1.new_zeros(cov1.shape[-1:])
     return w2_squared(zero, cov1, zero, cov2)
 
 
-def w2_squared_to_standard_normal(mean, cov) -> Tensor:
+def w2_squared_to_standard_normal(mean, cov) -> Values:
     r"""Squared Wasserstein-2 distance of a Gaussian to :math:`N(0, I)`.
 
     .. math::  W_2^2 = |m|^2 + \sum_i (\sqrt{\lambda_i} - 1)^2
@@ -236,13 +233,13 @@ def w2_squared_to_standard_normal(mean, cov) -> Tensor:
     Raises:
         ValueError: shapes do not fit, or (on the CPU) the covariance is indefinite.
     """
-    mean, cov = _floating(mean, cov)
-    _check_shapes(mean, cov, "mean", "cov")
-    with _full_precision(mean):
-        return mean.square().sum(-1) + _BuresSquaredToIdentity.apply(_symmetric(cov))[0]
+    mean, cov = floating(mean, cov)
+    check_shapes(mean, cov, "mean", "cov")
+    with full_precision(mean):
+        return mean.square().sum(-1) + _BuresSquaredToIdentity.apply(symmetric(cov))[0]
 
 
-def w2_penalty(z, variance=None, *, eigensolver: bool | None = None) -> Tensor:
+def w2_penalty(z, variance=None, *, eigensolver: bool | None = None) -> Values:
     r"""Squared W2 to :math:`N(0, I)` of a batch's moments, in one step: the fast WWAE penalty.
 
     The value of ``w2_squared_to_standard_normal(*moments(z))``. With
@@ -280,7 +277,7 @@ def w2_penalty(z, variance=None, *, eigensolver: bool | None = None) -> Tensor:
     Raises:
         ValueError: fewer than two points, no dimension, or a variance of another shape.
     """
-    z, variance = _floating(z, variance) if variance is not None else (*_floating(z), None)
+    z, variance = floating(z, variance) if variance is not None else (*floating(z), None)
     if z.ndim < 2 or z.shape[-2] < 2 or z.shape[-1] < 1:
         raise ValueError(f"w2_penalty needs points of shape (..., n >= 2, d >= 1), got {tuple(z.shape)}")
     if variance is not None and variance.shape != (expected := (*z.shape[:-2], z.shape[-1])):
@@ -289,14 +286,14 @@ def w2_penalty(z, variance=None, *, eigensolver: bool | None = None) -> Tensor:
         variance = None if variance is None else variance.cpu()
         return w2_penalty(z.cpu(), variance, eigensolver=eigensolver).to(z.device)
     if eigensolver is None:
-        eigensolver = _looking_is_free(z)
-    with _full_precision(z):
+        eigensolver = looking_is_free(z)
+    with full_precision(z):
         if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
             return _Penalty.apply(z, variance, eigensolver)[0]
         return _PenaltyAtOnce.apply(z, variance, eigensolver)
 
 
-def w2_squared_diagonal(mean1, variance1, mean2=0.0, variance2=1.0) -> Tensor:
+def w2_squared_diagonal(mean1, variance1, mean2=0.0, variance2=1.0) -> Values:
     r"""Squared Wasserstein-2 distance between Gaussians with diagonal covariances.
 
     .. math::  W_2^2 = |m_1 - m_2|^2 + \sum_i (s_{1,i} - s_{2,i})^2
@@ -317,206 +314,17 @@ def w2_squared_diagonal(mean1, variance1, mean2=0.0, variance2=1.0) -> Tensor:
             variance is negative.
     """
     mean1, variance1, mean2, variance2 = torch.broadcast_tensors(
-        *_floating(mean1, variance1, mean2, variance2)
+        *floating(mean1, variance1, mean2, variance2)
     )
     if mean1.ndim == 0 or mean1.shape[-1] == 0:
         raise ValueError("w2_squared_diagonal needs at least one dimension")
     for name, variance in (("variance1", variance1), ("variance2", variance2)):
-        if _known_to_hold((variance < 0).any()):
+        if known_to_hold((variance < 0).any()):
             raise ValueError(f"{name} holds {variance.min().item():.3g}: a variance cannot be negative")
     difference = _root(variance1, variance1 == 0) - _root(variance2, variance2 == 0)
     # sqrt(v) has no derivative at 0: there the value counts v itself, as tr S does.
     at_zero = torch.where(variance1 == 0, variance1, 0) + torch.where(variance2 == 0, variance2, 0)
     return (mean1 - mean2).square().sum(-1) + (difference.square() + at_zero).sum(-1)
-
-
-def gelbrich_bound(x, y) -> Tensor:
-    r"""Squared W2 of the moments of two samples: a lower bound of the samples' own squared W2.
-
-    Of all laws with given means and covariances, Gaussians are the closest in W2 (Gelbrich
-    1990). The laws here are the empirical ones, mass `1/n` on each point, so the covariances
-    have divisor `n`: with ``n - 1`` the inequality can fail. Equality holds where an affine
-    map with a symmetric positive semi-definite matrix carries one sample to the other.
-
-    Args:
-        x, y: ``(..., n, d)`` and ``(..., m, d)``, each with at least two points.
-
-    Returns:
-        ``(...)``, differentiable in both samples.
-
-    Raises:
-        ValueError: as :func:`moments` and :func:`w2_squared`.
-    """
-    x, y = _floating(x, y)
-    (mean1, cov1), (mean2, cov2) = moments(x), moments(y)
-    n, m = x.shape[-2], y.shape[-2]
-    return w2_squared(mean1, cov1 * ((n - 1) / n), mean2, cov2 * ((m - 1) / m))
-
-
-@torch.no_grad()
-def transport_map(mean1, cov1, mean2, cov2) -> tuple[Tensor, Tensor]:
-    r"""The optimal map ``T(x) = A x + b`` from one Gaussian to another.
-
-    .. math::
-
-        A = S_2 S_1^{1/2} \bigl((S_1^{1/2} S_2 S_1^{1/2})^{1/2}\bigr)^{+} (S_1^{1/2})^{+},
-        \qquad b = m_2 - A m_1,
-
-    with :math:`^+` the pseudo-inverse. For invertible `S_1` it is the symmetric positive
-    semi-definite :math:`S_1^{-1/2} (S_1^{1/2} S_2 S_1^{1/2})^{1/2} S_1^{-1/2}` (Knott & Smith
-    1984). For singular `S_1` it is the conditional mean of an optimal coupling, and carries
-    the first Gaussian to the second unless `S_2` has variance in directions that `S_1`
-    cannot serve, :math:`\operatorname{range} S_2 \cap \ker S_1 \neq 0`.
-
-    Args, raises: as :func:`w2_squared`. Not differentiable.
-
-    Returns:
-        `A` of shape ``(..., d, d)`` and `b` of shape ``(..., d)``.
-    """
-    mean1, cov1, mean2, cov2 = _gaussian_pair(mean1, cov1, mean2, cov2)
-    with _full_precision(mean1):
-        _, inverse1, root2, left, values, right = _matched_roots(cov1, cov2)
-        served = values > torch.finfo(values.dtype).eps * values.shape[-1] * values.amax(-1, keepdim=True)
-        matrix = root2 @ (right.mT * served.unsqueeze(-2)) @ left.mT @ inverse1
-        return matrix, mean2 - (matrix @ mean1.unsqueeze(-1)).squeeze(-1)
-
-
-@torch.no_grad()
-def geodesic(mean1, cov1, mean2, cov2, t) -> tuple[Tensor, Tensor]:
-    r"""Mean and covariance at time `t` of the shortest path between two Gaussians.
-
-    McCann's (1997) interpolation: the law of :math:`(1 - t) X + t Y` for an optimal coupling
-    of `X` and `Y`, again a Gaussian. Its covariance is :math:`G G^\top` with
-    :math:`G = (1 - t) S_1^{1/2} + t S_2^{1/2} U^\top` and `U` the polar factor of
-    :math:`S_1^{1/2} S_2^{1/2}`; for invertible `S_1`, :math:`((1 - t) I + t A) S_1
-    ((1 - t) I + t A)` with `A` the matrix of :func:`transport_map` (Takatsu 2011). Where both
-    covariances are singular there can be several shortest paths; this is one of them.
-
-    Args:
-        mean1, cov1, mean2, cov2: as :func:`w2_squared`.
-        t: time in [0, 1], a number or any shape that broadcasts with the batch dimensions.
-
-    Returns:
-        mean ``(..., d)`` and covariance ``(..., d, d)``. Not differentiable.
-
-    Raises:
-        ValueError: as :func:`w2_squared`, or a time outside [0, 1].
-    """
-    mean1, cov1, mean2, cov2 = _gaussian_pair(mean1, cov1, mean2, cov2)
-    t = torch.as_tensor(t, dtype=mean1.dtype, device=mean1.device)
-    if ((t < 0) | (t > 1)).any():
-        raise ValueError(f"a time lies in [0, 1], got {t.min().item():.3g} to {t.max().item():.3g}")
-    with _full_precision(mean1):
-        root1, _, root2, left, _, right = _matched_roots(cov1, cov2)
-        t = t.unsqueeze(-1)
-        mean = (1 - t) * mean1 + t * mean2
-        t = t.unsqueeze(-1)
-        factor = (1 - t) * root1 + t * root2 @ (left @ right).mT
-        return mean, factor @ factor.mT
-
-
-@torch.no_grad()
-def barycentre(means, covs, weights=None, *, tolerance=None, max_steps=1000) -> tuple[Tensor, Tensor]:
-    r"""The Gaussian that minimises the weighted sum of squared W2 distances to given Gaussians.
-
-    The mean is the weighted mean; the covariance is the limit of the fixed-point iteration of
-    Alvarez-Esteban et al. (2016),
-
-    .. math::
-
-        S \leftarrow S^{-1/2} \Bigl(\sum_i w_i (S^{1/2} S_i S^{1/2})^{1/2}\Bigr)^2 S^{-1/2},
-
-    computed without the inverses as :math:`G G^\top`, :math:`G = \sum_i w_i S_i^{1/2} U_i^\top`
-    with `U_i` the polar factor of :math:`S^{1/2} S_i^{1/2}`. It converges to the unique
-    barycentre if at least one `S_i` of positive weight is invertible.
-
-    Args:
-        means, covs: ``(k, d)`` and ``(k, d, d)``.
-        weights: ``(k,)``, not negative; they are divided by their sum. Equal by default.
-        tolerance: stop when a step moves `S`, in the Frobenius norm, by less than this
-            fraction of its size; by default 100 times the rounding of the dtype.
-        max_steps: give up after so many.
-
-    Returns:
-        mean ``(d,)`` and covariance ``(d, d)``. Not differentiable.
-
-    Raises:
-        ValueError: shapes do not fit, or weights are negative or all 0.
-        RuntimeError: no convergence.
-    """
-    means, covs = _floating(means, covs)
-    _check_shapes(means, covs, "means", "covs")
-    weights = torch.ones_like(means[:, 0]) if weights is None else _floating(weights)[0].to(means)
-    if means.ndim != 2 or covs.ndim != 3 or not len(means) == len(covs) == len(weights):
-        raise ValueError("means must be (k, d), covs (k, d, d) and weights (k,)")
-    if (weights < 0).any() or not weights.sum() > 0:
-        raise ValueError("weights must not be negative, and some must be positive")
-    weights = weights / weights.sum()
-    tolerance = 100 * torch.finfo(means.dtype).eps if tolerance is None else tolerance
-    with _full_precision(means):
-        covs = _symmetric(covs)
-        mean, cov = weights @ means, (weights[:, None, None] * covs).sum(0)
-        for _ in range(max_steps):
-            _, _, roots, left, _, right = _matched_roots(cov.expand_as(covs), covs)
-            factor = (weights[:, None, None] * roots @ (left @ right).mT).sum(0)
-            previous, cov = cov, factor @ factor.mT
-            if not (cov - previous).norm() > tolerance * previous.norm():
-                return mean, cov
-    raise RuntimeError(f"the barycentre did not converge to {tolerance:.1g} in {max_steps} steps")
-
-
-def entropic_w2_squared(mean1, cov1, mean2, cov2, epsilon: float) -> Tensor:
-    r"""Entropy-regularised squared W2 between two Gaussians.
-
-    .. math::
-
-        \min_\pi \mathbb{E}_\pi |X - Y|^2 + \varepsilon \, \mathrm{KL}(\pi \,|\, \mu_1 \otimes \mu_2)
-        = |m_1 - m_2|^2 + \operatorname{tr} S_1 + \operatorname{tr} S_2
-          - \sum_i \Bigl(\delta_i - \sigma^2 - \sigma^2 \log \frac{\delta_i + \sigma^2}{2 \sigma^2}\Bigr)
-
-    with :math:`\sigma^2 = \varepsilon / 2`, :math:`\delta_i = (4 s_i^2 + \sigma^4)^{1/2}` and
-    `s` the singular values of :math:`S_1^{1/2} S_2^{1/2}` (Janati et al. 2020, theorem 1;
-    Mallasto et al. 2022). ``ot.sinkhorn(a, b, M, reg=epsilon)`` with `M` the squared distances
-    solves the same problem for samples: its plan `P` attains
-    ``(P * M).sum() + epsilon * (P * log(P / outer(a, b))).sum()``.
-
-    It is not a distance: it does not vanish for equal Gaussians (:func:`sinkhorn_divergence`
-    does). It tends to :func:`w2_squared` as epsilon goes to 0. Its gradient
-    :math:`I - S_2^{1/2} \, 2 (\sigma^2 + (4 S_2^{1/2} S_1 S_2^{1/2} + \sigma^4)^{1/2})^{-1}
-    S_2^{1/2}` in `S_1` exists for singular covariances too.
-
-    Args:
-        mean1, cov1, mean2, cov2: as :func:`w2_squared`.
-        epsilon: regularisation, positive, in the square of the input's units.
-
-    Returns:
-        ``(...)``, differentiable; never negative.
-
-    Raises:
-        ValueError: as :func:`w2_squared`, or epsilon is not positive.
-    """
-    if not epsilon > 0:
-        raise ValueError(f"epsilon must be positive, got {epsilon}")
-    mean1, cov1, mean2, cov2 = _gaussian_pair(mean1, cov1, mean2, cov2)
-    with _full_precision(mean1):
-        return (mean1 - mean2).square().sum(-1) + _EntropicBuresSquared.apply(cov1, cov2, epsilon / 2)[0]
-
-
-def sinkhorn_divergence(mean1, cov1, mean2, cov2, epsilon: float) -> Tensor:
-    r"""Debiased entropic squared W2 between two Gaussians, 0 if and only if they are equal.
-
-    :math:`W_\varepsilon(1, 2) - \tfrac12 W_\varepsilon(1, 1) - \tfrac12 W_\varepsilon(2, 2)`
-    with :func:`entropic_w2_squared` (Feydy et al. 2019; Janati et al. 2020).
-
-    Args, raises: as :func:`entropic_w2_squared`.
-
-    Returns:
-        ``(...)``; not negative but for rounding.
-    """
-    across = entropic_w2_squared(mean1, cov1, mean2, cov2, epsilon)
-    within1 = entropic_w2_squared(mean1, cov1, mean1, cov1, epsilon)
-    within2 = entropic_w2_squared(mean2, cov2, mean2, cov2, epsilon)
-    return across - (within1 + within2) / 2
 
 
 def small_sample_bias(n: int, d: int, *, diagonal: bool = False) -> float:
@@ -570,8 +378,8 @@ def expected_root_trace(n: int, d: int) -> float:
     c = d / nu
     root = _marchenko_pastur_points(c).sqrt()
     ends = (abs(1 - c**0.5) + 1 + c**0.5) / 4
-    few, many = min(d, nu), max(d, nu)
-    rest = 7 * few / (128 * many**2) * max(1, c) ** 0.5
+    smaller, larger = min(d, nu), max(d, nu)
+    rest = 7 * smaller / (128 * larger**2) * max(1, c) ** 0.5
     sines = _angles().sin().square()
     return (2 * d * (sines / root).mean() + ends - root.mean() / 2).item() + rest
 
@@ -620,7 +428,7 @@ def reading_moments(n: int, d: int) -> tuple[float, float, float]:
     )
 
 
-def p_value(reading, n: int, d: int) -> Tensor:
+def p_value(reading, n: int, d: int) -> Values:
     r"""How often `n` exact draws of N(0, I) read at least as much: is a reading of the penalty significant?
 
     The upper tail, at the reading, of the gamma law with the mean, standard deviation and skewness of
@@ -640,7 +448,7 @@ def p_value(reading, n: int, d: int) -> Tensor:
         ValueError: fewer than two points, or no dimension.
     """
     mean, deviation, skewness = reading_moments(n, d)
-    (reading,) = _floating(reading)
+    (reading,) = floating(reading)
     reading = (reading.cpu() if reading.device.type == "mps" else reading).double()
     shape = torch.as_tensor(4 / skewness**2, dtype=reading.dtype, device=reading.device)
     scaled = shape + shape.sqrt() * (reading - mean) / deviation
@@ -662,7 +470,7 @@ def _marchenko_pastur_points(c: float) -> Tensor:
     return 1 + c + 2 * c**0.5 * _angles().cos()
 
 
-class _Function(torch.autograd.Function):
+class Function(torch.autograd.Function):
     """What follows takes leading dimensions: to ``torch.func.vmap`` it gives one more.
 
     A ``backward`` that another derivative is to go through is made of functions below that have theirs,
@@ -681,8 +489,202 @@ def _with_one_more_dimension(function, info, in_dims, *inputs):
             return value
         return value.expand(info.batch_size, *value.shape) if dim is None else value.movedim(dim, 0)
 
-    found = function.apply(*map(placed, inputs, in_dims))
-    return found, (0,) * len(found) if isinstance(found, tuple) else 0
+    outputs = function.apply(*map(placed, inputs, in_dims))
+    return outputs, (0,) * len(outputs) if isinstance(outputs, tuple) else 0
+
+
+class Lyapunov(Function):
+    """The X with R X + X R = G, for symmetric R without negative eigenvalues; 0 on R's null space."""
+
+    @staticmethod
+    def forward(matrix: Matrices, right: Matrices) -> Matrices:
+        bad = not_finite(matrix)
+        values, vectors = torch.linalg.eigh(_identity_where(bad, matrix))
+        values = values.clamp_min(0)
+        sums = values.unsqueeze(-1) + values.unsqueeze(-2)
+        cut = torch.finfo(values.dtype).eps * values.shape[-1] * values[..., -1:, None]
+        turned = vectors.mT @ right @ vectors / sums.masked_fill(sums <= cut, torch.inf)
+        return (vectors @ turned @ vectors.mT).masked_fill(bad[..., None, None], torch.nan)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        ctx.save_for_backward(inputs[0], output)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        matrix, solution = ctx.saved_tensors
+        adjoint = Lyapunov.apply(matrix, grad)
+        return -(adjoint @ solution.mT + solution.mT @ adjoint), adjoint
+
+
+class InverseRoot(Function):
+    """S^{-1/2}, and 0 on the null space of S."""
+
+    @staticmethod
+    def forward(cov: Matrices) -> Matrices:
+        bad = not_finite(cov)
+        return powers(*eigh(cov, bad))[1].masked_fill(bad[..., None, None], torch.nan)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        ctx.save_for_backward(*inputs, output)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        # J S J = I: J' S^{1/2} + S^{1/2} J' = -J S' J; and S' turns the null space, with projection N
+        cov, inverse = ctx.saved_tensors
+        null = eye_like(cov) - symmetric(inverse @ cov @ inverse)
+        within = -inverse @ Lyapunov.apply(symmetric(cov @ inverse), grad) @ inverse
+        turn = inverse @ inverse @ inverse
+        return within + turn @ grad @ null + null @ grad @ turn
+
+
+def matched_roots(
+    cov1: Matrices, cov2: Matrices
+) -> tuple[Matrices, Matrices, Matrices, Matrices, Vectors, Matrices]:
+    """The root of S1 and its pseudo-inverse, the root of S2, and the SVD of root1 @ root2.
+
+    left @ right turns root2 into the best match of root1. NaN where an input is not finite.
+    """
+    bad = not_finite(cov1, cov2)
+    root1, inverse1 = powers(*eigh(cov1, bad))
+    root2, _ = powers(*eigh(cov2, bad))
+    left, values, right = torch.linalg.svd(root1 @ root2)
+    bad = bad[..., None, None]
+    return (
+        root1.masked_fill(bad, torch.nan),
+        inverse1.masked_fill(bad, torch.nan),
+        root2.masked_fill(bad, torch.nan),
+        left,
+        values,
+        right,
+    )
+
+
+def powers(values: Vectors, vectors: Matrices) -> tuple[Matrices, Matrices]:
+    """S^{1/2} and the pseudo-inverse S^{-1/2}."""
+    root = vectors * values.sqrt().unsqueeze(-2) @ vectors.mT
+    inverse = vectors * inverse_root(values).unsqueeze(-2) @ vectors.mT
+    return root, inverse
+
+
+def inverse_root(values: Vectors) -> Vectors:
+    """lambda^{-1/2}, and 0 where lambda is 0 up to the rounding of an eigensolver."""
+    cut = values[..., -1:] * (torch.finfo(values.dtype).eps * values.shape[-1])
+    return values.masked_fill(values <= cut, torch.inf).rsqrt()
+
+
+def eigh(cov: Matrices, bad: Tensor) -> tuple[Vectors, Matrices]:
+    """Eigenvalues (negative rounding removed) and eigenvectors; the identity's where ``bad``."""
+    values, vectors = torch.linalg.eigh(_identity_where(bad, cov))
+    lowest, largest = values[..., 0], values[..., -1]
+    if known_to_hold((lowest < -_rounding(cov) * largest.abs()).any()):
+        raise ValueError(
+            f"not a covariance: its eigenvalues reach from {lowest.min().item():.3g} to "
+            f"{largest.max().item():.3g}, and a covariance has none below 0"
+        )
+    return values.clamp_min(0), vectors
+
+
+def _rounding(cov: Tensor) -> float:
+    """How far below 0, relative to the largest, rounding may have moved an eigenvalue.
+
+    Numbers in float64 that float32 holds exactly were rounded to it before they came here.
+    """
+    dtype = cov.dtype
+    if dtype == torch.float64 and known_to_hold((cov.float() == cov).all()):
+        dtype = torch.float32
+    return torch.finfo(dtype).eps ** 0.5
+
+
+def not_finite(*matrices: Tensor) -> Tensor:
+    """Where a number of one of them is not finite."""
+    return ~functools.reduce(torch.add, [matrix.sum((-1, -2)) for matrix in matrices]).isfinite()
+
+
+def _identity_where(bad: Tensor, matrix: Tensor) -> Tensor:
+    """The solver of eigenvalues refuses NaN."""
+    return torch.where(bad[..., None, None], eye_like(matrix), matrix)
+
+
+def eye_like(matrix: Tensor) -> Tensor:
+    """The identity of a matrix's size, dtype and device."""
+    return torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+
+
+def symmetric(matrix: Matrices) -> Matrices:
+    """The symmetric part of a matrix."""
+    return (matrix + matrix.mT) / 2
+
+
+def looking_is_free(tensor: Tensor) -> bool:
+    """Whether a value can be looked at, and at no cost: elsewhere that would wait for the device.
+
+    A tensor of another class (fake ones are) may have no values, and none has any while code is compiled.
+    """
+    ordinary = type(tensor) in (Tensor, nn.Parameter) and tensor.device.type == "cpu"
+    return ordinary and not torch.compiler.is_compiling()
+
+
+def known_to_hold(condition: Tensor) -> bool:
+    """Whether it holds; False where it is not known, because looking is not free, or vmap forbids it."""
+    if not looking_is_free(condition):
+        return False
+    try:
+        return bool(condition)
+    except RuntimeError:
+        return False
+
+
+def gaussian_pair(mean1, cov1, mean2, cov2) -> tuple[Tensor, ...]:
+    """Two checked Gaussians; the covariances symmetric and of one shape."""
+    mean1, cov1, mean2, cov2 = floating(mean1, cov1, mean2, cov2)
+    check_shapes(mean1, cov1, "mean1", "cov1")
+    check_shapes(mean2, cov2, "mean2", "cov2")
+    if mean1.shape[-1] != mean2.shape[-1]:
+        raise ValueError(f"the Gaussians have {mean1.shape[-1]} and {mean2.shape[-1]} dimensions")
+    cov1, cov2 = torch.broadcast_tensors(symmetric(cov1), symmetric(cov2))
+    return mean1, cov1, mean2, cov2
+
+
+def check_shapes(mean: Tensor, cov: Tensor, mean_name: str, cov_name: str) -> None:
+    d = mean.shape[-1] if mean.ndim else 0
+    if d < 1 or cov.shape[-2:] != (d, d):
+        raise ValueError(
+            f"{mean_name} must be (..., d) and {cov_name} (..., d, d), "
+            f"got {tuple(mean.shape)} and {tuple(cov.shape)}"
+        )
+
+
+def floating(*values) -> tuple[Tensor, ...]:
+    """Tensors of one dtype, the widest given and at least float32, on one device."""
+    if (
+        len(values) == 1
+        and isinstance(values[0], Tensor)
+        and values[0].dtype in (torch.float32, torch.float64)
+    ):
+        return values
+    tensors = [v if isinstance(v, (int, float)) else torch.as_tensor(v) for v in values]
+    dtype = torch.float32
+    for t in tensors:
+        if isinstance(t, Tensor):
+            dtype = torch.promote_types(dtype, t.dtype)
+    places = (t.device for t in tensors if isinstance(t, Tensor) and t.device.type != "cpu")
+    device = next(places, torch.device("cpu"))
+
+    def placed(t) -> Tensor:
+        if not isinstance(t, Tensor):  # filled in there: to copy a number to a device would wait for it
+            return torch.full((), t, dtype=dtype, device=device)
+        return t.to(dtype) if t.ndim else t.to(device, dtype)
+
+    return tuple(map(placed, tensors))
+
+
+def full_precision(like: Tensor):
+    """Autocast off: in bfloat16 a covariance keeps two digits."""
+    kind = like.device.type
+    there = torch.amp.autocast_mode.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if there else contextlib.nullcontext()
 
 
 class _SumAcrossProcesses(torch.autograd.Function):
@@ -700,57 +702,11 @@ class _SumAcrossProcesses(torch.autograd.Function):
         return _SumAcrossProcesses.apply(grad, ctx.group), None
 
 
-class _Lyapunov(_Function):
-    """The X with R X + X R = G, for symmetric R without negative eigenvalues; 0 on R's null space."""
-
-    @staticmethod
-    def forward(matrix: Tensor, right: Tensor) -> Tensor:
-        bad = _bad(matrix)
-        values, vectors = torch.linalg.eigh(_identity_where(bad, matrix))
-        values = values.clamp_min(0)
-        sums = values.unsqueeze(-1) + values.unsqueeze(-2)
-        cut = torch.finfo(values.dtype).eps * values.shape[-1] * values[..., -1:, None]
-        turned = vectors.mT @ right @ vectors / sums.masked_fill(sums <= cut, torch.inf)
-        return (vectors @ turned @ vectors.mT).masked_fill(bad[..., None, None], torch.nan)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output) -> None:
-        ctx.save_for_backward(inputs[0], output)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor):
-        matrix, solution = ctx.saved_tensors
-        adjoint = _Lyapunov.apply(matrix, grad)
-        return -(adjoint @ solution.mT + solution.mT @ adjoint), adjoint
-
-
-class _InverseRoot(_Function):
-    """S^{-1/2}, and 0 on the null space of S."""
-
-    @staticmethod
-    def forward(cov: Tensor) -> Tensor:
-        bad = _bad(cov)
-        return _powers(*_eigh(cov, bad))[1].masked_fill(bad[..., None, None], torch.nan)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output) -> None:
-        ctx.save_for_backward(*inputs, output)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor):
-        # J S J = I: J' S^{1/2} + S^{1/2} J' = -J S' J; and S' turns the null space, with projection N
-        cov, inverse = ctx.saved_tensors
-        null = _eye_like(cov) - _symmetric(inverse @ cov @ inverse)
-        within = -inverse @ _Lyapunov.apply(_symmetric(cov @ inverse), grad) @ inverse
-        turn = inverse @ inverse @ inverse
-        return within + turn @ grad @ null + null @ grad @ turn
-
-
-class _Map(_Function):
+class _Map(Function):
     """The matrix T of the optimal map from N(0, S1) to N(0, S2), as w2_squared's gradient has it."""
 
     @staticmethod
-    def forward(cov1: Tensor, cov2: Tensor) -> Tensor:
+    def forward(cov1: Matrices, cov2: Matrices) -> Matrices:
         return _procrustes(cov1, cov2)[1]
 
     @staticmethod
@@ -762,20 +718,20 @@ class _Map(_Function):
         # T S1 T = S2; with A = S1^{1/2} the matrices M = A T A and X = A T' A have
         # M X + X M = A (S2' - T S1' T) A
         cov, matrix = ctx.saved_tensors
-        inverse = _InverseRoot.apply(cov)
-        if _known_to_hold(((inverse @ cov @ inverse).diagonal(dim1=-2, dim2=-1) < 0.5).any()):
+        inverse = InverseRoot.apply(cov)
+        if known_to_hold(((inverse @ cov @ inverse).diagonal(dim1=-2, dim2=-1) < 0.5).any()):
             raise RuntimeError("a second derivative of w2_squared in a singular covariance does not exist")
-        root = _symmetric(cov @ inverse)
-        adjoint = _Lyapunov.apply(_symmetric(root @ matrix @ root), inverse @ grad @ inverse)
+        root = symmetric(cov @ inverse)
+        adjoint = Lyapunov.apply(symmetric(root @ matrix @ root), inverse @ grad @ inverse)
         adjoint = root @ adjoint @ root
         return -matrix @ adjoint @ matrix, adjoint
 
 
-class _BuresSquared(_Function):
+class _BuresSquared(Function):
     """min over orthogonal U of |A1 - U A2|^2 with A = S^{1/2}; gradients I - T."""
 
     @staticmethod
-    def forward(cov1: Tensor, cov2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(cov1: Matrices, cov2: Matrices) -> tuple[Values, Matrices, Matrices]:
         return _procrustes(cov1, cov2)
 
     @staticmethod
@@ -785,63 +741,22 @@ class _BuresSquared(_Function):
 
     @staticmethod
     def backward(ctx, grad: Tensor, *_):
-        covs, maps, found = ctx.saved_tensors[:2], ctx.saved_tensors[2:], [None, None]
+        covs, maps, gradients = ctx.saved_tensors[:2], ctx.saved_tensors[2:], [None, None]
         for i in range(2):
             if ctx.needs_input_grad[i]:
                 matrix = _Map.apply(covs[i], covs[1 - i]) if torch.is_grad_enabled() else maps[i]
-                found[i] = grad[..., None, None] * (_eye_like(matrix) - matrix)
-        return tuple(found)
+                gradients[i] = grad[..., None, None] * (eye_like(matrix) - matrix)
+        return tuple(gradients)
 
 
-class _EntropicBuresSquared(_Function):
-    """The entropic value at equal means as Bures' plus a sum of positive terms: nothing cancels."""
-
-    @staticmethod
-    def forward(cov1: Tensor, cov2: Tensor, s2: float) -> tuple[Tensor, ...]:
-        root1, _, root2, left, values, right = _matched_roots(cov1, cov2)
-        delta = (4 * values.square() + s2**2).sqrt()
-        # 2s - (delta - s2) + s2 log((delta + s2) / (2 s2)), rearranged
-        excess = 2 * values * (1 + s2 / (delta + 2 * values)) / (delta + s2)
-        excess = s2 * (excess + (2 * values.square() / (s2 * (delta + s2))).log1p())
-        value = (root1 - left @ right @ root2).square().sum((-1, -2)) + excess.sum(-1)
-        slope, factor1, factor2 = (2 / (s2 + delta)).unsqueeze(-1), left.mT @ root1, right @ root2
-        return value, factor2.mT @ (slope * factor2), factor1.mT @ (slope * factor1)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output) -> None:
-        ctx.s2 = inputs[2]
-        ctx.save_for_backward(*inputs[:2], *output[1:])
-        ctx.mark_non_differentiable(*output[1:])
-
-    @staticmethod
-    def backward(ctx, grad: Tensor, *_):
-        cov1, cov2, there, back = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            there, back = _entropic_map(cov1, cov2, ctx.s2), _entropic_map(cov2, cov1, ctx.s2)
-        eye, grad = _eye_like(cov1), grad[..., None, None]
-        return (
-            grad * (eye - there) if ctx.needs_input_grad[0] else None,
-            grad * (eye - back) if ctx.needs_input_grad[1] else None,
-            None,
-        )
-
-
-def _entropic_map(cov1: Tensor, cov2: Tensor, s2: float) -> Tensor:
-    """2 A (s2 + D)^{-1} A with A = S2^{1/2} and D^2 = 4 A S1 A + s2^2."""
-    eye = _eye_like(cov1)
-    root = _symmetric(cov2 @ _InverseRoot.apply(cov2))
-    square = 4 * _symmetric(root @ cov1 @ root) + s2**2 * eye
-    return 2 * root @ torch.linalg.inv(square @ _InverseRoot.apply(square) + s2 * eye) @ root
-
-
-class _BuresSquaredToIdentity(_Function):
+class _BuresSquaredToIdentity(Function):
     """sum (sqrt(lambda) - 1)^2; gradient I - S^{-1/2}."""
 
     @staticmethod
-    def forward(cov: Tensor) -> tuple[Tensor, Tensor]:
-        bad = _bad(cov)
-        values, vectors = _eigh(cov, bad)
-        slope = 1 - _inverse_root(values)
+    def forward(cov: Matrices) -> tuple[Values, Matrices]:
+        bad = not_finite(cov)
+        values, vectors = eigh(cov, bad)
+        slope = 1 - inverse_root(values)
         gradient = vectors * slope.unsqueeze(-2) @ vectors.mT
         value = (values.sqrt() - 1).square().sum(-1)
         return value.masked_fill(bad, torch.nan), gradient.masked_fill(bad[..., None, None], torch.nan)
@@ -855,15 +770,15 @@ class _BuresSquaredToIdentity(_Function):
     def backward(ctx, grad: Tensor, _):
         cov, gradient = ctx.saved_tensors
         if torch.is_grad_enabled():
-            gradient = _eye_like(cov) - _InverseRoot.apply(cov)
+            gradient = eye_like(cov) - InverseRoot.apply(cov)
         return grad[..., None, None] * gradient
 
 
-class _Penalty(_Function):
+class _Penalty(Function):
     """w2_penalty; the gradients are finished in forward, which passes over the batch fewer times."""
 
     @staticmethod
-    def forward(z: Tensor, variance: Tensor | None, eigensolver: bool) -> tuple[Tensor, ...]:
+    def forward(z: Clouds, variance: Vectors | None, eigensolver: bool) -> tuple[Values, Clouds, Grams]:
         return (_by_eigenvalues if eigensolver else _by_products)(z, variance)
 
     @staticmethod
@@ -889,7 +804,7 @@ class _PenaltyAtOnce(torch.autograd.Function):
     """The same where nothing transforms it: a form that torch.func cannot read, and a fifth quicker."""
 
     @staticmethod
-    def forward(ctx, z: Tensor, variance: Tensor | None, eigensolver: bool) -> Tensor:
+    def forward(ctx, z: Clouds, variance: Vectors | None, eigensolver: bool) -> Values:
         value, *found = _Penalty.forward(z, variance, eigensolver)
         ctx.save_for_backward(z, variance, *found)
         return value
@@ -899,11 +814,11 @@ class _PenaltyAtOnce(torch.autograd.Function):
         return _Penalty.backward(ctx, grad)
 
 
-def _penalty_gradient(z: Tensor, variance: Tensor | None) -> tuple[Tensor, Tensor]:
+def _penalty_gradient(z: Clouds, variance: Vectors | None) -> tuple[Clouds, Grams]:
     """The penalty's gradient in the points, and I - S^{-1/2}: both may be differentiated again."""
     wide = None if variance is None else variance.double()
     mean, centred, gram, lacking = _gram(z.double(), wide)
-    weight = _eye_like(gram) - _InverseRoot.apply(gram)
+    weight = eye_like(gram) - InverseRoot.apply(gram)
     _, gradient = _value_and_gradient(mean.new_zeros(mean.shape[:-2]), weight, mean, centred, lacking)
     return gradient.to(z.dtype), weight.to(z.dtype)
 
@@ -913,7 +828,7 @@ def _penalty_gradient(z: Tensor, variance: Tensor | None) -> tuple[Tensor, Tenso
 # thousandth of the largest, and products with its inverse root lose as much: both can do it in float64.
 
 
-def _by_eigenvalues(z: Tensor, variance: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def _by_eigenvalues(z: Clouds, variance: Vectors | None) -> tuple[Values, Clouds, Grams]:
     mean, centred, gram, lacking = _gram(z, variance)
     if not math.isfinite(gram.sum().item()):  # the solver refuses NaN: set such batches aside
         bad = ~gram.sum((-1, -2), keepdim=True).isfinite()
@@ -963,9 +878,9 @@ _TO_ONE = (
 _CUBIC = (1.875, -1.25, 0.375)  # leaves of a small distance to 1 its third power (Bjorck & Bowie 1971)
 
 
-def _by_products(z: Tensor, variance: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def _by_products(z: Clouds, variance: Vectors | None) -> tuple[Values, Clouds, Grams]:
     mean, centred, gram, lacking = _gram(z.double(), None if variance is None else variance.double())
-    tiny, eye = torch.finfo(gram.dtype).tiny, _eye_like(gram)
+    tiny, eye = torch.finfo(gram.dtype).tiny, eye_like(gram)
     trace = gram.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None].clamp_min(tiny)
     unit = gram / trace
     # (sum lambda^4)^(1/4) is not below the largest eigenvalue, as the polynomials need, and close to it
@@ -987,7 +902,7 @@ def _by_products(z: Tensor, variance: Tensor | None) -> tuple[Tensor, Tensor, Te
     return value.to(z.dtype), gradient.to(z.dtype), weight.to(z.dtype)
 
 
-def _gram(z: Tensor, variance: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+def _gram(z: Clouds, variance: Vectors | None) -> tuple[Tensor, Clouds, Grams, Values | None]:
     """Mean, centred points X, S, and what S lacks of the penalty.
 
     S = X^T X / (n - 1) + diag v, which lacks nothing; or X X^T / (n - 1) where that is smaller. The latter
@@ -1008,8 +923,8 @@ def _gram(z: Tensor, variance: Tensor | None) -> tuple[Tensor, Tensor, Tensor, T
 
 
 def _value_and_gradient(
-    bures: Tensor, weight: Tensor, mean: Tensor, centred: Tensor, lacking: Tensor | None
-) -> tuple[Tensor, Tensor]:
+    bures: Values, weight: Grams, mean: Tensor, centred: Clouds, lacking: Values | None
+) -> tuple[Values, Clouds]:
     """The penalty and its gradient in the points, from the sum of (s - 1)^2, I - S^{-1/2} and _gram's."""
     n = centred.shape[-2]
     value = bures + _squared_norm(mean.squeeze(-2))
@@ -1021,98 +936,28 @@ def _value_and_gradient(
     return value, (left @ right).mul_(2 / (n - 1)).add_(mean, alpha=2 / n)
 
 
-def _eigh(cov: Tensor, bad: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues (negative rounding removed) and eigenvectors; the identity's where ``bad``."""
-    values, vectors = torch.linalg.eigh(_identity_where(bad, cov))
-    lowest, largest = values[..., 0], values[..., -1]
-    if _known_to_hold((lowest < -_rounding(cov) * largest.abs()).any()):
-        raise ValueError(
-            f"not a covariance: its eigenvalues reach from {lowest.min().item():.3g} to "
-            f"{largest.max().item():.3g}, and a covariance has none below 0"
-        )
-    return values.clamp_min(0), vectors
-
-
-def _rounding(cov: Tensor) -> float:
-    """How far below 0, relative to the largest, rounding may have moved an eigenvalue.
-
-    Numbers in float64 that float32 holds exactly were rounded to it before they came here.
-    """
-    dtype = cov.dtype
-    if dtype == torch.float64 and _known_to_hold((cov.float() == cov).all()):
-        dtype = torch.float32
-    return torch.finfo(dtype).eps ** 0.5
-
-
-def _bad(*matrices: Tensor) -> Tensor:
-    """Where a number of one of them is not finite."""
-    return ~functools.reduce(torch.add, [matrix.sum((-1, -2)) for matrix in matrices]).isfinite()
-
-
-def _identity_where(bad: Tensor, matrix: Tensor) -> Tensor:
-    """The solver of eigenvalues refuses NaN."""
-    return torch.where(bad[..., None, None], _eye_like(matrix), matrix)
-
-
-def _eye_like(matrix: Tensor) -> Tensor:
-    return torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
-
-
-def _inverse_root(values: Tensor) -> Tensor:
-    """lambda^{-1/2}, and 0 where lambda is 0 up to the rounding of an eigensolver."""
-    cut = values[..., -1:] * (torch.finfo(values.dtype).eps * values.shape[-1])
-    return values.masked_fill(values <= cut, torch.inf).rsqrt()
-
-
-def _powers(values: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """S^{1/2} and the pseudo-inverse S^{-1/2}."""
-    root = vectors * values.sqrt().unsqueeze(-2) @ vectors.mT
-    inverse = vectors * _inverse_root(values).unsqueeze(-2) @ vectors.mT
-    return root, inverse
-
-
-def _matched_roots(cov1: Tensor, cov2: Tensor) -> tuple[Tensor, ...]:
-    """The root of S1 and its pseudo-inverse, the root of S2, and the SVD of root1 @ root2.
-
-    left @ right turns root2 into the best match of root1. NaN where an input is not finite.
-    """
-    bad = _bad(cov1, cov2)
-    root1, inverse1 = _powers(*_eigh(cov1, bad))
-    root2, _ = _powers(*_eigh(cov2, bad))
-    left, values, right = torch.linalg.svd(root1 @ root2)
-    bad = bad[..., None, None]
-    return (
-        root1.masked_fill(bad, torch.nan),
-        inverse1.masked_fill(bad, torch.nan),
-        root2.masked_fill(bad, torch.nan),
-        left,
-        values,
-        right,
-    )
-
-
-def _procrustes(cov1: Tensor, cov2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _procrustes(cov1: Matrices, cov2: Matrices) -> tuple[Values, Matrices, Matrices]:
     """The least |A1 - U A2|^2 over orthogonal U, with A = S^{1/2}, and T from either side."""
-    root1, inverse1, root2, left, values, right = _matched_roots(cov1, cov2)
-    inverse2 = _powers(*_eigh(cov2, _bad(cov1, cov2)))[1]
+    root1, inverse1, root2, left, values, right = matched_roots(cov1, cov2)
+    inverse2 = powers(*eigh(cov2, not_finite(cov1, cov2)))[1]
     polar = left @ right  # the best match, but for rounding where roots are near 0:
     value = (root1 - polar @ root2).square().sum((-1, -2))
     direct = (root1 - root2).square().sum((-1, -2))  # the identity can be better, for equal S it is exact
     served = values > torch.finfo(values.dtype).eps * values.shape[-1] * values.amax(-1, keepdim=True)
     polar = left * served.unsqueeze(-2) @ right
-    polar = torch.where((direct < value)[..., None, None], _eye_like(root1), polar)
+    polar = torch.where((direct < value)[..., None, None], eye_like(root1), polar)
     maps = _map(root1, inverse1, polar @ root2), _map(root2, inverse2, polar.mT @ root1)
     return torch.minimum(value, direct), *maps
 
 
-def _map(root: Tensor, inverse: Tensor, matched: Tensor) -> Tensor:
+def _map(root: Matrices, inverse: Matrices, matched: Matrices) -> Matrices:
     """T = S^{-1/2} U B, which carries S = root^2 to B^2, for matched = U B, or what comes closest.
 
     On a singular S the symmetric T that has, off the range of S, the rows and columns of the map and of its
     transpose: I - T is then the derivative along covariances of the same rank.
     """
     across = inverse @ matched
-    return across + across.mT - _symmetric(across @ (root @ inverse))
+    return across + across.mT - symmetric(across @ (root @ inverse))
 
 
 def _root(value: Tensor, zero: Tensor) -> Tensor:
@@ -1120,80 +965,6 @@ def _root(value: Tensor, zero: Tensor) -> Tensor:
     return torch.where(zero, 1, value).sqrt().masked_fill(zero, 0)
 
 
-def _squared_norm(vector: Tensor) -> Tensor:
+def _squared_norm(vector: Vectors) -> Values:
     """Along the last dimension; for one vector ``torch.dot`` is the quickest."""
     return vector.dot(vector) if vector.ndim == 1 else torch.linalg.vecdot(vector, vector)
-
-
-def _looking_is_free(tensor: Tensor) -> bool:
-    """Whether a value can be looked at, and at no cost: elsewhere that would wait for the device.
-
-    A tensor of another class (fake ones are) may have no values, and none has any while code is compiled.
-    """
-    ordinary = type(tensor) in (Tensor, nn.Parameter) and tensor.device.type == "cpu"
-    return ordinary and not torch.compiler.is_compiling()
-
-
-def _known_to_hold(condition: Tensor) -> bool:
-    """Whether it holds; False where it is not known, because looking is not free, or vmap forbids it."""
-    if not _looking_is_free(condition):
-        return False
-    try:
-        return bool(condition)
-    except RuntimeError:
-        return False
-
-
-def _symmetric(matrix: Tensor) -> Tensor:
-    return (matrix + matrix.mT) / 2
-
-
-def _floating(*values) -> tuple[Tensor, ...]:
-    """Tensors of one dtype, the widest given and at least float32, on one device."""
-    if (
-        len(values) == 1
-        and isinstance(values[0], Tensor)
-        and values[0].dtype in (torch.float32, torch.float64)
-    ):
-        return values
-    tensors = [v if isinstance(v, (int, float)) else torch.as_tensor(v) for v in values]
-    dtype = torch.float32
-    for t in tensors:
-        if isinstance(t, Tensor):
-            dtype = torch.promote_types(dtype, t.dtype)
-    places = (t.device for t in tensors if isinstance(t, Tensor) and t.device.type != "cpu")
-    device = next(places, torch.device("cpu"))
-
-    def placed(t) -> Tensor:
-        if not isinstance(t, Tensor):  # filled in there: to copy a number to a device would wait for it
-            return torch.full((), t, dtype=dtype, device=device)
-        return t.to(dtype) if t.ndim else t.to(device, dtype)
-
-    return tuple(map(placed, tensors))
-
-
-def _gaussian_pair(mean1, cov1, mean2, cov2) -> tuple[Tensor, ...]:
-    """Two checked Gaussians; the covariances symmetric and of one shape."""
-    mean1, cov1, mean2, cov2 = _floating(mean1, cov1, mean2, cov2)
-    _check_shapes(mean1, cov1, "mean1", "cov1")
-    _check_shapes(mean2, cov2, "mean2", "cov2")
-    if mean1.shape[-1] != mean2.shape[-1]:
-        raise ValueError(f"the Gaussians have {mean1.shape[-1]} and {mean2.shape[-1]} dimensions")
-    cov1, cov2 = torch.broadcast_tensors(_symmetric(cov1), _symmetric(cov2))
-    return mean1, cov1, mean2, cov2
-
-
-def _full_precision(like: Tensor):
-    """Autocast off: in bfloat16 a covariance keeps two digits."""
-    kind = like.device.type
-    there = torch.amp.autocast_mode.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
-    return torch.autocast(kind, enabled=False) if there else nullcontext()
-
-
-def _check_shapes(mean: Tensor, cov: Tensor, mean_name: str, cov_name: str) -> None:
-    d = mean.shape[-1] if mean.ndim else 0
-    if d < 1 or cov.shape[-2:] != (d, d):
-        raise ValueError(
-            f"{mean_name} must be (..., d) and {cov_name} (..., d, d), "
-            f"got {tuple(mean.shape)} and {tuple(cov.shape)}"
-        )

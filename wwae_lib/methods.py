@@ -183,15 +183,18 @@ class AutoEncoder(Method):
             log-variance of a deterministic encoder.
         decoder: codes ``(n, latent)`` to images ``(n, ...)``.
         latent: dimension of the codes.
-        penalty_weight: multiplies the penalty.
+        penalty_weight: multiplies the penalty; by default what ``defaults`` says.
     """
 
     takes = ("latent", "initial_std", "penalty_weight")
 
-    def __init__(self, encoder: nn.Module, decoder: nn.Module, latent: int, penalty_weight: float):
+    def __init__(
+        self, encoder: nn.Module, decoder: nn.Module, latent: int, penalty_weight: float | None = None
+    ):
         super().__init__()
-        self.encoder, self.decoder = encoder, decoder
-        self.latent, self.penalty_weight = latent, penalty_weight
+        self.encoder, self.decoder, self.latent = encoder, decoder, latent
+        default = self.defaults.get("penalty_weight", 1.0)
+        self.penalty_weight: float = default if penalty_weight is None else penalty_weight
 
     @classmethod
     def for_images(
@@ -203,17 +206,13 @@ class AutoEncoder(Method):
         **options: Any,
     ) -> Self:
         networks = cls._networks(shape, network, latent, initial_std)
-        return cls(*networks, latent, **cls._weight() | options)
+        return cls(*networks, latent, **options)
 
     @classmethod
     def _networks(cls, shape: Shape, network: str, latent: int, std: float) -> tuple[Encoder, Decoder]:
         size = size_of(network, shape)
         encoder = Encoder(shape, size, latent, std if cls.stochastic else 0.0)
         return encoder, Decoder(shape, size, latent)
-
-    @classmethod
-    def _weight(cls) -> dict[str, float]:
-        return {"penalty_weight": cls.defaults.get("penalty_weight", 1.0)}
 
     def encode(self, images: Images) -> tuple[Codes, Codes]:
         """Mean and log-variance of each image's code, ``(n, latent)`` each."""
@@ -260,7 +259,9 @@ class WWAE(AutoEncoder):
     # An encoder that may be random left most of 64 dimensions to noise, which the penalty cannot see.
     defaults_on = {"celeba": {"initial_std": 0.0}}  # noqa: RUF012
 
-    def __init__(self, encoder, decoder, latent: int, penalty_weight: float = 10.0, estimator: str = "total"):
+    def __init__(
+        self, encoder, decoder, latent: int, penalty_weight: float | None = None, estimator: str = "total"
+    ):
         super().__init__(encoder, decoder, latent, penalty_weight)
         if estimator not in ESTIMATORS:
             raise ValueError(f"there is no estimator {estimator!r}; known: {', '.join(ESTIMATORS)}")
@@ -304,7 +305,7 @@ class LearnedVAE(VAE):
 
     name, title, line = "vae_learned", "VAE, learned variance", ("blue", "--")
 
-    def __init__(self, encoder, decoder, latent: int, penalty_weight: float = 1.0):
+    def __init__(self, encoder, decoder, latent: int, penalty_weight: float | None = None):
         super().__init__(encoder, decoder, latent, penalty_weight)
         self.log_gamma = nn.Parameter(torch.tensor(math.log(0.05)))
 
@@ -398,7 +399,7 @@ class WAEGAN(AutoEncoder):
     betas = (0.5, 0.999)
     rates = {"discriminator": 0.5}  # noqa: RUF012
 
-    def __init__(self, encoder, decoder, latent: int, penalty_weight: float, discriminator: nn.Module):
+    def __init__(self, encoder, decoder, latent: int, penalty_weight: float | None = None, *, discriminator):
         super().__init__(encoder, decoder, latent, penalty_weight)
         self.discriminator = discriminator
 
@@ -407,7 +408,7 @@ class WAEGAN(AutoEncoder):
         cls, shape: Shape, network: str = "compact", latent: int = 8, initial_std: float = 0.0, **options: Any
     ) -> Self:
         networks = cls._networks(shape, network, latent, initial_std)
-        return cls(*networks, latent, discriminator=LatentDiscriminator(latent), **cls._weight() | options)
+        return cls(*networks, latent, discriminator=LatentDiscriminator(latent), **options)
 
     def penalty(self, mean: Codes, log_variance: Codes, codes: Codes) -> Scalar:
         with _frozen(self.discriminator):

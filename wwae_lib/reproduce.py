@@ -27,8 +27,9 @@ import threadpoolctl
 import torch
 from tqdm import tqdm
 
-from . import data, evaluation, files, processes, runs, selection, training
+from . import data, files, processes, runs, selection, training
 from .experiments import Experiment, ablations, compared_methods, experiment
+from .measures import evaluation
 from .methods import METHODS
 
 __all__ = ["PROFILES", "Profile", "State", "records", "reproduce", "results_folder", "select", "state"]
@@ -44,8 +45,8 @@ class Profile:
     Attributes:
         experiments: what to train, the most valuable first.
         embedded: whether the images are the embedded digits, which need no data folder.
-        sets: the sets of images whose FID is measured, of :data:`wwae_lib.evaluation.SETS`.
-        protocol: a name in :data:`wwae_lib.evaluation.PROTOCOLS`.
+        sets: the sets of images whose FID is measured, of :data:`wwae_lib.measures.evaluation.SETS`.
+        protocol: a name in :data:`wwae_lib.measures.evaluation.PROTOCOLS`.
         held_out: the split to measure on: ``test``, or ``valid`` where settings are chosen.
         folder: where the runs are recorded, below the results folder.
         search: whether the recorded trials ask for more of them (:func:`wwae_lib.selection.further`).

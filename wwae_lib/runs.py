@@ -31,9 +31,9 @@ import numpy as np
 from torch import Tensor
 
 from .data import DATASETS, OWN
-from .experiments import Experiment, experiment
+from .experiments import Experiment, build, experiment
 from .files import RunError, owned, read_tensors, sha256, write_atomically, write_json, write_tensors
-from .methods import METHODS
+from .methods import METHODS, Method
 
 __all__ = [
     "FORMAT",
@@ -46,6 +46,7 @@ __all__ = [
     "files_of",
     "finish_swap",
     "load",
+    "load_method",
     "misplaced",
     "name_matches",
     "recorded",
@@ -199,6 +200,30 @@ def load(path: Path | str) -> Run:
     return run
 
 
+def load_method(run: Run | Path | str) -> Method:
+    """The trained method of a run, in evaluation mode, on the CPU; its weights need no gradients.
+
+    Args:
+        run: the run, its folder, or its name below the results folder, such as ``mnist/wwae/seed-0``.
+
+    Raises:
+        RunError: there is no such run, it is damaged, or its weights were left out of this copy.
+    """
+    run = run if isinstance(run, Run) else load(run)
+    method = build(run.experiment)
+    try:
+        adversaries = method.state_dict().keys() - method.kept().keys()  # which a run does not keep
+        keys = method.load_state_dict(run.weights(), strict=False)
+        # torch does not report counters of batches that are missing: it sets them to 0
+        if keys.unexpected_keys or not set(keys.missing_keys) <= adversaries:
+            raise RuntimeError(f"unexpected {keys.unexpected_keys}, missing {keys.missing_keys}")
+    except RuntimeError as error:
+        raise RunError(
+            f"{run.path}: the weights are not those of its configuration ({' '.join(str(error).split())})"
+        ) from error
+    return method.requires_grad_(False).eval()
+
+
 def exists(folder: Path) -> bool:
     """Whether there is a run, or what a process left of one that was killed while it replaced it."""
     return any((place / RECORD).exists() for place in (folder, _new(folder), _old(folder)))
@@ -240,18 +265,8 @@ def _holds_a_run(folder: Path) -> bool:
 
 # Fields of an experiment that every record has; later ones have the value that earlier runs had.
 CONFIGURATION = (
-    *(
-        "dataset",
-        "method",
-        "seed",
-        "variant",
-        "network",
-        "latent",
-        "initial_std",
-        "penalty_weight",
-        "estimator",
-    ),
-    *("epochs", "batch_size", "learning_rate"),
+    *("dataset", "method", "seed", "variant", "network", "latent", "initial_std", "penalty_weight"),
+    *("estimator", "epochs", "batch_size", "learning_rate"),
 )
 _IMAGES = {"split": str, "images": int, "sha256": str}
 # What a record holds: each key and its type. A key with ? may be missing, * is any other key; None is what
@@ -276,30 +291,31 @@ _SCHEMA = {
 
 def _fault(value: Any, schema: Any, where: str = "") -> str:
     """What of a value is not as a schema has it; empty where all is."""
-    if isinstance(schema, dict):
-        if not isinstance(value, dict):
-            return f"lacks {where!r}" if where else "is no record"
-        known = {key.rstrip("?"): kind for key, kind in schema.items()}
-        for key in schema:
-            if key != "*" and key[-1] != "?" and key not in value:
-                return f"lacks {f'{where}.{key}' if where else key!r}"
-        faults = (
-            _fault(one, known[key] if key in known else known["*"], f"{where}.{key}" if where else key)
-            for key, one in value.items()
-            if key in known or "*" in known
-        )
-        return next(filter(None, faults), "")
+    if isinstance(schema, tuple):
+        return "" if value is None else _fault(value, schema[0], where)
     if isinstance(schema, list):
         if not isinstance(value, list):
             return f"has no list {where!r}"
-        return next(filter(None, (_fault(one, schema[0], where) for one in value)), "")
-    if isinstance(schema, tuple):
-        return "" if value is None else _fault(value, schema[0], where)
+        return next(filter(None, (_fault(entry, schema[0], where) for entry in value)), "")
+    if isinstance(schema, dict):
+        return _fault_of_entries(value, schema, where)
     if schema is float:
         right = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     else:
-        right = isinstance(value, schema) and (schema is object or not isinstance(value, bool))
+        right = schema is object or (isinstance(value, schema) and not isinstance(value, bool))
     return "" if right else f"has {value!r:.40} for {where!r}"
+
+
+def _fault_of_entries(value: Any, schema: dict[str, Any], where: str) -> str:
+    if not isinstance(value, dict):
+        return f"lacks {where!r}" if where else "is no record"
+    place = f"{where}." if where else ""
+    for key in schema:
+        if key != "*" and not key.endswith("?") and key not in value:
+            return f"lacks {place + key!r}"
+    kinds = {"*": object} | {key.rstrip("?"): kind for key, kind in schema.items()}
+    faults = (_fault(entry, kinds.get(key, kinds["*"]), place + key) for key, entry in value.items())
+    return next(filter(None, faults), "")
 
 
 def _read_record(file: Path) -> dict[str, Any]:

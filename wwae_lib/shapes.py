@@ -26,11 +26,14 @@ else:
 __all__ = [
     "Batch",
     "Bytes",
+    "Clouds",
     "Codes",
     "Covariance",
     "Floats",
+    "Grams",
     "Images",
     "Labels",
+    "Matrices",
     "Mean",
     "OtherLabels",
     "OtherPoints",
@@ -39,6 +42,8 @@ __all__ = [
     "Pixels",
     "Points",
     "Scalar",
+    "Values",
+    "Vectors",
 ]
 
 Scalar: TypeAlias = Float[Tensor, ""]
@@ -50,6 +55,11 @@ Points: TypeAlias = Float[Tensor, "n d"]
 OtherPoints: TypeAlias = Float[Tensor, "m d"]
 Mean: TypeAlias = Float[Tensor, " d"]
 Covariance: TypeAlias = Float[Tensor, "d d"]
+Values: TypeAlias = Float[Tensor, "*batch"]
+Vectors: TypeAlias = Float[Tensor, "*batch d"]
+Clouds: TypeAlias = Float[Tensor, "*batch n d"]  # of points
+Matrices: TypeAlias = Float[Tensor, "*batch d d"]
+Grams: TypeAlias = Float[Tensor, "*batch k k"]  # of points or of dimensions
 Pixels: TypeAlias = UInt8[Tensor, "n channels height width"]  # 0, ..., 255
 Others: TypeAlias = UInt8[Tensor, "m channels height width"]  # as many as they may be
 Images: TypeAlias = Float[Tensor, "n *image"]  # numbers in [0, 1], of any shape

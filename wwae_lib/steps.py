@@ -11,7 +11,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import math
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -23,7 +23,7 @@ from .methods import Loss, Method
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["Lane", "NotFinite", "Steps", "can_capture", "loss_name", "rate_dtype", "round_robin"]
+__all__ = ["Lane", "NotFinite", "Steps", "can_capture", "loss_name", "rate_dtype"]
 
 WARM_UP = 3  # steps called one by one before one is recorded: libraries set themselves up in them
 
@@ -217,32 +217,3 @@ class Lane:
         finally:
             default.graphsafe_set_state(outside)
             torch.backends.cudnn.benchmark = benchmark
-
-
-def round_robin(
-    works: Iterable[tuple[Any, Generator[None, None, Any]]], lanes: Iterable[Lane]
-) -> Iterator[tuple[Any, Any]]:
-    """Run generators in turns, each on a lane of its own; the next one starts when a lane is free.
-
-    Yields:
-        The name of each generator, and what it returned or the exception that it raised, as they end.
-    """
-    waiting, free, busy = iter(works), collections.deque(lanes), collections.deque()
-    while True:
-        while free and (named := next(waiting, None)) is not None:
-            busy.append((free.popleft(), *named))
-        if not busy:
-            return
-        lane, name, work = busy.popleft()
-        try:
-            with lane.active():
-                next(work)
-        except StopIteration as done:
-            outcome = done.value
-        except Exception as error:  # its own: the others go on
-            outcome = error
-        else:
-            busy.append((lane, name, work))
-            continue
-        free.append(lane)
-        yield name, outcome

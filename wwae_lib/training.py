@@ -17,46 +17,41 @@ from __future__ import annotations
 
 import contextlib
 import getpass
-import json
 import logging
 import math
 import os
-import platform
-import subprocess
 import time
 import warnings
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from . import evaluation, files, processes, runs
+from . import files, processes, runs
+from .checkpoints import Checkpoints, TrainingDiverged, trained_in
 from .data import Images, get_dataset
-from .experiments import Experiment, build, plain
+from .experiments import Experiment, Plan, build
+from .measures import evaluation, pictures
 from .methods import Method
 from .precision import computes_bf16
-from .steps import Lane, NotFinite, Steps, can_capture, loss_name, rate_dtype, round_robin
+from .steps import Lane, NotFinite, Steps, can_capture, rate_dtype
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 __all__ = [
     "Fitted",
-    "Plan",
     "TrainingDiverged",
     "choose_fabric",
-    "environment",
     "fit",
     "fit_experiment",
-    "fit_together",
+    "fitting",
     "reseed",
     "train",
 ]
@@ -68,11 +63,6 @@ logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNI
 warnings.filterwarnings("ignore", "This instance was constructed with capturable=True")
 
 LOOK_EVERY = 50  # steps between two looks at the running means, the only times the host waits
-SAVING = 0.05  # the share of the time that the checkpoints of all trainings on a GPU may take together
-
-
-class TrainingDiverged(files.RunError):
-    """A term of the loss stopped being finite; the message names it and the checkpoint that is kept."""
 
 
 def choose_fabric(accelerator: str = "auto", precision: str = "auto") -> Fabric:
@@ -147,7 +137,7 @@ def train(
         ValueError: these images cannot train the experiment: another data set's, test images, or too few.
     """
     _check_images(experiment, images)
-    if len(test_images) < (shown := evaluation.GRID**2 // 2):
+    if len(test_images) < (shown := pictures.GRID**2 // 2):
         raise ValueError(f"the pictures of a run show {shown} test images, there are {len(test_images)}")
     fabric = fabric or choose_fabric()
     draft = runs.Draft(Path(results or runs.results_root()).expanduser() / experiment.name)
@@ -198,11 +188,11 @@ def _publish(
         save_file({name: value.cpu().contiguous() for name, value in stored.items()}, part)
     # what is shown and measured is what is stored: half precision
     method.load_state_dict(method.state_dict() | stored)
-    evaluation.write_pictures(method, images, test_images, draft.folder, experiment.seed)
+    pictures.write_pictures(method, images, test_images, draft.folder, experiment.seed)
     return draft.publish(
         {
             "config": experiment.as_dict(),
-            "environment": _trained_in(draft, fabric) | {"train_seconds": round(fitted.seconds, 1)},
+            "environment": trained_in(draft, fabric) | {"train_seconds": round(fitted.seconds, 1)},
             "data": {
                 "source": images.source,
                 "train": _identity(images),
@@ -229,6 +219,8 @@ def _check_split(images: Images) -> None:
 
 def _steps_per_epoch(images: int, batch_size: int) -> int:
     """A last, smaller batch is left out: its moments would be noisier than the others'."""
+    if batch_size % processes.count():
+        raise ValueError(f"a batch of {batch_size} cannot be shared equally by {processes.count()} processes")
     if images < batch_size:
         raise ValueError(
             f"a batch of {batch_size} is larger than the {images} images; choose a smaller batch_size"
@@ -308,36 +300,10 @@ def fit(
         raise ValueError(f"images are a tensor, or Images; got {type(pixels).__name__}")
     if pixels.dtype != torch.uint8 and not (pixels.is_floating_point() and pixels.isfinite().all()):
         raise ValueError(f"images are uint8 or finite numbers in [0, 1]; got {pixels.dtype}, or not finite")
-    plan = Plan(type(method).__name__, seed, epochs, batch_size, learning_rate)
+    plan = Plan(seed=seed, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate)
     fabric = fabric or choose_fabric()
-    loop = _loop(method, pixels, plan, _Checkpoints(None, {}, fabric, 1), fabric, capture, progress)
-    return _only(round_robin([(plan, loop)], [Lane(fabric.device)]))[1]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How a method is trained, of which an :class:`~wwae_lib.experiments.Experiment` says the same and more.
-
-    Raises:
-        ValueError: a number is out of range.
-    """
-
-    name: str
-    seed: int
-    epochs: int
-    batch_size: int
-    learning_rate: float
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            object.__setattr__(
-                self, field.name, plain(field.name, str(field.type), getattr(self, field.name))
-            )
-        for name, least in (("seed", 0), ("epochs", 1), ("batch_size", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
-        if not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"learning_rate is {self.learning_rate}; it must be positive and finite")
+    loop = _loop(method, pixels, plan, Checkpoints(None, {}, fabric, 1), fabric, capture, progress)
+    return _alone(loop, fabric.device).history
 
 
 class Fitted(NamedTuple):
@@ -365,109 +331,71 @@ def fit_experiment(
 
     Raises: as :func:`train`.
     """
-    trainings = [(experiment, images, draft)]
-    return _only(fit_together(trainings, at_once=1, fabric=fabric, capture=capture, progress=progress))
-
-
-def _only(outcomes: Iterator[tuple[Any, Any]]) -> Any:
-    """What the single training returned, or raised."""
-    ((_, outcome),) = outcomes
-    if isinstance(outcome, Exception):
-        raise outcome
-    return outcome
-
-
-def fit_together(
-    trainings: Iterable[tuple[Experiment, Images, runs.Draft | None]],
-    *,
-    at_once: int,
-    fabric: Fabric | None = None,
-    capture: bool = True,
-    progress: bool = True,
-) -> Iterator[tuple[Experiment, Fitted | Exception]]:
-    """Train several experiments in turns on one device: together they use more of a GPU than one alone.
-
-    Each computes what :func:`fit_experiment` would alone, from random numbers of its own. The seconds that it
-    reports include the share of the others.
-
-    Args:
-        trainings: experiment, images and draft of each, as the arguments of :func:`fit_experiment`; the next
-            one is asked for when one has ended.
-        at_once: how many take turns.
-        fabric, capture, progress: as :func:`fit`.
-
-    Yields:
-        An experiment and what :func:`fit_experiment` returns, or the exception that it raises, as they end.
-    """
     fabric = fabric or choose_fabric()
-    lanes = [Lane(fabric.device) for _ in range(at_once)]
-    works = (
-        (experiment, _build_and_loop(experiment, images, draft, fabric, at_once, capture, progress))
-        for experiment, images, draft in trainings
-    )
-    return round_robin(works, lanes)
+    loop = fitting(experiment, images, draft, fabric, capture=capture, progress=progress)
+    return _alone(loop, fabric.device)
 
 
-def _build_and_loop(
+def fitting(
     experiment: Experiment,
     images: Images,
     draft: runs.Draft | None,
     fabric: Fabric,
-    at_once: int,
-    capture: bool,
-    progress: bool,
+    *,
+    at_once: int = 1,
+    capture: bool = True,
+    progress: bool = True,
 ) -> Generator[None, None, Fitted]:
+    """:func:`fit_experiment` as a generator, which yields whenever it is about to wait for the device.
+
+    Args:
+        at_once: so many trainings take turns on the device (:mod:`wwae_lib.book.together`).
+    """
     _check_images(experiment, images)
     reseed(experiment.seed)
     identity = {"experiment": experiment.as_dict(), "images": images.sha256} if draft else {}
-    checkpoints = _Checkpoints(draft, identity, fabric, at_once)
-    return (
-        yield from _loop(build(experiment), images.pixels, experiment, checkpoints, fabric, capture, progress)
-    )
+    checkpoints = Checkpoints(draft, identity, fabric, at_once)
+    method = build(experiment)
+    return (yield from _loop(method, images.pixels, experiment, checkpoints, fabric, capture, progress))
+
+
+def _alone(loop: Generator[None, None, Fitted], device: torch.device) -> Fitted:
+    """What a training returns that has its device for itself."""
+    with Lane(device).active():
+        while True:
+            try:
+                next(loop)
+            except StopIteration as done:
+                return done.value
 
 
 def _loop(
     method: Method,
     pixels: Tensor,
-    plan: Plan | Experiment,
-    checkpoints: _Checkpoints,
+    plan: Plan,
+    checkpoints: Checkpoints,
     fabric: Fabric,
     capture: bool,
     progress: bool,
 ) -> Generator[None, None, Fitted]:
     """Train a method; yield whenever it is about to wait for the device, so that others may queue work."""
-    size, count = plan.batch_size, len(pixels)
-    per_epoch = _steps_per_epoch(count, size)
-    if size % processes.count():
-        raise ValueError(f"a batch of {size} cannot be shared equally by {processes.count()} processes")
-
+    size, per_epoch = plan.batch_size, _steps_per_epoch(len(pixels), plan.batch_size)
     # to its device and layout before there is an optimiser, whose restored moments follow the weights
     method = method.to(fabric.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    capture = capture and can_capture(fabric.device, method)
     optimizers = {player: _adam(method, player, plan.learning_rate) for player in method.players}
     done, history = checkpoints.restore(method, optimizers)
-    fabric.barrier()  # before the first process may write over what the others read
-    processes.normalise_whole_batch(method)
-    wrapped, *adams = fabric.setup(method, *optimizers.values())
-    optimizers = dict(zip(optimizers, adams, strict=True))
-    pixels = pixels.to(fabric.device)
-
     bar = tqdm(
         total=plan.epochs * per_epoch * size,
         initial=done * per_epoch * size,
-        desc=plan.name,
+        desc=getattr(plan, "name", type(method).__name__),
         unit="img",
         unit_scale=True,
         disable=not progress or not fabric.is_global_zero,
     )
-    method.train()
-    with bar, closing(Steps(fabric, wrapped, optimizers, pixels, size, per_epoch, capture)) as steps:
+    with bar, closing(_set_up(fabric, method, optimizers, pixels, size, per_epoch, capture)) as steps:
         for epoch in range(done + 1, plan.epochs + 1):
             start = time.perf_counter()
-            reseed(plan.seed, epoch)
-            finished = ((epoch - 1 + step / per_epoch) / plan.epochs for step in range(per_epoch))
-            rates = [cosine(plan.learning_rate, share) for share in finished]
-            steps.begin(torch.randperm(count)[: per_epoch * size], rates)
+            rates = _begin(steps, plan, epoch, len(pixels))
             try:
                 means = yield from _epoch(steps, method, epoch, bar)
             except NotFinite as error:
@@ -478,8 +406,36 @@ def _loop(
             seconds = round(time.perf_counter() - start, 3)
             history.append({"epoch": epoch, "learning_rate": rates[-1], **means, "seconds": seconds})
             if checkpoints.due(last=epoch == plan.epochs):
-                checkpoints.save(epoch, history, method, optimizers)
+                checkpoints.save(epoch, history, method, steps.optimizers)
     return Fitted(method.eval(), history, sum(line["seconds"] for line in history))
+
+
+def _set_up(
+    fabric: Fabric,
+    method: Method,
+    optimizers: dict[str, Any],
+    pixels: Tensor,
+    size: int,
+    count: int,
+    capture: bool,
+) -> Steps:
+    """The steps of a training, every process ready for them."""
+    fabric.barrier()  # before the first process may write over what the others read
+    processes.normalise_whole_batch(method)
+    wrapped, *adams = fabric.setup(method.train(), *optimizers.values())
+    optimizers = dict(zip(optimizers, adams, strict=True))
+    capture = capture and can_capture(fabric.device, method)
+    return Steps(fabric, wrapped, optimizers, pixels.to(fabric.device), size, count, capture)
+
+
+def _begin(steps: Steps, plan: Plan, epoch: int, images: int) -> list[float]:
+    """Begin an epoch, with random numbers of its own; the learning rate of each of its steps."""
+    reseed(plan.seed, epoch)
+    count, size = steps.order.shape
+    shares = ((epoch - 1 + step / count) / plan.epochs for step in range(count))
+    rates = [cosine(plan.learning_rate, share) for share in shares]
+    steps.begin(torch.randperm(images)[: count * size], rates)
+    return rates
 
 
 def _epoch(steps: Steps, method: Method, epoch: int, bar: tqdm) -> Generator[None, None, dict[str, float]]:
@@ -519,168 +475,6 @@ def cosine(rate: float, progress: float) -> float:
     return rate * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-class _Checkpoints:
-    """A training's checkpoints, and when the next is due.
-
-    On a CPU the next is due after every epoch. On a GPU an epoch can be shorter than its checkpoint. There
-    all checkpoints together, the last one included, take no more than a share of the time.
-    """
-
-    def __init__(self, draft: runs.Draft | None, identity: dict[str, Any], fabric: Fabric, at_once: int):
-        self.draft, self.identity, self.epoch, self.fabric = draft, identity, 0, fabric
-        self.environment = environment(fabric, at_once) if draft else {}  # its commit is the one that trains
-        self.sittings: list[dict[str, Any]] = []  # those before this one, in other environments
-        self.share = math.inf if fabric.device.type == "cpu" else SAVING / at_once
-        self.began, self.spent, self.cost = time.perf_counter(), 0.0, 0.0
-
-    def restore(self, method: Method, optimizers: Mapping[str, torch.optim.Optimizer]) -> tuple[int, list]:
-        """Load the last checkpoint, if there is one; the epochs done and their history."""
-        history: list[dict[str, float]] = []
-        if self.draft and self.draft.checkpoint.exists():
-            self.epoch, history, before = _restore(self.draft, method, optimizers, self.identity)
-            self.sittings = before.pop("sittings", [])
-            if before and before != self.environment:
-                self.sittings = [*self.sittings, before | {"epochs_done": self.epoch}]
-            if self.fabric.is_global_zero:  # a killed process may have left an older history
-                self.draft.write_history(history)
-        return self.epoch, history
-
-    def due(self, last: bool) -> bool:
-        """Whether to save now; always after the last epoch."""
-        if not self.draft or not self.fabric.is_global_zero:
-            return False
-        # what was spent, this one, and the last one
-        return last or self.spent + 2 * self.cost <= self.share * (time.perf_counter() - self.began)
-
-    def save(self, epoch: int, history: list, method: Method, optimizers: dict[str, Any]) -> None:
-        assert self.draft is not None, "due only where there is one"
-        start = time.perf_counter()
-        state = {"format": runs.FORMAT, "epoch": epoch, "history": history, **self.identity}
-        here = self.environment | ({"sittings": self.sittings} if self.sittings else {})
-        self.draft.save_checkpoint(_tensors(method, optimizers), state | {"environment": here})
-        self.epoch, self.cost = epoch, time.perf_counter() - start
-        self.spent += self.cost
-
-    def diverged(self, place: str) -> TrainingDiverged:
-        """The error that says what is not finite, and which checkpoint is kept."""
-        kept = "no epoch was saved, so there is no checkpoint"
-        if self.draft and self.draft.checkpoint.exists():
-            kept = f"the checkpoint of epoch {self.epoch} is kept in {self.draft.folder}"
-        return TrainingDiverged(
-            f"{place} stopped being finite; {kept}. "
-            "A smaller learning_rate or penalty_weight, or precision 32-true, usually helps."
-        )
-
-
 def reseed(*entropy: int) -> None:
     """Seed torch from a few integers, well mixed: (0, 1) and (1, 0) share nothing."""
     torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]))
-
-
-def _tensors(method: Method, optimizers: dict[str, Any]) -> dict[str, Tensor]:
-    """Method and every player's optimiser as one flat dictionary of tensors."""
-    tensors = {f"method.{name}": value for name, value in method.state_dict().items()}
-    for player, optimizer in optimizers.items():
-        for number, entries in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{player}.{number}.{name}": value for name, value in entries.items()}
-    return tensors
-
-
-def _restore(
-    draft: runs.Draft, method: Method, optimizers: Mapping[str, torch.optim.Optimizer], identity: dict
-) -> tuple[int, list[dict[str, float]], dict[str, Any]]:
-    """Load a checkpoint into method and optimizers; the epochs done, their history, and where they were."""
-    try:
-        tensors, state = draft.load_checkpoint()
-        _check_checkpoint(draft.checkpoint, tensors, state, identity, method)
-    except files.RunError as error:
-        raise files.RunError(f"{error}. Restart to throw it away.") from error
-    weights: dict[str, Tensor] = {}
-    moments: dict[str, dict[int, dict[str, Tensor]]] = {player: {} for player in optimizers}
-    for name, value in tensors.items():
-        kind, rest = name.split(".", 1)
-        if kind == "method":
-            weights[rest] = value
-        else:
-            player, number, entry = rest.split(".", 2)
-            layout = torch.channels_last if value.ndim == 4 else torch.contiguous_format
-            moments[player].setdefault(int(number), {})[entry] = value.contiguous(memory_format=layout)
-    method.load_state_dict(weights)
-    for player, optimizer in optimizers.items():
-        groups = optimizer.state_dict()["param_groups"]
-        optimizer.load_state_dict({"state": moments[player], "param_groups": groups})
-    return state["epoch"], state["history"], state.get("environment") or {}
-
-
-def _check_checkpoint(
-    file: Path, tensors: dict[str, Tensor], state: dict[str, Any], identity: dict[str, Any], method: Method
-) -> None:
-    """Refuse a checkpoint that another training wrote, or that is not what this one would have written."""
-    if changes := _changes(state, identity):
-        raise files.RunError(f"{file} belongs to another training: {changes}")
-    epoch, epochs = state["epoch"], identity["experiment"]["epochs"]
-    if type(epoch) is not int or not 1 <= epoch <= epochs:
-        raise files.RunError(f"{file} is of epoch {epoch!r:.40}, of {epochs}")
-    runs.check_history(state["history"], file)
-    if len(state["history"]) != epoch:
-        raise files.RunError(f"{file} is of epoch {epoch}, and its history of {len(state['history'])}")
-    expected = {f"method.{name}": value.shape for name, value in method.state_dict().items()}
-    for player in method.players:
-        if any(loss_name(player) in line for line in state["history"]):  # it has moved
-            for number, weight in enumerate(method.weights(player)):
-                shapes = {"step": (), "exp_avg": weight.shape, "exp_avg_sq": weight.shape}
-                expected |= {f"optimizer.{player}.{number}.{x}": shape for x, shape in shapes.items()}
-    for name in sorted(expected.keys() | tensors.keys()):
-        if name not in tensors or name not in expected:
-            raise files.RunError(f"{file} {'lacks' if name in expected else 'has an unknown'} {name}")
-        if tensors[name].shape != expected[name]:
-            found, right = tuple(tensors[name].shape), tuple(expected[name])
-            raise files.RunError(f"{file} has {name} of shape {found} where the method has {right}")
-
-
-def _changes(state: dict[str, Any], identity: dict[str, Any]) -> str:
-    """How a checkpoint's experiment and images differ from those at hand, in words."""
-    if state["experiment"] != identity["experiment"]:
-        recorded = state["experiment"] if isinstance(state["experiment"], dict) else {}
-        return "; ".join(Experiment(**identity["experiment"]).changes_from(recorded))
-    return "" if state["images"] == identity["images"] else "the training images are not those it began with"
-
-
-def environment(fabric: Fabric, at_once: int = 1) -> dict[str, Any]:
-    """What a run's record says about where it was computed, ``at_once`` trainings sharing the device."""
-    device = fabric.device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    return {
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-        "device": f"{device.type} ({name})",
-        "precision": str(fabric._precision.precision),
-        "threads": torch.get_num_threads(),
-        "processes": fabric.world_size,
-        "trainings_at_once": at_once,
-        "git_commit": _git_commit(),
-    }
-
-
-def _trained_in(draft: runs.Draft, fabric: Fabric) -> dict[str, Any]:
-    """Where the last epoch was computed, which need not be where the run is published."""
-    with safe_open(draft.checkpoint, "pt") as file:
-        return json.loads(file.metadata()["state"]).get("environment") or environment(fabric)
-
-
-def _git_commit() -> str:
-    """WWAE_COMMIT, for copies without git; else the checkout's commit, marked where files differ from it."""
-    if commit := os.environ.get("WWAE_COMMIT"):
-        return commit
-    # A copy without git may lie in somebody else's repository.
-    if not (root := runs.checkout()) or not (root / ".git").exists():
-        return "not from a git checkout"
-    own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # a hook's, say
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
-            cwd=root, capture_output=True, text=True, check=True, env=own,
-        )  # fmt: skip
-    except (OSError, subprocess.CalledProcessError):
-        return "not from a git checkout"
-    return described.stdout.strip()

@@ -24,9 +24,11 @@ from torch import Tensor, nn
 
 from .. import runs
 from ..data import DATASETS
-from ..evaluation import GRID, load_method, to_pixels
-from ..gaussian import transport_map, w2_squared
+from ..gaussian import w2_squared
+from ..measures.evaluation import to_pixels
+from ..measures.pictures import GRID
 from ..methods import METHODS
+from .geometry import transport_map
 
 __all__ = [
     "SHOWN",
@@ -94,15 +96,15 @@ def export(folder: Path | None = None, results: Path | None = None) -> list[Path
     """
     folder = folder or explorer_folder()
     results = results or runs.results_root()
-    found = shown(results)
+    runs_of = shown(results)
     faces = recorded(results, "celeba")
     files = {"gaussian-still.html": gaussian_still(), "faces-still.html": faces_still(faces)}
-    for name, run in [(name, run) for name, some in found.items() for run in some]:
+    for name, run in [(name, run) for name, group in runs_of.items() for run in group]:
         content = json.dumps(record(run, name), separators=(",", ":"))
         files[f"{name}-{run.experiment.method}.js"] = f"wwaeExplorer.add({content});\n"
-    if found:
-        files["latent-still.html"] = latent_still(found)
-    if drawn := found.get(DRAWN):
+    if runs_of:
+        files["latent-still.html"] = latent_still(runs_of)
+    if drawn := runs_of.get(DRAWN):
         files["draw-still.html"] = draw_still(drawn)
         for run in drawn:
             content = json.dumps(encoder_record(run), separators=(",", ":"))
@@ -124,15 +126,17 @@ def export(folder: Path | None = None, results: Path | None = None) -> list[Path
 
 def _samples(results: Path) -> dict[str, np.ndarray]:
     """Ten new images of every method of the comparison, by file name: its first ones, none chosen."""
-    found = {}
+    grids = {}
     for run in runs.recorded("*", results=results):
-        chosen = run.experiment
-        if chosen.seed == 0 and not chosen.variant:
+        trained = run.experiment
+        if trained.seed == 0 and not trained.variant:
             grid = run.grid("samples")
             side = grid.shape[1] // GRID
             shown = grid[: 2 * side, : 5 * side]
-            found[f"samples-{chosen.dataset}-{chosen.method}.png"] = 255 - shown if grid.ndim == 2 else shown
-    return found
+            grids[f"samples-{trained.dataset}-{trained.method}.png"] = (
+                255 - shown if grid.ndim == 2 else shown
+            )
+    return grids
 
 
 def recorded(results: Path, dataset: str, variant: str = "") -> list[runs.Run]:
@@ -147,15 +151,15 @@ def shown(results: Path) -> dict[str, list[runs.Run]]:
     A map of codes of two dimensions leaves nothing out, so that a small step on it is a small change of the
     picture.
     """
-    found = {
+    runs_of = {
         f"{dataset}_plane": [
             *recorded(results, dataset, "-latent_2"),
             *recorded(results / PLANE, dataset, "-latent_2"),
         ]
         for dataset in SHOWN
     }
-    found |= {dataset: recorded(results, dataset) for dataset in SHOWN}
-    return {name: some for name, some in found.items() if some}
+    runs_of |= {dataset: recorded(results, dataset) for dataset in SHOWN}
+    return {name: group for name, group in runs_of.items() if group}
 
 
 # ---------------------------------------------------------------- a run as a script
@@ -169,20 +173,20 @@ def record(run: runs.Run, name: str | None = None) -> dict[str, Any]:
     Weights follow each other in the order of the layers, a layer's weight before its bias, in torch's own
     layout.
     """
-    decoder = load_method(run).decoder
-    kept, chosen = run.codes(), run.experiment
+    decoder = runs.load_method(run).decoder
+    kept, experiment = run.codes(), run.experiment
     layers = _layers(decoder.layers)
     return {
-        "dataset": name or chosen.dataset,
-        "method": chosen.method,
-        "latent": chosen.latent,
-        "shape": list(decoder(torch.zeros(1, chosen.latent)).shape[1:]),
-        "classes": list(DATASETS[chosen.dataset].classes),
+        "dataset": name or experiment.dataset,
+        "method": experiment.method,
+        "latent": experiment.latent,
+        "shape": list(decoder(torch.zeros(1, experiment.latent)).shape[1:]),
+        "classes": list(DATASETS[experiment.dataset].classes),
         "layers": [layer.entry for layer in layers],
         "planes": planes(kept["mean"], kept["label"]),
         "labels": "".join(str(label) for label in kept["label"].tolist()),
         "codes": _half(kept["mean"]),
-        "weights": _half(torch.cat([one for layer in layers for one in layer.numbers()])),
+        "weights": _half(torch.cat([numbers for layer in layers for numbers in layer.numbers()])),
     }
 
 
@@ -192,13 +196,13 @@ def encoder_record(run: runs.Run) -> dict[str, Any]:
     An encoder has three times the weights of its decoder, nearly all in one dense layer. They are rounded to
     eight bits, with a scale for each output; tests hold the codes against torch's.
     """
-    chosen = run.experiment
-    layers = _layers(load_method(run).encoder.layers)
+    experiment = run.experiment
+    layers = _layers(runs.load_method(run).encoder.layers)
     last = layers[-1]  # of its two outputs, mean and log-variance, the mean
     layers[-1] = last._replace(
-        entry=last.entry | {"outputs": chosen.latent},
-        weight=last.weight[: chosen.latent],
-        bias=last.bias[: chosen.latent],
+        entry=last.entry | {"outputs": experiment.latent},
+        weight=last.weight[: experiment.latent],
+        bias=last.bias[: experiment.latent],
     )
     rounded, scales, biases = [], [], []
     for layer in layers:
@@ -209,8 +213,8 @@ def encoder_record(run: runs.Run) -> dict[str, Any]:
             scales.append(scale)
             biases.append(layer.bias)
     return {
-        "dataset": chosen.dataset,
-        "method": chosen.method,
+        "dataset": experiment.dataset,
+        "method": experiment.method,
         "part": "encoder",
         "layers": [layer.entry for layer in layers],
         "weights8": _base64(torch.cat(rounded).numpy()),
@@ -242,7 +246,7 @@ class _Layer(NamedTuple):
 @torch.no_grad()
 def _layers(layers: nn.Sequential) -> list[_Layer]:
     """The layers as the page reads them; batch normalisation becomes part of the one before it."""
-    found: list[_Layer] = []
+    layers_read: list[_Layer] = []
     for layer in layers:
         match layer:
             case nn.Linear():
@@ -257,7 +261,7 @@ def _layers(layers: nn.Sequential) -> list[_Layer]:
                     "padding": layer.padding[0],
                 }
             case nn.Flatten():
-                found.append(_Layer({"kind": "flatten"}))
+                layers_read.append(_Layer({"kind": "flatten"}))
                 continue
             case nn.Unflatten():
                 entry = {
@@ -265,19 +269,19 @@ def _layers(layers: nn.Sequential) -> list[_Layer]:
                     "channels": layer.unflattened_size[0],
                     "side": layer.unflattened_size[1],
                 }
-                found.append(_Layer(entry))
+                layers_read.append(_Layer(entry))
                 continue
             case nn.BatchNorm1d() | nn.BatchNorm2d():
-                found[-1] = _normalised(found[-1], layer)
+                layers_read[-1] = _normalised(layers_read[-1], layer)
                 continue
             case nn.ReLU():
-                found[-1].entry["relu"] = True
+                layers_read[-1].entry["relu"] = True
                 continue
             case _:
                 raise ValueError(f"networks.js does not know the layer {layer}")
         bias = torch.zeros(entry["outputs"]) if layer.bias is None else layer.bias.detach()
-        found.append(_Layer(entry, layer.weight.detach(), bias))
-    return found
+        layers_read.append(_Layer(entry, layer.weight.detach(), bias))
+    return layers_read
 
 
 def _normalised(before: _Layer, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> _Layer:
@@ -305,15 +309,15 @@ def planes(codes: Tensor, labels: Tensor) -> list[dict[str, Any]]:
         return [{"name": "whole", "share": 1.0, "basis": [[1.0, 0.0], [0.0, 1.0]]}]
     codes = codes.double()
     means = torch.stack([codes[labels == label].mean(0) for label in labels.unique()])
-    found = []
+    entries = []
     for name, points in (("classes", means), ("principal", codes)):
         basis = torch.linalg.svd(points - points.mean(0), full_matrices=False).Vh[:2]
         largest = basis.gather(1, basis.abs().argmax(1, keepdim=True))
         basis = basis * largest.sign()  # a component's sign is arbitrary
         share = (codes @ basis.T).var(0).sum() / codes.var(0).sum()
         entry = {"name": name, "share": round(share.item(), 4)}
-        found.append(entry | {"basis": [[round(x, 6) for x in row] for row in basis.tolist()]})
-    return found
+        entries.append(entry | {"basis": [[round(x, 6) for x in row] for row in basis.tolist()]})
+    return entries
 
 
 def _half(values: Tensor) -> str:
@@ -384,7 +388,7 @@ def _lattice(cov: np.ndarray) -> list[np.ndarray]:
     values, vectors = np.linalg.eigh(cov)
     reach = range(-math.floor(2 / LATTICE), math.floor(2 / LATTICE) + 1)
     inside = [(i, j) for i in reach for j in reach if math.hypot(i, j) * LATTICE <= 2]
-    return [vectors @ (np.sqrt(values) * LATTICE * np.array(one)) for one in inside]
+    return [vectors @ (np.sqrt(values) * LATTICE * np.array(scale)) for scale in inside]
 
 
 def _screen(point: np.ndarray) -> str:
@@ -403,13 +407,16 @@ def _ellipse(mean: np.ndarray, cov: np.ndarray, name: str) -> str:
     )
 
 
-def latent_still(found: dict[str, list[runs.Run]]) -> str:
+def latent_still(runs_of: dict[str, list[runs.Run]]) -> str:
     """The first state of the latent explorer: the maps, and a test image decoded by each run."""
-    present = {name: [run.experiment.method for run in some] for name, some in found.items()}
-    first = {name: some[0].experiment for name, some in found.items()}
-    titles = {name: f"{DATASETS[one.dataset].title}, {_counted(one.latent)}" for name, one in first.items()}
-    pairs = {name: PAIRS[one.dataset] for name, one in first.items()}
-    columns = "".join(_column(run) for run in next(iter(found.values())))
+    present = {name: [run.experiment.method for run in group] for name, group in runs_of.items()}
+    first = {name: group[0].experiment for name, group in runs_of.items()}
+    titles = {
+        name: f"{DATASETS[trained.dataset].title}, {_counted(trained.latent)}"
+        for name, trained in first.items()
+    }
+    pairs = {name: PAIRS[trained.dataset] for name, trained in first.items()}
+    columns = "".join(_column(run) for run in next(iter(runs_of.values())))
     return f"""\
 <div class="explorer" id="latent-explorer" data-runs='{json.dumps(present)}'
 data-titles='{json.dumps(titles)}' data-pairs='{json.dumps(pairs)}'>
@@ -426,8 +433,8 @@ def _counted(latent: int) -> str:
 
 def typical(codes: Tensor, labels: Tensor, label: int) -> int:
     """Which image of a class has the code that is nearest to the mean of its class."""
-    own = (labels == label).nonzero()[:, 0]
-    return int(own[(codes[own] - codes[own].mean(0)).square().sum(1).argmin()])
+    own_class = (labels == label).nonzero()[:, 0]
+    return int(own_class[(codes[own_class] - codes[own_class].mean(0)).square().sum(1).argmin()])
 
 
 @torch.inference_mode()
@@ -435,7 +442,7 @@ def _column(run: runs.Run) -> str:
     kept = run.codes()
     label = PAIRS[run.experiment.dataset][0]
     code = kept["mean"][typical(kept["mean"], kept["label"], label)]
-    image = to_pixels(load_method(run).decode(code[None]))[0, 0]
+    image = to_pixels(runs.load_method(run).decode(code[None]))[0, 0]
     classes, method = DATASETS[run.experiment.dataset].classes, _title(run)
     return f"""
 <div class="ex-column"><p class="ex-title">{method}</p>
@@ -453,8 +460,8 @@ def _map(run: runs.Run, code: Tensor) -> str:
     classes, dots, names = DATASETS[run.experiment.dataset].classes, "", ""
     middles = [places[kept["label"] == label].mean(0).tolist() for label in range(len(classes))]
     for label, (x, y) in enumerate(_apart(middles, [_width(name) for name in classes])):
-        own, long = places[kept["label"] == label], " ex-long" * (len(classes[label]) > 2)
-        path = "".join(f"M{x:.0f} {y:.0f}h0" for x, y in own.tolist())
+        own_class, long = places[kept["label"] == label], " ex-long" * (len(classes[label]) > 2)
+        path = "".join(f"M{x:.0f} {y:.0f}h0" for x, y in own_class.tolist())
         dots += f'<path class="ex-dots ex-class{label}" d="{path}"/>'
         names += (
             f'<text class="ex-name ex-class{label}{long}" x="{x:.0f}" y="{y:.0f}">{classes[label]}</text>'
@@ -477,17 +484,17 @@ def _width(name: str) -> float:
 
 def _apart(places: list[list[float]], widths: list[float], height: float = 55.0) -> list[list[float]]:
     """Names moved from their places until none overlaps another: each pair steps apart the shorter way."""
-    found = [list(place) for place in places]
+    moved = [list(place) for place in places]
     for _ in range(200):
-        for i, j in itertools.combinations(range(len(found)), 2):
+        for i, j in itertools.combinations(range(len(moved)), 2):
             gaps = (widths[i] + widths[j]) / 2, height
-            by = [found[j][k] - found[i][k] for k in (0, 1)]
-            missing = [gap - abs(one) for gap, one in zip(gaps, by, strict=True)]
+            by = [moved[j][k] - moved[i][k] for k in (0, 1)]
+            missing = [gap - abs(distance) for gap, distance in zip(gaps, by, strict=True)]
             if min(missing) > 0:
                 k = missing.index(min(missing))
                 step = math.copysign(missing[k] / 2 + 0.5, by[k])
-                found[i][k], found[j][k] = found[i][k] - step, found[j][k] + step
-    return found
+                moved[i][k], moved[j][k] = moved[i][k] - step, moved[j][k] + step
+    return moved
 
 
 def _on_map(codes: Tensor, basis: Tensor) -> Tensor:
@@ -495,12 +502,12 @@ def _on_map(codes: Tensor, basis: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def draw_still(found: list[runs.Run]) -> str:
+def draw_still(recorded_runs: list[runs.Run]) -> str:
     """The first state of the drawing: a test image, its code on each map, what each decoder makes of it."""
-    image = _originals(found[0])[0]
+    image = _originals(recorded_runs[0])[0]
     columns = []
-    for run in found:
-        method = load_method(run)
+    for run in recorded_runs:
+        method = runs.load_method(run)
         code = method.encoder(torch.from_numpy(image)[None, None] / 255)[0][0]
         again = to_pixels(method.decode(code[None]))[0, 0]
         columns.append(f"""
@@ -510,8 +517,8 @@ def draw_still(found: list[runs.Run]) -> str:
 alt="The same image, encoded and decoded by the {_title(run)}">
 <p class="ex-reading">drawn again</p></div></div>""")
     paper = _bitmap(torch.from_numpy(image))
-    names = [run.experiment.method for run in found]
-    known = {"dataset": DRAWN, "methods": names, "titles": [*map(_title, found)], "extent": EXTENT}
+    names = [run.experiment.method for run in recorded_runs]
+    known = {"dataset": DRAWN, "methods": names, "titles": [*map(_title, recorded_runs)], "extent": EXTENT}
     return f"""\
 <div class="explorer" id="draw-explorer" data-draw='{json.dumps(known)}'>
 <div class="ex-draw"><div class="ex-pad"><p class="ex-title">Draw a digit</p>
@@ -550,11 +557,11 @@ def _opaque(pixels: np.ndarray) -> np.ndarray:
     return np.concatenate([pixels, np.full_like(pixels[..., :1], 255)], axis=-1)
 
 
-def faces_still(found: list[runs.Run]) -> str:
+def faces_still(recorded_runs: list[runs.Run]) -> str:
     """The sheets of faces: the figure of a page without JavaScript."""
-    if not found:
+    if not recorded_runs:
         return '<p class="ex-message">This copy of the book holds no run on CelebA.</p>\n'
-    side = found[0].grid("interpolations").shape[1] // GRID
+    side = recorded_runs[0].grid("interpolations").shape[1] // GRID
     size = f'width="{(GRID + 2) * side + 2 * GAP}" height="{FACES * side}"'
     sheets = "".join(
         f"""
@@ -563,7 +570,7 @@ def faces_still(found: list[runs.Run]) -> str:
 alt="{FACES} rows of faces. Each leads from a test photograph, on the left, to another, on the right,
 through {GRID} faces that the {name} decodes along the straight line between their codes">
 </div></div>"""
-        for run in found
+        for run in recorded_runs
     )
     return f"""\
 <div class="explorer" id="faces-explorer" data-side="{side}" data-gap="{GAP}" data-steps="{GRID}" \

@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from scipy.linalg import toeplitz
 from scipy.special import gammaln, kl_div
 
-from .. import gaussian
+from . import geometry
 
 __all__ = [
     "Estimates",
@@ -102,7 +102,7 @@ class Potentials:
 
     @classmethod
     def of(cls, pair: GaussianPair) -> Potentials:
-        matrix = gaussian.transport_map(*pair)[0].numpy()
+        matrix = geometry.transport_map(*pair)[0].numpy()
         return cls(pair, matrix, np.linalg.inv(matrix))
 
     def first(self, x: Array) -> Array:
@@ -200,7 +200,7 @@ class Estimates:
     Attributes:
         n: points in each sample.
         plug_in: the optimal cost between the samples.
-        gelbrich: the closed form on the samples' moments (:func:`wwae_lib.gaussian.gelbrich_bound`).
+        gelbrich: the closed form on the samples' moments (:func:`wwae_lib.book.geometry.gelbrich_bound`).
         potentials: the mean of the potentials, which needs the laws: a yardstick, no estimator.
     """
 
@@ -230,7 +230,7 @@ def convergence(pair: GaussianPair, repeats: Mapping[int, int], seed: int) -> li
             Estimates(
                 n=n,
                 plug_in=np.array([exact_w2_squared(a, b) for a, b in zip(x, y, strict=True)]),
-                gelbrich=gaussian.gelbrich_bound(x, y).numpy(),
+                gelbrich=geometry.gelbrich_bound(x, y).numpy(),
                 potentials=potentials.first(x).mean(-1) + potentials.second(y).mean(-1),
             )
         )

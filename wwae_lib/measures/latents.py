@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from .gaussian import moments
-from .precision import distances
-from .shapes import Labels, OtherLabels, OtherPoints, Points
+from ..gaussian import moments
+from ..precision import distances
+from ..shapes import Labels, OtherLabels, OtherPoints, Points
 
 __all__ = [
     "accuracies",
@@ -78,8 +78,8 @@ def sliced_w2_to_prior(codes: Points, seed: int) -> tuple[float, float]:
     directions = torch.randn(DIRECTIONS, d, dtype=torch.float64, generator=generator)
     quantiles = torch.special.ndtri((torch.arange(n, dtype=torch.float64) + 0.5) / n)
     total, moved = 0.0, torch.zeros(n, dtype=torch.float64)
-    for some in functional.normalize(directions, dim=1).split(50):
-        places, order = (codes @ some.mT).sort(0)
+    for part in functional.normalize(directions, dim=1).split(50):
+        places, order = (codes @ part.mT).sort(0)
         ways = places - quantiles[:, None]
         total += ways.square().mean(0).sum().item()
         steps = (ways[1:] + ways[:-1]) * places.diff(dim=0)  # twice the mean way, by the trapezoidal rule
@@ -189,8 +189,8 @@ def mixture_nats(codes: Points, test_codes: OtherPoints, seed: int) -> tuple[flo
     if n < COMPONENTS * (d + 1) or failed:
         raise ValueError(f"ten Gaussians need codes that span the space, got {n} points of {d} dimensions")
     train, test = (
-        torch.linalg.solve_triangular(factor, (some.double() - mean).mT, upper=False).mT
-        for some in (codes, test_codes)
+        torch.linalg.solve_triangular(factor, (part.double() - mean).mT, upper=False).mT
+        for part in (codes, test_codes)
     )
     normal = -0.5 * (test.square().sum(1) + d * math.log(2 * math.pi))
     gains = torch.from_numpy(_mixture(train, seed).score_samples(test.numpy())) - normal

@@ -31,8 +31,9 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tqdm import tqdm
 
-from . import fidelity, processes
-from .data import DataError, check_pixels, checksum, to_unit
+from .. import processes
+from ..data import DataError, check_pixels, checksum, to_unit
+from . import fidelity
 
 __all__ = [
     "FEATURES",
@@ -142,8 +143,10 @@ class _Rectified(nn.Module):
             if self.laid_out is None:
                 self.laid_out = _laid_out(conv, list(x.shape))
             return _rectified(x, self.laid_out, conv)
-        found = functional.conv2d(x, conv.weight, None, conv.stride, conv.padding, conv.dilation, conv.groups)
-        return functional.relu_(found.add_(conv.bias[:, None, None]))
+        convolved = functional.conv2d(
+            x, conv.weight, None, conv.stride, conv.padding, conv.dilation, conv.groups
+        )
+        return functional.relu_(convolved.add_(conv.bias[:, None, None]))
 
 
 def _laid_out(conv: nn.Conv2d, shape: list[int]) -> Tensor:
@@ -173,10 +176,10 @@ def _onednn_can() -> bool:
     x = torch.linspace(-1, 1, 16 * 64).view(1, 16, 8, 8).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
         try:
-            found = _rectified(x, _laid_out(conv, list(x.shape)), conv)
+            rectified = _rectified(x, _laid_out(conv, list(x.shape)), conv)
         except (AttributeError, NotImplementedError, RuntimeError, TypeError):
             return False
-        return torch.allclose(found, functional.relu(conv(x)), atol=1e-5)
+        return torch.allclose(rectified, functional.relu(conv(x)), atol=1e-5)
 
 
 @torch.inference_mode()
@@ -196,7 +199,7 @@ def features(
     network = network.to(device)
     share = math.ceil(len(images) / processes.count())
     own = images[share * processes.rank() :][:share]
-    found = torch.zeros(share, FEATURES, device=device)  # the last share may be smaller: its end is cut off
+    seen = torch.zeros(share, FEATURES, device=device)  # the last share may be smaller: its end is cut off
     size = BATCH.get(torch.device(device).type, BATCH["cpu"])
     hidden = not progress or processes.rank() > 0
     bar = tqdm(total=len(own), desc="Inception features", unit="img", disable=hidden)
@@ -204,9 +207,9 @@ def features(
         for start in range(0, len(own), size):
             batch = to_unit(own[start : start + size].to(device)).expand(-1, 3, -1, -1)
             (out,) = network(batch.contiguous(memory_format=torch.channels_last))
-            found[start : start + len(batch)] = out.flatten(1).float()
+            seen[start : start + len(batch)] = out.flatten(1).float()
             bar.update(len(batch))
-    return processes.gather(found)[: len(images)].cpu()
+    return processes.gather(seen)[: len(images)].cpu()
 
 
 class Choice(NamedTuple):
@@ -258,7 +261,7 @@ def _try_float16(made: Tensor, real: Tensor, device: torch.device | str, progres
         for precision in PRECISIONS
     )
     if not all(seen.isfinite().all() for seen in near):
-        choice, said = Choice("float32"), "float16 overflows"
+        choice, reason = Choice("float32"), "float16 overflows"
     else:
         error = max(map(_off, near, exact))
         distance, other = (
@@ -266,11 +269,11 @@ def _try_float16(made: Tensor, real: Tensor, device: torch.device | str, progres
         )
         change = abs(other - distance) / max(distance, torch.finfo(torch.float64).tiny)
         suffices = torch.tensor([int(error <= FEATURE_ERROR and change <= FID_CHANGE)], device=device)
-        every = bool(processes.gather(suffices).all())  # processes may round differently, and must agree
-        choice = Choice(PRECISIONS[every], error, change)
-        said = f"float16 changes {error:.1e} of the features' spread and {change:.1e} of the distance"
+        agreed = bool(processes.gather(suffices).all())  # processes may round differently, and must agree
+        choice = Choice(PRECISIONS[agreed], error, change)
+        reason = f"float16 changes {error:.1e} of the features' spread and {change:.1e} of the distance"
     if progress and processes.rank() == 0:
-        tqdm.write(f"Inception features on {device} in {choice.precision}: {said}", file=sys.stderr)
+        tqdm.write(f"Inception features on {device} in {choice.precision}: {reason}", file=sys.stderr)
     return choice
 
 
@@ -300,12 +303,12 @@ def sha256() -> str:
 
 def _checksum(whole: nn.Module) -> str:
     """Of the tensors' names, in alphabetical order, shapes and float32 numbers, batches' counters aside."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for name, value in sorted(whole.state_dict().items()):
         if not name.endswith("num_batches_tracked"):
-            found.update(f"{name} {tuple(value.shape)}\n".encode())
-            found.update(value.float().contiguous().numpy().astype("<f4").tobytes())
-    return found.hexdigest()
+            digest.update(f"{name} {tuple(value.shape)}\n".encode())
+            digest.update(value.float().contiguous().numpy().astype("<f4").tobytes())
+    return digest.hexdigest()
 
 
 def of_tensors(recorded: str) -> str:

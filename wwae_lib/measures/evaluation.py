@@ -15,16 +15,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from . import data, fidelity, files, inception, latents, methods, processes, runs
-from .data import Images, check_pixels, checksum, to_unit
-from .experiments import build
-from .gaussian import total_moments, w2_squared_to_standard_normal
-from .methods import AutoEncoder, Method
-from .precision import distances, wide
-from .shapes import Bytes, Codes, Floats, Labels, PerImage, Pixels
+from .. import data, files, methods, processes, runs
+from ..data import Images, check_pixels, checksum, to_unit
+from ..gaussian import total_moments, w2_squared_to_standard_normal
+from ..methods import AutoEncoder, Method
+from ..precision import distances, wide
+from ..shapes import Bytes, Codes, Floats, Labels, PerImage, Pixels
+from . import fidelity, inception, latents
 
 __all__ = [
     "MINIMUM_FID_IMAGES",
@@ -35,19 +34,15 @@ __all__ = [
     "dump",
     "evaluate",
     "fid",
-    "load_method",
     "missing_sets",
     "prior_samples",
     "quick_metrics",
-    "write_pictures",
 ]
 
 MINIMUM_FID_IMAGES = inception.FEATURES  # fewer images give a covariance of lower rank
 FID_IMAGES = 10_000
 CHUNK = 500  # images that pass a network at once
-KEPT_CODES = 2000  # test images whose codes a run keeps
 NEAREST = 1000  # images whose nearest training images are looked for
-GRID = 10  # images a row and a column of a grid
 SETS = ("prior", "reconstruction", "interpolation", "gaussian", "mixture", "mixture_100", "training")
 WITHOUT_ENCODER = ("prior", "training")  # which of them need none
 ACTIVE = 0.01  # variance over images of a coordinate's mean above which it is in use
@@ -61,7 +56,7 @@ class Protocol:
         images: made images, and the most images that are reconstructed.
         step: the reference is every ``step``-th of the held-out images.
         extrapolated_to: of how many made images the Frechet distance is, which is extrapolated if that is
-            more (:func:`wwae_lib.fidelity.frechet_distance`); by default of those that are made.
+            more (:func:`.fidelity.frechet_distance`); by default of those that are made.
     """
 
     images: int
@@ -75,30 +70,6 @@ PROTOCOLS = {
     "brief": Protocol(2_500, 2),
     "selection": Protocol(2_500, 1),  # for settings, on validation images
 }
-
-
-def load_method(run: runs.Run | Path | str) -> Method:
-    """The trained method of a run, in evaluation mode, on the CPU; its weights need no gradients.
-
-    Args:
-        run: the run, its folder, or its name below the results folder, such as ``mnist/wwae/seed-0``.
-
-    Raises:
-        RunError: there is no such run, it is damaged, or its weights were left out of this copy.
-    """
-    run = run if isinstance(run, runs.Run) else runs.load(run)
-    method = build(run.experiment)
-    try:
-        adversaries = method.state_dict().keys() - method.kept().keys()  # which a run does not keep
-        keys = method.load_state_dict(run.weights(), strict=False)
-        # torch does not report counters of batches that are missing: it sets them to 0
-        if keys.unexpected_keys or not set(keys.missing_keys) <= adversaries:
-            raise RuntimeError(f"unexpected {keys.unexpected_keys}, missing {keys.missing_keys}")
-    except RuntimeError as error:
-        raise runs.RunError(
-            f"{run.path}: the weights are not those of its configuration ({' '.join(str(error).split())})"
-        ) from error
-    return method.requires_grad_(False).eval()
 
 
 @inception.full_float32()
@@ -167,7 +138,7 @@ def _evaluate(
 ) -> runs.Run:
     """The run with the sets that are wanted and, if asked for, all that is measured without Inception."""
     sizes, reference = PROTOCOLS[protocol], test_images.every(PROTOCOLS[protocol].step)
-    encoded = _Encoded(load_method(run).to(device), images, test_images)
+    encoded = _Encoded(runs.load_method(run).to(device), images, test_images)
     seed = run.experiment.seed
     if without:
         entry = {"train_images": len(images), "test_images": len(test_images)}
@@ -179,16 +150,10 @@ def _evaluate(
         _check_enough(len(pixels), f"images of the set {name!r}")
         network = network or _Network(pixels, reference.pixels, reference.sha256, device, progress)
         features = network.features(pixels, real=name == "training")
-        entry = {
-            "protocol": protocol,
-            "reference": reference.split,
-            "reference_images": len(reference),
-            "reference_sha256": reference.sha256,
-            "inception_sha256": inception.sha256(),
-            **network.choice.record(),
-            "images": len(pixels),
-            "seconds": round(time.perf_counter() - started, 1),  # for the images and their features
-        }
+        seconds = round(time.perf_counter() - started, 1)  # for the images and their features
+        entry = network.record() | {
+            "protocol": protocol, "reference": reference.split, "images": len(pixels), "seconds": seconds
+        }  # fmt: skip
         if sizes.extrapolated_to:
             entry["extrapolated_to"] = sizes.extrapolated_to
         compare = functools.partial(_compare, name, features, network.reference, sizes.extrapolated_to)
@@ -222,7 +187,7 @@ def dump(
     _check_images(run, images, test_images)
     names = missing_sets(run, protocol, sets, redo=True)
     count, step = PROTOCOLS[protocol].images, PROTOCOLS[protocol].step
-    encoded = _Encoded(load_method(run).to(device), images, test_images)
+    encoded = _Encoded(runs.load_method(run).to(device), images, test_images)
     written = {name: encoded.made_images(name, count, run.experiment.seed, step) for name in names}
     for name, pixels in (written | {"reference": test_images.every(step).pixels}).items():
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -321,7 +286,7 @@ class _Encoded:
                 "mixture_100": functools.partial(latents.draw_mixture, components=100),
             }[name]
             codes = draw(self.train_codes[0], n, drawn_by)
-        device = _device_of(self.method)
+        device = device_of(self.method)
         return torch.cat([to_pixels(self.method.decode(chunk.to(device))) for chunk in codes.split(CHUNK)])
 
 
@@ -359,6 +324,11 @@ class _Network:
             features = inception.features(pixels, self.network, self.device, self.progress)
         return features.to(self.device)
 
+    def record(self) -> dict[str, Any]:
+        """What a run's record says of the network and of the reference."""
+        reference = {"reference_images": len(self.pixels), "reference_sha256": self.checksum}
+        return reference | {"inception_sha256": inception.sha256(), **self.choice.record()}
+
     @functools.cached_property
     def reference(self) -> Tensor:
         """The reference's features, ``(m, d)``."""
@@ -373,14 +343,14 @@ def _compare(name: str, made: Tensor, real: Tensor, images: int | None) -> tuple
     """
     suffix = "" if name == "prior" else f"_{name}"
     shared = {"reconstruction": "pairs", "interpolation": "unknown"}.get(name, "none")
-    found = _Measured()
+    measured = _Measured()
     distance = functools.partial(fidelity.frechet_distance, made, real, shared, images=images)
-    found.try_to(lambda: {f"fid{suffix}": distance()}, f"fid{suffix}")
+    measured.try_to(lambda: {f"fid{suffix}": distance()}, f"fid{suffix}")
     if name == "prior":
-        found.try_to(lambda: {"kid": fidelity.kid(made, real)}, "kid")
+        measured.try_to(lambda: {"kid": fidelity.kid(made, real)}, "kid")
         neighbourhoods = ("precision", "recall", "density", "coverage")
-        found.try_to(lambda: fidelity.neighbourhoods(made, real), *neighbourhoods)
-    return found.metrics, {"unmeasured": found.why}
+        measured.try_to(lambda: fidelity.neighbourhoods(made, real), *neighbourhoods)
+    return measured.metrics, {"unmeasured": measured.why}
 
 
 class _Measured:
@@ -393,12 +363,12 @@ class _Measured:
     def try_to(self, compute: Callable[[], dict[str, Any]], *names: str) -> None:
         """Add what is computed, numbers or estimates; or say of these names why it cannot be."""
         try:
-            found = compute()
+            results = compute()
         except ValueError as error:
             self.why |= dict.fromkeys(names, str(error))
         else:
-            estimates = {name: value for name, value in found.items() if isinstance(value, tuple)}
-            self.metrics |= found | _with_errors(estimates)
+            estimates = {name: value for name, value in results.items() if isinstance(value, tuple)}
+            self.metrics |= results | _with_errors(estimates)
 
 
 def _with_errors(estimates: Mapping[str, tuple[float, float]]) -> dict[str, float]:
@@ -489,10 +459,22 @@ def _nearest_training(training: Tensor, shown: dict[str, Tensor]) -> tuple[dict[
     return metrics, {"neighbours": entry}
 
 
+def nearest(images: Tensor, among: Tensor) -> Labels:
+    """Index of the image of smallest squared pixel difference to each image, all uint8 ``(n, C, H, W)``."""
+    check_pixels(images)
+    check_pixels(among)
+    points, best = images.flatten(1), []
+    for chunk in among.split(2000):
+        best.append(distances(points, chunk.flatten(1)).min(1))
+    values, places = (torch.stack(parts) for parts in zip(*best, strict=True))
+    closest = values.argmin(0)
+    return closest * 2000 + places.gather(0, closest[None])[0]
+
+
 @torch.inference_mode()
 def encode(method: AutoEncoder, pixels: Pixels) -> tuple[Codes, Codes]:
     """Means and variances of the codes of uint8 images, ``(n, latent)`` each, float32 on the CPU."""
-    device = _device_of(method)
+    device = device_of(method)
     parts = [method.encode(to_unit(chunk.to(device))) for chunk in pixels.split(CHUNK)]
     means, log_variances = zip(*parts, strict=True)
     return torch.cat(means).float().cpu(), torch.cat(log_variances).float().exp().cpu()
@@ -501,7 +483,7 @@ def encode(method: AutoEncoder, pixels: Pixels) -> tuple[Codes, Codes]:
 @torch.inference_mode()
 def _reconstruct(method: AutoEncoder, pixels: Pixels, means: Codes) -> tuple[Pixels, PerImage]:
     """Images decoded from their mean codes, uint8, and the squared error of each, ``(n,)``, on the CPU."""
-    device, rebuilt, errors = _device_of(method), [], []
+    device, rebuilt, errors = device_of(method), [], []
     for originals, codes in zip(pixels.split(CHUNK), means.split(CHUNK), strict=True):
         decoded = method.decode(codes.to(device))
         errors.append(methods.squared_error(to_unit(originals.to(device)), decoded).cpu())
@@ -509,7 +491,7 @@ def _reconstruct(method: AutoEncoder, pixels: Pixels, means: Codes) -> tuple[Pix
     return torch.cat(rebuilt), torch.cat(errors)
 
 
-def _device_of(method: Method) -> torch.device:
+def device_of(method: Method) -> torch.device:
     return next(method.parameters()).device
 
 
@@ -517,13 +499,13 @@ def code_metrics(method: Method, images: Images, test_images: Images, seed: int)
     """What structure the codes have; nothing for a method without an encoder.
 
     Returns:
-        On mean codes: ``knn_accuracy``, ``linear_accuracy`` (:func:`wwae_lib.latents.accuracies`; not for
-        CelebA, whose labels are identities), ``effective_dimension``, ``active_dimensions`` (coordinates
-        whose mean varies by more than 0.01, Burda et al. 2016, section 4).
+        On mean codes: ``knn_accuracy``, ``linear_accuracy`` (:func:`~wwae_lib.measures.latents.accuracies`;
+        not for CelebA, whose labels are identities), ``effective_dimension``, ``active_dimensions``
+        (coordinates whose mean varies by more than 0.01, Burda et al. 2016, section 4).
         On one code drawn for each test image: ``sliced_w2_squared``, and ``sliced_w2_squared_floor`` of as
         many exact draws; ``ks_mean``, ``ks_rejected``; ``henze_zirkler``, ``henze_zirkler_p``.
         On one code drawn for each image, fitted to training images': ``mixture_nats``, and
-        ``mixture_nats_floor`` of as many exact draws (:func:`wwae_lib.latents.mixture_nats`).
+        ``mixture_nats_floor`` of as many exact draws (:func:`wwae_lib.measures.latents.mixture_nats`).
     """
     if not isinstance(method, AutoEncoder):
         return {}
@@ -531,38 +513,36 @@ def code_metrics(method: Method, images: Images, test_images: Images, seed: int)
 
 
 def _code_metrics(encoded: _Encoded, seed: int) -> _Measured:
-    found = _Measured()
+    measured = _Measured()
     if not all(part.isfinite().all() for part in (*encoded.train_codes, *encoded.test_codes)):
-        found.why = {"codes": "the codes of some images are not finite"}
-        return found
+        measured.why = {"codes": "the codes of some images are not finite"}
+        return measured
     generator = torch.Generator().manual_seed(_seed(seed, "codes"))
-    (drawn, exact), (train_drawn, train_exact) = (
-        _draw(*codes, generator) for codes in (encoded.test_codes, encoded.train_codes)
-    )
-    mean, directions = encoded.test_codes[0], _seed(seed, "directions")
-    estimates = {
-        "sliced_w2_squared": latents.sliced_w2_to_prior(drawn, directions),
-        "sliced_w2_squared_floor": latents.sliced_w2_to_prior(exact, directions),
-    }
-    found.metrics = _with_errors(estimates) | {
-        "effective_dimension": latents.effective_dimension(mean),
-        "active_dimensions": int((mean.double().var(0) > ACTIVE).sum()),
-        **latents.marginal_normality(drawn),
-    }
+    drawn = _draw(*encoded.test_codes, generator)
+    _beside_the_prior(measured, _draw(*encoded.train_codes, generator), drawn, seed)
+    mean, images, test_images = encoded.test_codes[0], encoded.images, encoded.test_images
+    measured.metrics["effective_dimension"] = latents.effective_dimension(mean)
+    measured.metrics["active_dimensions"] = int((mean.double().var(0) > ACTIVE).sum())
+    if data.get_dataset(images.dataset).classes:
+        labelled = encoded.train_codes[0], images.labels, mean, test_images.labels
+        measured.try_to(lambda: latents.accuracies(*labelled), "knn_accuracy", "linear_accuracy")
+    return measured
+
+
+def _beside_the_prior(
+    measured: _Measured, train: tuple[Tensor, Tensor], test: tuple[Codes, Codes], seed: int
+) -> None:
+    """Add how far drawn codes are from the prior, and how far as many exact draws of it are, the floor."""
+    directions, start = _seed(seed, "directions"), _seed(seed, "mixture of codes")
+    for of, pair in {"": (train[0], test[0]), "_floor": (train[1], test[1])}.items():
+        distance = latents.sliced_w2_to_prior(pair[1], directions)
+        measured.metrics |= _with_errors({f"sliced_w2_squared{of}": distance})
+        name = f"mixture_nats{of}"
+        measured.try_to(lambda pair=pair, name=name: {name: latents.mixture_nats(*pair, start)}, name)
+    measured.metrics |= latents.marginal_normality(test[0])
     # codes of no volume, or of too many dimensions for the test; or too few, or not finite
     names = ("henze_zirkler", "henze_zirkler_p")
-    found.try_to(lambda: dict(zip(names, latents.henze_zirkler(drawn), strict=True)), *names)
-    start = _seed(seed, "mixture of codes")
-    for name, some in {
-        "mixture_nats": (train_drawn, drawn),
-        "mixture_nats_floor": (train_exact, exact),
-    }.items():
-        found.try_to(lambda some=some, name=name: {name: latents.mixture_nats(*some, start)}, name)
-    images, test_images = encoded.images, encoded.test_images
-    if data.get_dataset(images.dataset).classes:
-        given = encoded.train_codes[0], images.labels, mean, test_images.labels
-        found.try_to(lambda: latents.accuracies(*given), "knn_accuracy", "linear_accuracy")
-    return found
+    measured.try_to(lambda: dict(zip(names, latents.henze_zirkler(test[0]), strict=True)), *names)
 
 
 def _draw(mean: Codes, variance: Codes, generator: torch.Generator) -> tuple[Codes, Codes]:
@@ -600,7 +580,7 @@ def prior_samples(method: Method, n: int, seed: int) -> Pixels:
     return torch.cat(
         [
             # Always a whole chunk: the first numbers that torch draws depend on how many are asked for.
-            to_pixels(method.sample(CHUNK, _sample_seed(seed, start))[: n - start])
+            to_pixels(method.sample(CHUNK, sample_seed(seed, start))[: n - start])
             for start in range(0, n, CHUNK)
         ]
     )
@@ -616,84 +596,8 @@ def _seed(seed: int, purpose: str) -> int:
     return int(np.random.SeedSequence((seed, *purpose.encode())).generate_state(1)[0])
 
 
-def _sample_seed(seed: int, start: int) -> int:
+def sample_seed(seed: int, start: int) -> int:
     return int(np.random.SeedSequence((seed, start, 2048)).generate_state(1)[0])
-
-
-# ---------------------------------------------------------------- pictures
-
-
-@inception.full_float32()
-@torch.inference_mode()
-def write_pictures(method: Method, images: Images, test_images: Images, folder: Path, seed: int) -> None:
-    """Write a run's grids of images, and codes of test images.
-
-    * ``samples.png``: 10 x 10 from the prior, the first of those that the FID sees;
-    * ``neighbours.png``: the first ten of them, each above the training image nearest to it;
-    * ``reconstructions.png``: rows of originals, each above its row of reconstructions, 50 test images;
-    * ``interpolations.png``: a row leads from one test image to another along the straight line of codes;
-    * ``codes.safetensors``: mean, std (half precision) and label of 2,000 codes, of every so many-th test
-      image (the first of MNIST's are no sample of them all).
-
-    A method without an encoder interpolates between draws of the prior, and has neither reconstructions
-    nor codes.
-    """
-    device = _device_of(method)
-    samples = prior_samples(method, GRID * GRID, seed)
-    _write_grid(folder / "samples.png", samples)
-    shown = samples[:GRID]
-    _write_grid(folder / "neighbours.png", torch.cat([shown, images.pixels[nearest(shown, images.pixels)]]))
-    if isinstance(method, AutoEncoder):
-        _write_reconstructions(method, test_images, folder)
-        ends = method.encode(to_unit(test_images.pixels[: 2 * GRID].to(device)))[0]
-    else:
-        generator = torch.Generator().manual_seed(_sample_seed(seed, FID_IMAGES))
-        ends = torch.randn(2 * GRID, method.latent, generator=generator).to(device)
-    share = torch.linspace(0, 1, GRID, device=device)[:, None]
-    lines = [method.decode(torch.lerp(a, b, share)) for a, b in zip(ends[:GRID], ends[GRID:], strict=True)]
-    _write_grid(folder / "interpolations.png", to_pixels(torch.cat(lines)))
-
-
-def nearest(images: Tensor, among: Tensor) -> Labels:
-    """Index of the image of smallest squared pixel difference to each image, all uint8 ``(n, C, H, W)``."""
-    check_pixels(images)
-    check_pixels(among)
-    points, best = images.flatten(1), []
-    for chunk in among.split(2000):
-        best.append(distances(points, chunk.flatten(1)).min(1))
-    values, places = (torch.stack(parts) for parts in zip(*best, strict=True))
-    closest = values.argmin(0)
-    return closest * 2000 + places.gather(0, closest[None])[0]
-
-
-def _write_reconstructions(method: AutoEncoder, test_images: Images, folder: Path) -> None:
-    """What of a run's pictures needs an encoder."""
-    device = _device_of(method)
-    originals = to_unit(test_images.pixels[: GRID * GRID // 2].to(device))
-    rebuilt = method.reconstruct(originals)
-    rows = [row for pair in zip(originals.split(GRID), rebuilt.split(GRID), strict=True) for row in pair]
-    _write_grid(folder / "reconstructions.png", to_pixels(torch.cat(rows)))
-
-    kept = slice(0, None, max(1, len(test_images) // KEPT_CODES))
-    mean, variance = (part[:KEPT_CODES] for part in encode(method, test_images.pixels[kept]))
-    codes = {
-        "mean": mean.half(),
-        "std": variance.sqrt().half(),
-        "label": test_images.labels[kept][:KEPT_CODES].clone(),
-    }
-    with files.write_atomically(folder / "codes.safetensors") as part:
-        save_file(codes, part)
-
-
-def _write_grid(path: Path, pixels: Pixels) -> None:
-    """uint8 ``(n, C, H, W)`` as one PNG, ``GRID`` images a row."""
-    from PIL import Image
-
-    n, channels, height, width = pixels.shape
-    grid = pixels.view(n // GRID, GRID, channels, height, width).permute(0, 3, 1, 4, 2)
-    grid = grid.reshape(n // GRID * height, GRID * width, channels).numpy()
-    with files.write_atomically(path) as part:
-        Image.fromarray(grid[..., 0] if channels == 1 else grid).save(part, "PNG", optimize=True)
 
 
 # ---------------------------------------------------------------- FID
@@ -702,7 +606,7 @@ def _write_grid(path: Path, pixels: Pixels) -> None:
 def fid(
     images: Tensor, reference: Tensor, device: torch.device | str = "cpu", progress: bool = True
 ) -> float:
-    """Frechet inception distance of images to a reference set (:func:`wwae_lib.fidelity.frechet_distance`).
+    """Frechet inception distance of images to a reference set (:func:`.fidelity.frechet_distance`).
 
     The reference's features are cached in the data folder, by the checksums of its pixels and of the network.
 

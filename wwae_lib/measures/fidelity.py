@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .data import to_unit
-from .gaussian import moments
-from .precision import distances, wide
-from .shapes import Covariance, OtherPoints, PerImage, Points
+from ..data import to_unit
+from ..gaussian import moments
+from ..precision import distances, wide
+from ..shapes import Covariance, OtherPoints, PerImage, Points
 
 __all__ = ["Estimate", "frechet_distance", "kid", "mean_of", "neighbourhoods", "sharpness"]
 
@@ -268,14 +268,14 @@ def _shares(made: Tensor, real: Tensor) -> Tensor:
             precise[at] |= (across <= real_radii[r, rows, :1]).any(0)
             recalled[at, rows] = (across <= made_radii[m, :, 0]).any(1)
     pairs = ((made_kept[m], real_kept[r]) for m, r in variants)
-    of_made, of_real = (torch.stack(one) for one in zip(*pairs, strict=True))
-    found = (
+    of_made, of_real = (torch.stack(part) for part in zip(*pairs, strict=True))
+    shares = (
         _mean(precise, of_made),
         _mean(recalled, of_real),
         _mean(dense, of_made) / 5,
         _mean(covered, of_real),
     )
-    return torch.stack(found, dim=1)
+    return torch.stack(shares, dim=1)
 
 
 def _mean(values: Tensor, kept: Tensor) -> Tensor:
@@ -289,7 +289,7 @@ def _radii(sample: Tensor) -> tuple[Tensor, Tensor]:
     ``(1 + groups, n, 2)`` and ``(1 + groups, n)``: of all, then without each group in turn, every so many-th
     point. What is left out has a radius of minus infinity.
     """
-    n, found = len(sample), []
+    n, radii = len(sample), []
     count = min(GROUPS, n)
     for rows in torch.arange(n, device=sample.device).split(ROWS):
         among = _apart(sample[rows], sample)
@@ -298,8 +298,8 @@ def _radii(sample: Tensor) -> tuple[Tensor, Tensor]:
         apart = functional.pad(among, (0, -n % count), value=torch.inf).unflatten(1, (-1, count))
         nearest = apart.topk(min(5, apart.shape[1]), dim=1, largest=False).values  # of each group
         left = [nearest, *(torch.cat([nearest[..., :g], nearest[..., g + 1 :]], 2) for g in range(count))]
-        found.append(torch.stack([x.flatten(1).topk(5, largest=False).values[:, [2, 4]] for x in left]))
+        radii.append(torch.stack([x.flatten(1).topk(5, largest=False).values[:, [2, 4]] for x in left]))
     groups = torch.arange(count, device=sample.device)
     kept = torch.arange(n, device=sample.device) % count != groups[:, None]
     kept = torch.cat([kept.new_ones(1, n), kept])
-    return torch.cat(found, dim=1).where(kept[..., None], -torch.inf), kept
+    return torch.cat(radii, dim=1).where(kept[..., None], -torch.inf), kept

@@ -1,0 +1,1 @@
+"""How good is a trained method, from what one makes with it and from its codes?"""
