@@ -205,6 +205,17 @@ def test_kid_is_its_double_sum():
     assert fidelity.kid(made, real).value == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+@pytest.mark.parametrize(("centre", "spread"), [(0, 1), (30, 1), (100, 0.01), (1e3, 0.1)])
+def test_kid_has_the_digits_of_its_features(dtype, centre, spread):
+    """Of features far from 0 that hardly differ, the kernels agree in their first ten digits."""
+    made, real = (centre + spread * sample for sample in samples(40, 50, 16))
+    made, real = made.to(dtype), real.to(dtype)
+    exact = fidelity.kid(made.double(), real.double())
+    rounding = exact.error / 1e5  # of what another draw of the images would move
+    assert fidelity.kid(made, real) == pytest.approx(exact, rel=0, abs=rounding)
+
+
 def test_kid_has_no_bias():
     """Of one law twice it is 0 on average, which an estimate with the diagonal is not."""
     generator = torch.Generator().manual_seed(1)
@@ -284,6 +295,7 @@ def test_blocks_of_pairs_change_nothing(monkeypatch):
     made, real = samples()
     whole, shares = fidelity.kid(made, real), fidelity.neighbourhoods(made, real)
     monkeypatch.setattr(fidelity, "ROWS", 7)
+    monkeypatch.setattr(fidelity, "BLOCK", 7)
     assert fidelity.kid(made, real) == pytest.approx(whole, rel=1e-6)
     assert fidelity.neighbourhoods(made, real) == shares
 
@@ -308,7 +320,7 @@ def test_pairs_are_compared_on_the_features_device(monkeypatch):
     with FakeTensorMode():
         made, real = torch.zeros(50, 4, device="cuda"), torch.zeros(60, 4, device="cuda")
         assert fidelity._shares(made, real).device.type == "cuda"
-        assert fidelity._mean_kernel(made, made, apart=True).device.type == "cuda"
+        assert {means.device.type for means in fidelity._mean_kernels(made, real, torch.float32)} == {"cuda"}
 
 
 def test_no_matrix_of_all_pairs_is_held(monkeypatch):
@@ -323,6 +335,7 @@ def test_no_matrix_of_all_pairs_is_held(monkeypatch):
             return result
 
     monkeypatch.setattr(fidelity, "ROWS", 10)
+    monkeypatch.setattr(fidelity, "BLOCK", 10)
     made, real = samples(400, 400)
     with Shapes():
         fidelity.kid(made, real)

@@ -317,15 +317,16 @@ def cramer_wold_squared(z: Tensor) -> Scalar:
 class _Multiquadratics(torch.autograd.Function):
     """Sum over `C` of C / (C + distance^2), less what it is at distance 0, where no digit is lost.
 
-    All at once; its slope is finished in forward. The discrepancy is the same, for its weights add up to 0.
+    All scales at once, in place; the slope is finished in forward. The discrepancy is the same, for its
+    weights add up to 0.
     """
 
     @staticmethod
     def forward(ctx, distance: Tensor, constants: Tensor) -> Tensor:
-        constants, squares = constants.unsqueeze(1), distance.square()
-        kernels = constants / (constants + squares)
-        total = -squares * ((1 / constants).mT @ kernels).squeeze(0)
-        ctx.save_for_backward(distance * ((-2 / constants).mT @ kernels.square_()).squeeze(0))
+        squares = distance.square()
+        inverses = (constants.unsqueeze(1) + squares).reciprocal_()
+        total = -squares * (torch.ones_like(constants) @ inverses)
+        ctx.save_for_backward(distance * (-2 * constants @ inverses.square_()))
         return total
 
     @staticmethod

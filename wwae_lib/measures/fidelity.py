@@ -21,7 +21,8 @@ from ..shapes import Covariance, OtherPoints, PerImage, Points
 
 __all__ = ["Estimate", "frechet_distance", "kid", "mean_of", "neighbourhoods", "sharpness"]
 
-ROWS = 1000  # rows of a kernel matrix, or images, that are in memory at once
+ROWS = 1000  # rows of distances, or images, that are in memory at once
+BLOCK = 250  # rows of a kernel matrix that are in memory at once: of the pairs within them, half are done twice
 SHARED = ("none", "pairs", "unknown")  # what made and real images may have in common
 GROUPS = 20  # that a sample is split into, to leave out one at a time
 SPLITS = 2  # into halves, from which a distance is extrapolated
@@ -155,9 +156,9 @@ def kid(made: Points, real: OtherPoints) -> Estimate:
     """
     if min(len(made), len(real)) < 2:
         raise ValueError(f"kid needs two points a sample, got {len(made)} and {len(real)}")
-    made, real = _finite(made, real)
-    within = [_mean_kernel(sample, sample, apart=True) for sample in (made, real)]
-    across = [_mean_kernel(made, real), _mean_kernel(real, made)]
+    dtype = torch.promote_types(torch.promote_types(made.dtype, real.dtype), torch.float32)
+    n, (over_made, over_real) = len(made), _mean_kernels(*_finite(made, real), dtype)
+    within, across = (over_made[:n], over_real[n:]), (over_real[:n], over_made[n:])
     value = within[0].mean() + within[1].mean() - across[0].mean() - across[1].mean()
     variance = sum(4 * (own - other).var() / len(own) for own, other in zip(within, across, strict=True))
     return Estimate(value.item(), math.sqrt(float(variance)))
@@ -235,17 +236,28 @@ def _apart(x: Tensor, y: Tensor) -> Tensor:
     return distances(x, y).float()
 
 
-def _mean_kernel(x: Points, y: OtherPoints, apart: bool = False) -> PerImage:
-    """Mean of k(x_i, y_j) over j, for each i; ``apart`` leaves out j = i."""
-    means = []
-    for rows in x.split(ROWS):
-        kernel = rows @ y.mT / x.shape[1] + 1
-        means.append((kernel * kernel.square()).sum(1))
-    total = torch.cat(means)
-    if not apart:
-        return total / len(y)
-    own = (torch.einsum("ij,ij->i", x, x) / x.shape[1] + 1) ** 3
-    return (total - own) / (len(y) - 1)
+def _mean_kernels(made: Points, real: OtherPoints, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Of each point of both samples: the mean of k over the made points, and over the real ones, but itself.
+
+    The products are of differences from the mean, in the type of the features: what that rounds is no more
+    than what the features were rounded by. All else is in float64. The kernel is symmetric, so that most
+    pairs of points are looked at once.
+    """
+    points = torch.cat([made, real]) / math.sqrt(made.shape[1])
+    members = torch.arange(len(points), device=points.device) < len(made)
+    members = torch.stack([members, ~members], 1).to(points)
+    sums = -((points.square().sum(1) + 1) ** 3)[:, None] * members
+    centre = points.mean(0)
+    linear = points @ centre - centre.square().sum() / 2 + 0.5
+    centred = (points - centre).to(dtype)
+    for first in range(0, len(points), BLOCK):
+        rows, later = slice(first, first + BLOCK), slice(first + BLOCK, None)
+        kernel = (linear[rows, None] + linear[first:]).add_(centred[rows] @ centred[first:].mT)
+        kernel *= kernel.square()
+        sums[rows] += kernel @ members[first:]
+        sums[later] += kernel[:, BLOCK:].mT @ members[rows]
+    over_made, over_real = (sums / (members.sum(0) - members)).unbind(1)
+    return over_made, over_real
 
 
 def _shares(made: Tensor, real: Tensor) -> Tensor:
