@@ -305,7 +305,7 @@ def test_new_images_of_each_law_are_decoded_from_draws_of_it(finished, monkeypat
     assert asked == [(name, finished.codes()["mean"].shape, 10) for name in ("Gaussian", "mixture")]
     drawn = axis.images[0].get_array()
     side, gap = 28, 4
-    method = figures.evaluation.load_method(finished)
+    method = figures.load_method(finished)
     for row, value in ((1, 0.0), (2, 9.0)):
         expected = method.decode(torch.full((1, method.latent), value))[0, 0]
         top = row * (side + gap)
@@ -327,7 +327,8 @@ def test_a_map_of_codes_is_refused_when_the_codes_are_others(finished):
 
 
 def test_the_recorded_maps_and_sizes_are_of_the_books_present_runs():
-    from wwae_lib import inception, runs
+    from wwae_lib import runs
+    from wwae_lib.measures import inception
 
     maps = figures.read("code_maps")["maps"]
     for name, made in maps.items():

@@ -30,7 +30,7 @@ brief, full = evaluation.PROTOCOLS["brief"].images, evaluation.PROTOCOLS["full"]
 # The numbers that a text has and its code has not, and what each is.
 PROVED: dict[str, dict[str, float]] = {
     "celeba": {"202,599": sum(data.DATASETS["celeba"].sizes.values())},
-    "comparison": {"255": 2**8 - 1},
+    "comparison": {"255": 2**8 - 1, "2,000": pictures.KEPT_CODES},
     "deviations": {"2,500": brief},
     "gaussian_geometry": {"0.01": 1 / 100, "0.08": 2 * 4 * 0.01},
     "gaussian_w2": {"2,048": inception.FEATURES},
@@ -57,6 +57,7 @@ PROVED: dict[str, dict[str, float]] = {
         "2048": inception.FEATURES,
         "299": 299,  # pytorch-fid's own, to which its network resizes
         "10,000": full,
+        "2,500": evaluation.PROTOCOLS["extrapolated"].images,
         "2,048": evaluation.MINIMUM_FID_IMAGES,
         "500": latents.DIRECTIONS,
         "0.01": evaluation.ACTIVE,

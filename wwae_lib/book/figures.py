@@ -16,11 +16,12 @@ import torch
 from matplotlib.patheffects import withStroke
 from torch import Tensor
 
-from .. import evaluation, latents
 from ..data import get_dataset
 from ..gaussian import small_sample_bias, total_moments
+from ..measures import latents
+from ..measures.evaluation import to_pixels
 from ..methods import METHODS
-from ..runs import results_root
+from ..runs import load_method, results_root
 from .tables import METRICS, contests, name_of
 
 if TYPE_CHECKING:
@@ -257,7 +258,7 @@ def by_law(runs: Sequence[Run]) -> Figure:
     """
     labels, strips = [], []
     for run in runs:
-        method, means = evaluation.load_method(run), run.codes()["mean"].float()
+        method, means = load_method(run), run.codes()["mean"].float()
         codes = {
             "prior": torch.randn(10, method.latent, generator=torch.Generator().manual_seed(0)),
             "Gaussian": latents.draw_gaussian(means, 10, 0),
@@ -267,7 +268,7 @@ def by_law(runs: Sequence[Run]) -> Figure:
             if law == "prior" and run.experiment.method == "ae":
                 continue
             with torch.inference_mode():
-                pixels = evaluation.to_pixels(method.decode(some)).permute(2, 0, 3, 1).numpy()
+                pixels = to_pixels(method.decode(some)).permute(2, 0, 3, 1).numpy()
             strip = pixels.reshape(pixels.shape[0], -1, pixels.shape[3])
             labels.append(f"{name_of(run)}, {law}")
             strips.append(strip[..., 0] if strip.shape[2] == 1 else strip)
@@ -296,7 +297,7 @@ def adversaries(runs: Sequence[Run]) -> Figure:
             axis.plot([row["epoch"] for row in history], line, color=COLOURS[colour], label=label)
         if run.experiment.method == "gan":
             axis.axhline(2 * np.log(2), color=COLOURS["grey"], ls="--", lw=1.2)
-        axis.set(title=name_of(run), xlabel="epoch", ylim=(0, 1.35 * axis.get_ylim()[1]))
+        axis.set(title=name_of(run), xlabel="epoch", ylim=(0, 1.6 * axis.get_ylim()[1]))
         axis.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5, integer=True))
         axis.legend(fontsize="small", loc="upper right")
     return figure

@@ -22,7 +22,7 @@ from ..shapes import Covariance, OtherPoints, PerImage, Points
 __all__ = ["Estimate", "frechet_distance", "kid", "mean_of", "neighbourhoods", "sharpness"]
 
 ROWS = 1000  # rows of distances, or images, that are in memory at once
-BLOCK = 250  # rows of a kernel matrix that are in memory at once: of the pairs within them, half are done twice
+BLOCK = 250  # rows of a kernel matrix that are in memory at once: half the pairs within are done twice
 SHARED = ("none", "pairs", "unknown")  # what made and real images may have in common
 GROUPS = 20  # that a sample is split into, to leave out one at a time
 SPLITS = 2  # into halves, from which a distance is extrapolated
