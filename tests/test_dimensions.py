@@ -78,6 +78,27 @@ def test_a_training_that_failed_is_said_to_have_and_is_not_drawn(monkeypatch):
     assert "| WWAE | 32 | 28.00 |" in dimensions.table("mnist")
 
 
+def test_what_lines_see_is_said_where_both_are_recorded(monkeypatch):
+    assert dimensions.seen_on_lines("mnist") == []
+    monkeypatch.setitem(DISTANCES, ("wwae", "sliced", 32), (11.0, 38.0, 30.0, 20.0, 16.5))
+    recorded = selection.recorded
+    codes = {
+        "total": {"sliced_w2_squared": 0.01, "sliced_w2_squared_floor": 0.001, "mixture_nats": 5.0},
+        "sliced": {"sliced_w2_squared": 0.002, "mixture_nats": 4.0},
+    }
+
+    def of(experiment):
+        if run := recorded(experiment):
+            run.record["metrics"] |= codes[experiment.estimator]
+        return run
+
+    monkeypatch.setattr(selection, "recorded", of)
+    (said,) = dimensions.seen_on_lines("mnist")
+    assert said.startswith("32 dimensions: ") and "0.0100 without and 0.0020 with the lines" in said
+    assert "exact draws have 0.0010" in said and "gains 5.0 and 4.0 nats" in said
+    assert said.endswith("Prior samples have a distance of 40.0 and 38.0.")
+
+
 def test_only_data_sets_with_records_are_shown():
     assert dimensions.datasets() == ["mnist"]
 
