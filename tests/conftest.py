@@ -95,8 +95,8 @@ def first_of_each_class(images: data.Images, n: int) -> data.Images:
 
 def small(method: str = "wwae", **changes) -> Experiment:
     """An experiment of a fraction of a second on ``digits``."""
-    chosen = {"network": "tiny", "latent": 3, "epochs": 3, "batch_size": 64} | changes
-    return experiment("mnist", method, **chosen)
+    settings = {"network": "tiny", "latent": 3, "epochs": 3, "batch_size": 64} | changes
+    return experiment("mnist", method, **settings)
 
 
 def cpu_fabric():
@@ -117,8 +117,8 @@ def shelf(tmp_path_factory, digits, test_digits):
     for dataset in ("mnist", "fashion_mnist", "celeba"):
         images, test_images = (posing_as(dataset, some) for some in (digits, test_digits))
         for method in ("wwae", "vae"):
-            chosen = experiment(dataset, method, network="tiny", latent=3, epochs=1, batch_size=64)
-            training.train(chosen, images, test_images, results=results, fabric=cpu_fabric(), progress=False)
+            planned = experiment(dataset, method, network="tiny", latent=3, epochs=1, batch_size=64)
+            training.train(planned, images, test_images, results=results, fabric=cpu_fabric(), progress=False)
     return results
 
 

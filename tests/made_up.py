@@ -21,16 +21,16 @@ def run(
     method: str, seed: int = 0, dataset: str = "mnist", variant: str = "", seconds: float = 600.0, **metrics
 ) -> Run:
     """A run with these metrics and no files."""
-    chosen = experiment(dataset, method, seed=seed, variant=variant)
+    planned = experiment(dataset, method, seed=seed, variant=variant)
     record = {
         "format": 1,
-        "config": chosen.as_dict(),
+        "config": planned.as_dict(),
         "data": IMAGES,
         "environment": ENVIRONMENT | {"train_seconds": seconds},
         "metrics": metrics,
         "files": {},
     }
-    return Run(Path(chosen.name), record)
+    return Run(Path(planned.name), record)
 
 
 def seeds(method: str, dataset: str = "mnist", **metrics) -> list[Run]:

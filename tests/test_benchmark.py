@@ -132,10 +132,10 @@ def test_turns_are_fair(benchmark):
     """Every task once a round, in more than one order."""
     seen = []
     tasks = {name: lambda name=name: seen.append(name) or 1.0 for name in "abc"}
-    found = benchmark.take_turns(tasks, 10)
-    assert found == {name: [1.0] * 10 for name in "abc"}
+    seconds = benchmark.take_turns(tasks, 10)
+    assert seconds == {name: [1.0] * 10 for name in "abc"}
     rounds = {tuple(seen[i : i + 3]) for i in range(0, 30, 3)}
-    assert all(sorted(one) == ["a", "b", "c"] for one in rounds)
+    assert all(sorted(turn) == ["a", "b", "c"] for turn in rounds)
     assert len(rounds) > 2
 
 

@@ -24,11 +24,11 @@ def plain(name: str) -> str:
 
 
 def listed(bibliography: str) -> set[tuple[str, str]]:
-    found = set()
+    cited = set()
     for _, fields in ENTRY.findall(bibliography):
         author, year = AUTHOR.search(fields), YEAR.search(fields)
-        found.add((plain(author[1].split(" and ")[0].split(",")[0]), year[1]))
-    return found
+        cited.add((plain(author[1].split(" and ")[0].split(",")[0]), year[1]))
+    return cited
 
 
 def named(text: str) -> set[tuple[str, str]]:

@@ -58,8 +58,8 @@ def test_every_picture_is_told_in_words(notebook):
         shown = [
             o["metadata"] for o in cell["outputs"] if {"image/png", "image/jpeg"} & o.get("data", {}).keys()
         ]
-        words = [" ".join(of.get("alt", "") for of in one.values()) for one in shown]
-        assert all(len(one) >= 40 for one in words), "".join(cell["source"])
+        words = [" ".join(of.get("alt", "") for of in outputs.values()) for outputs in shown]
+        assert all(len(alternative) >= 40 for alternative in words), "".join(cell["source"])
         assert cell["metadata"].get("mystnb", {}).get("image", {}).get("alt", "") == " ".join(words)
 
 
@@ -115,20 +115,20 @@ def test_every_page_is_in_the_table_of_contents_and_the_other_way_round():
 def test_vendored_files_are_those_that_were_vendored(name):
     folder = ROOT / name
     sums = dict(reversed(line.split()) for line in (folder / "SHA256SUMS").read_text().splitlines())
-    found = {
+    actual = {
         f"./{path.relative_to(folder)}": hashlib.sha256(path.read_bytes()).hexdigest()
         for path in folder.rglob("*")
         if path.is_file() and path.name not in ("SHA256SUMS", "VENDORED.md")
     }
-    assert found == sums
+    assert actual == sums
 
 
 def test_nothing_but_the_command_line_imports_the_books_own_modules():
     importers = {name: library_pages.imported(path) for name, path in library_pages.modules().items()}
-    core = {name: found for name, found in importers.items() if not name.startswith("book.")}
-    assert {name for name, found in core.items() if any(one.startswith("book.") for one in found)} == {
-        "__main__"
-    }
+    core = {name: imports for name, imports in importers.items() if not name.startswith("book.")}
+    assert {
+        name for name, imports in core.items() if any(below.startswith("book.") for below in imports)
+    } == {"__main__"}
     assert len(core) < len(importers)
 
 
@@ -167,9 +167,9 @@ class TestSiteCheck:
     )
     def test_a_broken_site_fails(self, tmp_path, body, complaint):
         self.write(tmp_path, body)
-        found = self.check(tmp_path)
-        assert found.returncode == 1
-        assert complaint in found.stdout
+        faults = self.check(tmp_path)
+        assert faults.returncode == 1
+        assert complaint in faults.stdout
 
     def test_an_empty_site_fails(self, tmp_path):
         assert self.check(tmp_path).returncode == 1

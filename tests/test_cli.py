@@ -275,7 +275,7 @@ def test_flags_reach_what_they_are_for(monkeypatch, finished, digits_at_hand, tm
     assert main(["reproduce", *words, "--results", str(tmp_path)]) == 0
     profile, experiments, results = made.pop("given")
     assert made == {"jobs": 3, "accelerator": "cuda", "minutes": 7.0} and results == tmp_path
-    assert profile is reproduce.PROFILES["quick"] and [one.method for one in experiments] == ["vae"]
+    assert profile is reproduce.PROFILES["quick"] and [planned.method for planned in experiments] == ["vae"]
 
 
 class CudaFabric:

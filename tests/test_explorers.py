@@ -52,7 +52,7 @@ def test_the_pages_formulas_are_the_librarys(browser):
     pairs = gaussians(np.random.default_rng(0), 200)
     pairs += [{"first": pair["first"], "second": pair["first"]} for pair in pairs[:5]]
     with opened(browser, EXPLORERS, mathematics=False) as page:
-        found = page.evaluate(
+        errors = page.evaluate(
             """(pairs) => pairs.map(({first, second}) => {
                 const g = wwaeExplorer.gaussian;
                 return {
@@ -65,7 +65,7 @@ def test_the_pages_formulas_are_the_librarys(browser):
         )
     # Entries are at most a few units, variances at least 0.02: double precision leaves far less than 1e-12.
     close = {"rtol": 1e-12, "atol": 1e-12}
-    for pair, page_says in zip(pairs, found, strict=True):
+    for pair, page_says in zip(pairs, errors, strict=True):
         first, second = pair["first"], pair["second"]
         assert page_says["w2"]["total"] == pytest.approx(ours(first, second), rel=1e-12, abs=1e-12)
         assert page_says["w2"]["bures"] >= 0
@@ -314,11 +314,11 @@ def point(page, method: str = "wwae") -> dict:
 def assert_drawn(page, decoders, method: str = "wwae") -> list[float]:
     """The picture is what torch decodes from the code on the screen; returns the code's place on the map."""
     settled(page)
-    found = point(page, method)
+    state = point(page, method)
     with torch.inference_mode():
-        expected = decoders[found["dataset"], method].decode(torch.tensor([found["code"]])).flatten().numpy()
-    np.testing.assert_allclose(255 - np.array(found["picture"]), 255 * expected, atol=0.51)
-    return found["place"]
+        expected = decoders[state["dataset"], method].decode(torch.tensor([state["code"]])).flatten().numpy()
+    np.testing.assert_allclose(255 - np.array(state["picture"]), 255 * expected, atol=0.51)
+    return state["place"]
 
 
 def marker(page, k: int = 0):
@@ -331,7 +331,7 @@ def test_the_page_decodes_as_torch_does(browser, decoders):
             codes = 1.5 * torch.randn(12, model.latent, generator=torch.Generator().manual_seed(0))
             codes[0] = 0
             page.evaluate("(dataset) => wwaeExplorer.load(dataset)", dataset)
-            found = page.evaluate(
+            drawn = page.evaluate(
                 """([dataset, method, codes]) =>
                     codes.map((code) => Array.from(wwaeExplorer.decode(dataset, method, code)))""",
                 [dataset, method, codes.tolist()],
@@ -339,7 +339,7 @@ def test_the_page_decodes_as_torch_does(browser, decoders):
             with torch.inference_mode():
                 expected = model.decode(codes).permute(0, 2, 3, 1).flatten(1).numpy()
             # 1e-3 is promised; the weights are the same numbers, so only the order of sums differs.
-            np.testing.assert_allclose(np.array(found), expected, atol=1e-5)
+            np.testing.assert_allclose(np.array(drawn), expected, atol=1e-5)
         fastest = page.evaluate(
             """([dataset, method, code]) => {
                 const once = () => {
@@ -555,18 +555,18 @@ def assert_seen(page, decoders, encoded: bool = True) -> dict:
     page.wait_for_function("!document.querySelector('#draw-explorer[aria-busy]')")
     page.wait_for_function("wwaeExplorer.drawing.answered > 0")
     page.wait_for_timeout(200)  # the last of what piled up
-    found = drawing(page)
-    assert (found["image"] is not None) == encoded
-    for method, code, picture in zip(("wwae", "vae"), found["codes"], found["pictures"], strict=True):
+    drawn = drawing(page)
+    assert (drawn["image"] is not None) == encoded
+    for method, code, picture in zip(("wwae", "vae"), drawn["codes"], drawn["pictures"], strict=True):
         model = decoders["mnist", method]
         with torch.inference_mode():
             if encoded:
-                image = torch.tensor(found["image"]).view(1, 1, 28, 28)
+                image = torch.tensor(drawn["image"]).view(1, 1, 28, 28)
                 # eight bits a weight move a code, whose coordinates are about 1, by about 0.01
                 np.testing.assert_allclose(code, model.encoder(image)[0][0].numpy(), atol=0.04)
             expected = model.decode(torch.tensor([code])).flatten().numpy()
         np.testing.assert_allclose(255 - np.array(picture), 255 * expected, atol=0.51)
-    return found
+    return drawn
 
 
 def on_paper(page, points):
@@ -587,19 +587,19 @@ def test_a_digit_drawn_by_mouse_is_encoded_and_drawn_again(browser, decoders):
         for place in others:
             page.mouse.move(*place, steps=12)
         page.mouse.up()
-        found = assert_seen(page, decoders)
-        assert found["shown"] == "drawing"
-        ink = np.array(found["image"]).reshape(28, 28)
+        seen_in_page = assert_seen(page, decoders)
+        assert seen_in_page["shown"] == "drawing"
+        ink = np.array(seen_in_page["image"]).reshape(28, 28)
         rows, columns = np.nonzero(ink > 0.5)
         assert 17 <= max(np.ptp(rows), np.ptp(columns)) + 1 <= 21  # as MNIST's, whatever the size of the hand
         middle = (ink * np.arange(28)[:, None]).sum() / ink.sum(), (ink * np.arange(28)).sum() / ink.sum()
         np.testing.assert_allclose(middle, 13.5, atol=0.5)
-        assert found["cost"] < 16  # milliseconds that the page is busy with a step of a stroke
+        assert seen_in_page["cost"] < 16  # milliseconds that the page is busy with a step of a stroke
         assert "7" in page.locator("#draw-explorer .ex-reading").first.inner_text()
         page.get_by_role("button", name="New digit", exact=True).click()
         page.wait_for_function("wwaeExplorer.drawing.code")
         new = assert_seen(page, decoders, encoded=False)
-        assert new["codes"][0] == new["codes"][1] != found["codes"][0]
+        assert new["codes"][0] == new["codes"][1] != seen_in_page["codes"][0]
         page.get_by_role("button", name="Test digit").click()
         page.wait_for_function("wwaeExplorer.drawing.image")
         assert_seen(page, decoders)
@@ -628,8 +628,8 @@ def test_a_digit_drawn_by_keyboard(browser, decoders):
             page.keyboard.press("Shift+ArrowDown")
         page.keyboard.press("Space")
         page.keyboard.press("ArrowRight")  # the pen is up: this draws nothing
-        found = assert_seen(page, decoders)
-        ink = np.array(found["image"]).reshape(28, 28) > 0.5
+        seen_in_page = assert_seen(page, decoders)
+        ink = np.array(seen_in_page["image"]).reshape(28, 28) > 0.5
         assert ink.any(1).sum() >= 15 and ink.any(0).sum() <= 4  # a straight stroke
         page.wait_for_function(
             "document.querySelector('#draw-explorer [role=status]').textContent.includes('nearest code')"

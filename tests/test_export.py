@@ -159,8 +159,9 @@ def test_planes_are_orthonormal_and_hold_the_variance_they_claim():
         np.testing.assert_allclose(basis @ basis.T, np.eye(2), atol=3e-6)  # six decimals
         inside = (codes.double().numpy() @ basis.T).var(0, ddof=1).sum()
         assert plane["share"] == pytest.approx(inside / codes.double().var(0).sum().item(), abs=1e-4)
-    found = np.abs(np.array(classes["basis"]))
-    assert found[0, 4] > 0.97 and found[1, 5] > 0.97  # sampling moves a centre by 5 * 0.1 in direction 0
+    directions = np.abs(np.array(classes["basis"]))
+    # sampling moves a centre by 5 * 0.1 in direction 0
+    assert directions[0, 4] > 0.97 and directions[1, 5] > 0.97
     assert abs(principal["basis"][0][0]) > 0.99
 
 

@@ -70,13 +70,13 @@ def test_fid_where_the_samples_fill_no_volume():
 def test_the_error_of_the_fid_is_its_spread_over_draws_of_what_the_samples_share(shared):
     """Reconstructions are drawn with their originals: taken for independent, their error is far off."""
     rng = np.random.default_rng(1)
-    found = []
+    influences = []
     for _ in range(300):
         real = rng.normal(size=(250, 3)) * (1, 2, 3)
         source = real if shared == "pairs" else rng.normal(size=(250, 3)) * (1, 2, 3)
         made = 0.6 * source[:200] + 0.1 * rng.normal(size=(200, 3))
-        found.append(fidelity.frechet_distance(torch.tensor(made), torch.tensor(real), shared))
-    values, errors = np.array(found).T
+        influences.append(fidelity.frechet_distance(torch.tensor(made), torch.tensor(real), shared))
+    values, errors = np.array(influences).T
     assert errors.mean() == pytest.approx(values.std(ddof=1), rel=0.15)
     last = {
         how: fidelity.frechet_distance(torch.tensor(made), torch.tensor(real), how).error
@@ -124,11 +124,11 @@ def test_an_extrapolated_fid_is_on_the_line_through_all_images_and_halves_of_the
         parts = made[order].double().split(20)
         halves.append(np.mean([fidelity.frechet_distance(part, real).value for part in parts]))
     slope = (np.mean(halves) - whole) / (1 / 20 - 1 / 40)
-    found = fidelity.frechet_distance(made, real, images=100)
-    assert found.value == pytest.approx(whole + slope * (1 / 100 - 1 / 40), rel=1e-6)
+    extrapolated = fidelity.frechet_distance(made, real, images=100)
+    assert extrapolated.value == pytest.approx(whole + slope * (1 / 100 - 1 / 40), rel=1e-6)
     own = fidelity.frechet_distance(made, real).error
     disagreement = (1 - 40 / 100) * np.std(halves, ddof=1) / math.sqrt(fidelity.SPLITS)
-    assert found.error == pytest.approx(math.hypot(own, disagreement), rel=1e-6)
+    assert extrapolated.error == pytest.approx(math.hypot(own, disagreement), rel=1e-6)
     assert fidelity.frechet_distance(made, real, images=40) == fidelity.frechet_distance(made, real)
 
 
@@ -259,7 +259,7 @@ def test_neighbourhoods_are_their_definitions():
 
 
 def values(made, real) -> dict[str, float]:
-    return {name: found.value for name, found in fidelity.neighbourhoods(made, real).items()}
+    return {name: estimate.value for name, estimate in fidelity.neighbourhoods(made, real).items()}
 
 
 def test_neighbourhoods_errors_are_no_less_than_the_spread_of_repeats():
@@ -369,8 +369,8 @@ def test_copies_of_the_real_points_cover_them_all():
     _, real = collapsed()
     doubled = torch.cat([real, real, real, real, real, real])  # five others at distance 0 of each
     for sample in (real, doubled):
-        found = values(sample, sample)
-        assert found["precision"] == found["recall"] == found["coverage"] == 1
+        measured = values(sample, sample)
+        assert measured["precision"] == measured["recall"] == measured["coverage"] == 1
     assert values(real, real)["density"] == pytest.approx(6 / 5)  # a ball's centre, and the five within
     assert values(doubled, doubled)["density"] == pytest.approx(6 / 5)
 

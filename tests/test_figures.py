@@ -165,7 +165,7 @@ class TestCodes:
         np.testing.assert_allclose(np.linalg.norm(lines["prior"], axis=1), 1)
         mean = finished.codes()["mean"].mean(0).numpy()
         centre = lines["aggregated posterior"][:-1].mean(0)  # its last point is its first
-        assert all(np.isclose(mean, one, atol=1e-4).any() for one in centre)  # two of its coordinates
+        assert all(np.isclose(mean, place, atol=1e-4).any() for place in centre)  # two of its coordinates
 
     def test_ellipses_are_one_and_two_standard_deviations_away(self):
         mean, covariance = np.array([1.0, -2.0]), np.array([[4.0, 1.5], [1.5, 1.0]])

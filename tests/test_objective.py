@@ -34,16 +34,16 @@ def test_mmd_gradient():
 def test_mmd_in_float32_and_autocast():
     """Its kernels are summed in float32, also where products would be rounded to bfloat16."""
     z, p = torch.randn(2, 64, 8, generator=torch.Generator().manual_seed(1))
-    found = []
+    values_seen = []
     for enabled in (False, True):
         codes = z.clone().requires_grad_()
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
             value = penalties.mmd_squared(codes, p)
-        found.append((value.detach(), *torch.autograd.grad(value, codes)))
+        values_seen.append((value.detach(), *torch.autograd.grad(value, codes)))
     codes = z.double().requires_grad_()
     wide = penalties.mmd_squared(codes, p.double())
     truth = wide.detach(), *torch.autograd.grad(wide, codes)
-    for value, gradient in found:
+    for value, gradient in values_seen:
         assert (value - truth[0]).abs() < 1e-6 * 7  # of the seven kernels' sums, which it is a difference of
         assert (gradient - truth[1]).norm() < 1e-6 * truth[1].norm()
 

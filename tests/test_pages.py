@@ -118,8 +118,8 @@ def test_every_page_reads_well_is_light_and_open_to_all(browser):
                 "shift": page.evaluate("shifts.reduce((sum, x) => sum + x, 0)"),
                 "seconds": thread_seconds(processor) - before,
             }
-            found = page.evaluate(READ)
-            faults += [f"{path.name}: {k} {v}" for k, v in found.items() if v != READS_WELL[k]]
+            reading = page.evaluate(READ)
+            faults += [f"{path.name}: {k} {v}" for k, v in reading.items() if v != READS_WELL[k]]
             faults += [f"{path.name}: {k} {v} > {BUDGET[k]}" for k, v in cost.items() if v > BUDGET[k]]
             for width in WIDTHS:
                 page.set_viewport_size({"width": width, "height": 900})
@@ -163,8 +163,8 @@ def test_an_audit_finds_what_is_wrong(browser, tmp_path):
     )
     with opened(browser, page_file, mathematics=False) as page:
         page.evaluate(AXE.read_text(encoding="utf-8"))
-        found = {fault.split()[0] for fault in page.evaluate(AUDIT_PAGE, None)}
-        assert found == {"button-name", "color-contrast"}
+        faults = {fault.split()[0] for fault in page.evaluate(AUDIT_PAGE, None)}
+        assert faults == {"button-name", "color-contrast"}
         assert [fault.split()[0] for fault in page.evaluate(AUDIT_PAGE, "color-contrast")] == [
             "color-contrast"
         ]

@@ -49,8 +49,8 @@ def test_a_book_of_two_pages(site, contents, tmp_path):
         assert str(number) in (words[0], words[-1])  # at the foot, through the whole book
 
     first, part, (second, (far,)) = document.outline
-    assert [one.title for one in (first, part, second, far)] == ["One", "Part", "Two", "Far"]
-    places = [document.get_destination_page_number(one) for one in (first, part, second, far)]
+    assert [entry.title for entry in (first, part, second, far)] == ["One", "Part", "Two", "Far"]
+    places = [document.get_destination_page_number(entry) for entry in (first, part, second, far)]
     assert places == [0, 1, 1, len(document.pages) - 1]
 
     across, out, up = links(document)

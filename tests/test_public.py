@@ -23,8 +23,8 @@ ROOT = Path(__file__).resolve().parents[1]
 def test_importing_the_library_imports_nothing_else():
     code = "import sys; before = set(sys.modules); import wwae_lib; print(*set(sys.modules) - before)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=subprocess_environment())
-    found = {name.split(".")[0] for name in done.stdout.decode().split()} - sys.stdlib_module_names
-    assert found == {"wwae_lib"}, done.stderr
+    imported = {name.split(".")[0] for name in done.stdout.decode().split()} - sys.stdlib_module_names
+    assert imported == {"wwae_lib"}, done.stderr
 
 
 def test_every_public_name_is_there_and_documented():

@@ -229,7 +229,7 @@ def test_a_difference_wants_a_reason():
 
 def test_what_is_ours_for_all_stands_beside_what_each_source_has():
     words = dict.fromkeys(published.SHARED, "ours")
-    found = {row["setting"]: row for row in rows(published.shared_settings(words, words))}
-    assert found.keys() == set(published.SHARED.values())
-    text = found["batch normalisation"]["published (source)"]
+    by_setting = {row["setting"]: row for row in rows(published.shared_settings(words, words))}
+    assert by_setting.keys() == set(published.SHARED.values())
+    text = by_setting["batch normalisation"]["published (source)"]
     assert "yes: Ghosh et al. 2020, Dai & Wipf 2019, Tolstikhin et al. 2018, pythae<br>" in text

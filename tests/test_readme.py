@@ -61,8 +61,8 @@ def test_the_picture_is_small_and_drawn_from_the_recorded_run():
     if not run.exists():
         pytest.skip(f"{readme_picture.RUN} is not recorded")
     with Image.open(readme_picture.PICTURE) as picture:
-        found = picture.text["Source"]
-    assert found == readme_picture.origin(runs.load(run)), "out of date: python tools/readme_picture.py"
+        source = picture.text["Source"]
+    assert source == readme_picture.origin(runs.load(run)), "out of date: python tools/readme_picture.py"
 
 
 def test_the_results_table_has_its_place():

@@ -323,7 +323,7 @@ def test_the_pages_are_what_the_library_makes_of_the_records(monkeypatch):
 
 def test_choices_are_those_of_the_records(records):
     ((_, _, body),) = (
-        found for found in found_tables(outputs("deviations")) if "weight of the penalty" in found[1]
+        table for table in found_tables(outputs("deviations")) if "weight of the penalty" in table[1]
     )
     fields = ("penalty_weight", "latent", "learning_rate", "batch_size", "epochs")
     for row in body:
@@ -336,9 +336,9 @@ def test_choices_are_those_of_the_records(records):
             }
             assert {float(value) for value in re.sub(r"\(.*?\)", "", cell).split(";")} == configured
         method = METHOD_OF[row[0]]
-        found = [of_method for title in TITLES.values() if (of_method := of(records, title, method))]
-        assert seeds == ", ".join(str(len(of_method)) for of_method in found)
-        config, images = found[0][0]["config"], found[0][0]["data"]["train"]["images"]
+        of_sets = [of_method for title in TITLES.values() if (of_method := of(records, title, method))]
+        assert seeds == ", ".join(str(len(of_method)) for of_method in of_sets)
+        config, images = of_sets[0][0]["config"], of_sets[0][0]["data"]["train"]["images"]
         batches = config["epochs"] * (images // config["batch_size"])
         assert int(steps.replace(",", "")) == (batches // 5 if method == "wgan_gp" else batches)
     trained = {

@@ -249,8 +249,8 @@ def test_runs_are_measured_as_their_profile_says(monkeypatch, finished, digits, 
         }  # fmt: skip
         reproduce.images_of(profile, "celeba")
         split = "valid" if name in ("selection", "convergence") else "test"
-        assert [one[:2] for one in loaded] == [("celeba", "train"), ("celeba", split)]
-        assert all(one[2] == {"fall_back": False} for one in loaded)
+        assert [asked[:2] for asked in loaded] == [("celeba", "train"), ("celeba", split)]
+        assert all(asked[2] == {"fall_back": False} for asked in loaded)
         loaded.clear()
 
 

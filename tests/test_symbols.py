@@ -25,8 +25,8 @@ BOUND = set("abehopruvxy")  # arguments of functions and variables of one proof
 def symbols(markdown: str) -> set[str]:
     displayed = re.findall(r"\$\$(.*?)\$\$", markdown, re.DOTALL)
     inline = re.findall(r"\$([^$]+)\$", re.sub(r"\$\$.*?\$\$", "", markdown, flags=re.DOTALL))
-    found = SYMBOL.findall(" ".join(WORDS.sub("", formula) for formula in displayed + inline))
-    return {re.sub(r"[\s{}]", "", symbol) for symbol in found}
+    symbols = SYMBOL.findall(" ".join(WORDS.sub("", formula) for formula in displayed + inline))
+    return {re.sub(r"[\s{}]", "", symbol) for symbol in symbols}
 
 
 def used(chapter: str) -> set[str]:

@@ -195,8 +195,8 @@ def test_the_reference_network_is_a_contest_of_its_own(runs):
 
 def marked(*runs: Run, key: str = "fid") -> list[str]:
     (contest,) = tables.contests([run for run in runs])
-    found = rows(tables.comparison(contest, [key]))
-    return [row["method"] for row in found if row[METRICS[key].label].startswith("**")]
+    shown = rows(tables.comparison(contest, [key]))
+    return [row["method"] for row in shown if row[METRICS[key].label].startswith("**")]
 
 
 def test_the_best_is_marked_only_where_it_is_surely_best():
@@ -296,8 +296,8 @@ def test_times_of_the_penalty():
             {"n": 4096, "d": 256, "method": "w2_penalty", "seconds": 0.02},
         ]
     }
-    found = rows(tables.penalty_times(timings, {"w2_penalty": "W2", "mmd": "MMD"}))
-    assert [list(row.values()) for row in found] == [["W2", "0.50", "20.00"], ["MMD", "2.50", "-"]]
+    shown = rows(tables.penalty_times(timings, {"w2_penalty": "W2", "mmd": "MMD"}))
+    assert [list(row.values()) for row in shown] == [["W2", "0.50", "20.00"], ["MMD", "2.50", "-"]]
 
 
 # ---------------------------------------------------------------- the figure of the same numbers

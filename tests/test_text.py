@@ -93,16 +93,16 @@ def test_a_sound_page_passes(tmp_path):
 )
 def test_a_faulty_page_fails(tmp_path, before, after, complaint):
     assert before in SOUND
-    found = faults(tmp_path, SOUND.replace(before, after))
-    assert any(complaint in one for one in found), found
+    complaints = faults(tmp_path, SOUND.replace(before, after))
+    assert any(complaint in line for line in complaints), complaints
 
 
 def test_notebooks_are_read_as_one_page_and_named_by_cell(tmp_path):
     (tmp_path / "book").mkdir()
     cells = [("markdown", "# Title"), ("code", "color = 1"), ("markdown", "### Too deep, and colored")]
     notebook = {"cells": [{"cell_type": kind, "source": [text]} for kind, text in cells]}
-    found = faults(tmp_path, json.dumps(notebook), "book/page.ipynb")
-    assert [fault.split("page.ipynb ")[1] for fault in found] == [
+    complaints = faults(tmp_path, json.dumps(notebook), "book/page.ipynb")
+    assert [fault.split("page.ipynb ")[1] for fault in complaints] == [
         "cell 2: 'colored'; write coloured",
         "cell 2: heading of level 3 after one of level 1",
     ]
