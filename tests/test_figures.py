@@ -326,7 +326,8 @@ def test_a_map_of_codes_is_refused_when_the_codes_are_others(finished):
         figures.code_map(record, [finished])
 
 
-def test_the_recorded_maps_and_sizes_are_of_the_books_present_runs():
+def test_the_recorded_maps_and_sizes_are_of_the_books_present_runs(monkeypatch):
+    monkeypatch.setenv("WWAE_RESULTS", str(ROOT / "book" / "results"))
     from wwae_lib import runs
     from wwae_lib.measures import inception
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import collections
 import itertools
 import json
+from pathlib import Path
 
 import made_up
 import pytest
 from conftest import small, stand_in
 
 from wwae_lib import data, reproduce, runs, selection
-from wwae_lib.experiments import experiment
+from wwae_lib.experiments import compared_methods, experiment
 from wwae_lib.measures import evaluation
 from wwae_lib.methods import METHODS
 from wwae_lib.reproduce import PROFILES, Profile
@@ -42,6 +43,25 @@ def test_a_shared_choice_changes_one_thing_of_the_baseline():
         changed = {key for key, value in one.as_dict().items() if value != baseline[key]}
         assert changed == {"variant", *(selection.SHARED[one.variant] or {"latent"})}
         assert one in PROFILES["selection"].experiments
+
+
+def test_what_is_chosen_is_what_the_complete_trials_say(monkeypatch):
+    """Typed, so that a plan of runs does not change while trials are being recorded; and held to them."""
+    monkeypatch.setenv("WWAE_RESULTS", str(Path(__file__).resolve().parents[1] / "book" / "results"))
+    complete = {
+        f"{dataset}/{method}": getattr(selection.best_trial(dataset, method).experiment, field)
+        for dataset in data.DATASETS
+        for method in compared_methods(dataset)
+        for field, centre in [selection.setting(dataset, method)]
+        if centre and selection.complete(dataset, method)
+    }
+    assert complete == selection.CHOSEN
+    assert selection.chosen("mnist", "vae_learned", seed=2).penalty_weight == complete["mnist/vae_learned"]
+    assert selection.chosen("celeba", "wwae") == experiment("celeba", "wwae")
+    planned = {one.name: one for one in PROFILES["long"].experiments}
+    for name, value in complete.items():
+        field, _ = selection.setting(*name.split("/"))
+        assert getattr(planned[f"{name}/seed-0"], field) == value
 
 
 def test_a_value_is_written_as_one_reads_it():

@@ -66,13 +66,18 @@ MEASURED = ("prior", "reconstruction", "gaussian", "mixture", "training")
 
 
 def _all_methods(
-    dataset: str, seeds: Iterable[int], epochs: int, most: int = 3, **changes: Any
+    dataset: str,
+    seeds: Iterable[int],
+    epochs: int,
+    most: int = 3,
+    plan: Callable[..., Experiment] = selection.chosen,
+    **changes: Any,
 ) -> Iterator[Experiment]:
     """Every method, seed after seed; some for more epochs, ``most`` times as many at most."""
     for seed in seeds:
         for method in compared_methods(dataset):
             times = min(METHODS[method].times_epochs, most)
-            yield experiment(dataset, method, **{"seed": seed, "epochs": epochs * times} | changes)
+            yield plan(dataset, method, **{"seed": seed, "epochs": epochs * times} | changes)
 
 
 def _ablations(**changes: Any) -> tuple[Experiment, ...]:
@@ -87,7 +92,9 @@ def _grey(seeds: Iterable[int], epochs: int, **changes: Any) -> list[Experiment]
 def _faces(seeds: Iterable[int], epochs: int) -> list[Experiment]:
     """Methods of every kind on CelebA, where each takes long."""
     methods = ("wwae", "vae_learned", "ae", "swae", "wae_mmd", "gan")
-    return [experiment("celeba", method, seed=seed, epochs=epochs) for seed in seeds for method in methods]
+    return [
+        selection.chosen("celeba", method, seed=seed, epochs=epochs) for seed in seeds for method in methods
+    ]
 
 
 def _trials(*kinds: Callable[[str], Iterable[Experiment]], **options: Any) -> Profile:
@@ -102,7 +109,7 @@ PROFILES = {
     "quick": Profile(tuple(_all_methods("mnist", (0,), 2, network="tiny")), embedded=True, sets=()),
     "cpu": Profile(
         (
-            *_grey((0,), 6),
+            *_grey((0,), 6, plan=experiment),  # recorded before the trials
             *(
                 experiment(dataset, method, seed=seed)
                 for seed in (1, 2)
