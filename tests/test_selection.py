@@ -10,11 +10,12 @@ import made_up
 import pytest
 from conftest import small, stand_in
 
-from wwae_lib import data, reproduce, runs, selection
+from wwae_lib import data, runs
+from wwae_lib.book import reproduce, selection
+from wwae_lib.book.reproduce import PROFILES, Profile
 from wwae_lib.experiments import experiment
 from wwae_lib.measures import evaluation
 from wwae_lib.methods import METHODS
-from wwae_lib.reproduce import PROFILES, Profile
 
 
 def test_every_method_is_tried_equally_often_and_equally_long():

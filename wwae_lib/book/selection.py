@@ -23,9 +23,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from . import runs
-from .experiments import Experiment, compared_methods, experiment
-from .methods import METHODS
+from .. import runs
+from ..data import get_dataset
+from ..experiments import Experiment, experiment
+from ..methods import METHODS
 
 __all__ = [
     "CENTRES",
@@ -36,6 +37,7 @@ __all__ = [
     "SHARED",
     "Setting",
     "best_trial",
+    "compared_methods",
     "complete",
     "converged",
     "dimension_trials",
@@ -97,6 +99,12 @@ CENTRES: dict[str, Setting] = {
     "celeba/wae_mmd": Setting("penalty_weight", 500.0),
     "celeba/wae_gan": Setting("penalty_weight", 50.0),
 }
+
+
+def compared_methods(dataset: str) -> list[str]:
+    """The methods that are compared on a data set, by name: those of grey images are not on colours."""
+    channels = get_dataset(dataset).shape[0]
+    return [name for name, kind in METHODS.items() if channels == 1 or not kind.grey_only]
 
 
 def setting(dataset: str, method: str) -> Setting:
