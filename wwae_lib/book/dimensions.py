@@ -1,8 +1,8 @@
 """What separates new images from real ones: the decoder, or the law that codes are drawn from?
 
-Auto-encoders with codes of several dimensions (:func:`.selection.dimension_trials`), each decoded from its own
-codes and from four laws. The distance of reconstructions is what encoder and decoder lose; what
-a law adds to it is lost because new codes do not lie where the codes of images do.
+Auto-encoders with codes of several dimensions (:func:`.selection.dimension_trials`), each decoded from its
+own codes and from four laws. The distance of reconstructions is what encoder and decoder lose; what a law
+adds to it is lost because new codes do not lie where the codes of images do.
 """
 
 from __future__ import annotations
