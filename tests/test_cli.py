@@ -13,9 +13,9 @@ import torch
 from conftest import cpu_fabric, stand_in, subprocess_environment
 
 from wwae_lib import __main__ as command_line
-from wwae_lib import data, processes, reproduce, runs, training
+from wwae_lib import data, processes, runs, training
 from wwae_lib.__main__ import main
-from wwae_lib.book import explorers
+from wwae_lib.book import explorers, reproduce
 from wwae_lib.measures import evaluation
 
 TINY = [

@@ -8,8 +8,7 @@ import made_up
 import pytest
 from matplotlib import pyplot as plt
 
-from wwae_lib import selection
-from wwae_lib.book import dimensions
+from wwae_lib.book import dimensions, selection
 
 # distances by method, estimator and dimensions: of reconstructions, and from each law in order
 DISTANCES = {

@@ -5,8 +5,7 @@ import re
 
 import pytest
 
-from wwae_lib import reproduce
-from wwae_lib.book import forest, verdicts
+from wwae_lib.book import forest, reproduce, verdicts
 from wwae_lib.book.verdicts import CONTRADICTED, HOLDS, OPEN, TIE, Effect, Finding, Verdict
 
 CLAIM = verdicts.CLAIMS["fid-vaes"]._replace(places=("MNIST", "CelebA"))

@@ -23,7 +23,9 @@ from wwae_lib.__main__ import main, parser
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-BOOK = {name for name in library_pages.modules() if name.startswith("book.")}
+# what the command line imports to begin with, of the book's modules
+BEGUN = {f"book.{name}" for name in ("ablations", "celeba", "commands", "reproduce", "selection")}
+BOOK = {name for name in library_pages.modules() if name.startswith("book.")} - BEGUN
 CORE = library_pages.modules().keys() - BOOK
 DISPENSABLE = {"jaxtyping"}  # wwae_lib/shapes.py does without, as the test without extras shows
 
@@ -59,6 +61,12 @@ def imports(names: set[str], late: bool) -> dict[str, str]:
 def test_the_core_starts_with_its_dependencies_alone():
     importers = imports(CORE, late=False)
     assert importers.keys() <= declared(), {k: v for k, v in importers.items() if k not in declared()}
+
+
+def test_the_command_line_begins_with_these_modules_of_the_book():
+    code = "import sys, wwae_lib.__main__; print(*(n for n in sys.modules if n.startswith('wwae_lib.book.')))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=subprocess_environment())
+    assert {name.removeprefix("wwae_lib.") for name in done.stdout.decode().split()} == BEGUN, done.stderr
 
 
 def test_what_the_core_imports_late_is_a_dependency_or_in_an_extra_of_its_own():

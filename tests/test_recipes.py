@@ -8,9 +8,9 @@ import pytest
 import torch
 from conftest import stand_in
 
-from wwae_lib import data, experiments, reproduce, runs, selection
+from wwae_lib import data, experiments, runs
 from wwae_lib.__main__ import main
-from wwae_lib.book import figures, tables
+from wwae_lib.book import figures, reproduce, selection, tables
 from wwae_lib.methods import METHODS, AutoEncoder
 
 SIZES = {"train": 300, "valid": 100, "test": 120}

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from wwae_lib import reproduce, runs, selection
-from wwae_lib.book import forest, tables, verdicts
+from wwae_lib import runs
+from wwae_lib.book import forest, reproduce, selection, tables, verdicts
+from wwae_lib.book.reproduce import PROFILES
 from wwae_lib.book.tables import GLUE, METRICS
 from wwae_lib.data import DATASETS
 from wwae_lib.experiments import experiment
 from wwae_lib.methods import METHODS
-from wwae_lib.reproduce import PROFILES
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "book" / "results"

@@ -16,12 +16,14 @@ from types import SimpleNamespace
 import pytest
 from conftest import small, subprocess_environment
 
-from wwae_lib import data, reproduce, runs, training
+from wwae_lib import data, runs, training
 from wwae_lib.__main__ import main
-from wwae_lib.experiments import ABLATIONS, experiment
+from wwae_lib.book import reproduce
+from wwae_lib.book.ablations import ABLATIONS
+from wwae_lib.book.reproduce import PROFILES, Profile
+from wwae_lib.experiments import experiment
 from wwae_lib.methods import METHODS
 from wwae_lib.penalties import ESTIMATORS
-from wwae_lib.reproduce import PROFILES, Profile
 
 
 def few(*methods: str, **changes) -> Profile:

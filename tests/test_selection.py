@@ -11,11 +11,12 @@ import made_up
 import pytest
 from conftest import small, stand_in
 
-from wwae_lib import data, reproduce, runs, selection
-from wwae_lib.experiments import compared_methods, experiment
+from wwae_lib import data, runs
+from wwae_lib.book import reproduce, selection
+from wwae_lib.book.reproduce import PROFILES, Profile
+from wwae_lib.experiments import experiment
 from wwae_lib.measures import evaluation
 from wwae_lib.methods import METHODS
-from wwae_lib.reproduce import PROFILES, Profile
 
 
 def test_every_method_is_tried_equally_often_and_equally_long():
@@ -51,7 +52,7 @@ def test_what_is_chosen_is_what_the_complete_trials_say(monkeypatch):
     complete = {
         f"{dataset}/{method}": getattr(selection.best_trial(dataset, method).experiment, field)
         for dataset in data.DATASETS
-        for method in compared_methods(dataset)
+        for method in selection.compared_methods(dataset)
         for field, centre in [selection.setting(dataset, method)]
         if centre and selection.complete(dataset, method)
     }

@@ -15,9 +15,9 @@ import slices
 import torch
 from conftest import cpu_fabric, small, stand_in, subprocess_environment
 
-from wwae_lib import reproduce, runs, training
-from wwae_lib.book import together
-from wwae_lib.reproduce import PROFILES, Profile
+from wwae_lib import runs, training
+from wwae_lib.book import reproduce, together
+from wwae_lib.book.reproduce import PROFILES, Profile
 
 
 def plan(*words: str, profile: str = "full", **found) -> slices.Plan:

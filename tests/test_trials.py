@@ -8,8 +8,7 @@ import made_up
 import pytest
 from matplotlib import pyplot as plt
 
-from wwae_lib import selection
-from wwae_lib.book import trials
+from wwae_lib.book import selection, trials
 from wwae_lib.runs import Run
 
 

@@ -40,8 +40,8 @@ from pathlib import Path
 
 import torch
 
-from wwae_lib import data, reproduce, runs, training
-from wwae_lib.book import together
+from wwae_lib import data, runs, training
+from wwae_lib.book import reproduce, together
 from wwae_lib.experiments import Experiment
 from wwae_lib.measures import evaluation, inception
 from wwae_lib.methods import METHODS

@@ -148,13 +148,14 @@ def _add_images(command: argparse.ArgumentParser) -> None:
 
 def _add_fields(command: argparse.ArgumentParser) -> None:
     """An option for each field of an experiment."""
+    ours = experiments.experiment("mnist", "wwae")
     for field in dataclasses.fields(experiments.Experiment):
         if field.name in FIELDS:
             command.add_argument(
                 f"--{field.name.replace('_', '-')}",
                 type={"int": int, "float": float, "str": str}[str(field.type)],
                 help=f"{FIELDS[field.name]} (default: the book's; for the WWAE on MNIST "
-                f"{getattr(experiments.BOOK[0], field.name)!r})",
+                f"{getattr(ours, field.name)!r})",
             )
 
 

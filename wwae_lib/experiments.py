@@ -1,4 +1,4 @@
-"""What is an experiment? A frozen configuration, and the list of those that the book reports."""
+"""What is an experiment? A frozen configuration, and what we chose for each method and data set."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .methods import METHODS, VAE, AutoEncoder, Method
 from .networks import NETWORKS
 from .penalties import ESTIMATORS
 
-__all__ = ["ABLATIONS", "BOOK", "Experiment", "Plan", "build", "compared_methods", "experiment"]
+__all__ = ["Experiment", "Plan", "build", "experiment"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,12 +146,6 @@ def experiment(dataset: str, method: str, **changes: Any) -> Experiment:
     return Experiment(**fields | changes)
 
 
-def compared_methods(dataset: str) -> list[str]:
-    """The methods that are compared on a data set, by name: those of grey images are not on colours."""
-    channels = get_dataset(dataset).shape[0]
-    return [name for name, kind in METHODS.items() if channels == 1 or not kind.grey_only]
-
-
 def build(experiment: Experiment) -> Method:
     """The method of an experiment with fresh weights, drawn from torch's generator.
 
@@ -161,57 +155,3 @@ def build(experiment: Experiment) -> Method:
     kind = METHODS[experiment.method]
     options = {field: getattr(experiment, field) for field in kind.takes}
     return kind.for_images(get_dataset(experiment.dataset).shape, experiment.network, **options)
-
-
-BOOK = tuple(experiment("mnist", method) for method in ("wwae", "vae"))
-
-# What the WWAE's choices change, one at a time, from the baseline ``lambda_10``.
-CHOICES: dict[str, dict[str, dict[str, Any]]] = {
-    "lambda": {
-        "lambda_01": {"penalty_weight": 0.1},
-        "lambda_1": {"penalty_weight": 1.0},
-        "lambda_10": {},
-        "lambda_100": {"penalty_weight": 100.0},
-        "lambda_1000": {"penalty_weight": 1000.0},
-    },
-    "estimator": {
-        "lambda_10": {},
-        # "sliced" is no estimator of the closed form alone; its trials stand beside the remedies'
-        **{
-            f"estimator_{name}": {"estimator": name} for name in ESTIMATORS if name not in ("total", "sliced")
-        },
-    },
-    "batch": {
-        "batch_32": {"batch_size": 32},
-        "batch_64": {"batch_size": 64},
-        "lambda_10": {},
-        "batch_256": {"batch_size": 256},
-        "batch_512": {"batch_size": 512},
-    },
-    "latent": {
-        "latent_2": {"latent": 2},
-        "latent_4": {"latent": 4},
-        "lambda_10": {},
-        "latent_16": {"latent": 16},
-        "latent_32": {"latent": 32},
-    },
-    "encoder": {
-        "deterministic": {"initial_std": 0.0},
-        "lambda_10": {},
-        "start_wide": {"initial_std": 1.0},
-    },
-}
-
-
-def ablations(dataset: str = "mnist", prefix: str = "", **changes: Any) -> dict[str, tuple[Experiment, ...]]:
-    """The WWAE with one choice changed at a time: for each question its experiments, baseline among them."""
-    return {
-        question: tuple(
-            experiment(dataset, "wwae", variant=prefix + variant, **({"epochs": 3} | changes | choice))
-            for variant, choice in choices.items()
-        )
-        for question, choices in CHOICES.items()
-    }
-
-
-ABLATIONS = ablations()

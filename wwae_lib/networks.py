@@ -29,7 +29,7 @@ class Size:
 
 # name -> side of the image in pixels -> size. compact: about 1 M parameters for 28 x 28, no batch
 # normalisation, the decoder the smaller half, so that a reader's browser can load it; normalised: the same
-# with it, tried by wwae_lib.selection. reference: for
+# with it, tried by wwae_lib.book.selection. reference: for
 # 28 x 28 the encoder and decoder of InfoGAN (Chen et al. 2016, appendix C.1), in which Lucic et al. (2018)
 # and Dai & Wipf (2019) compare GANs and VAEs; for 64 x 64 the channels of the WAE (Tolstikhin et al. 2018,
 # appendix C.2) with the filters of DCGAN (Radford et al. 2016), 4 x 4, and the decoder the encoder's

@@ -1,1 +1,1 @@
-"""What only the book's pages call: tables, figures, explorers, verdicts, and what the theory chapters try."""
+"""The comparison that the book reports, and what its pages call: tables, figures, explorers, verdicts."""

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .. import data, files, reproduce, runs
-from . import celeba
+from .. import data, files, runs
+from . import celeba, reproduce
 
 __all__ = ["add_accelerator", "add_to", "path"]
 

@@ -1,8 +1,8 @@
 """What separates new images from real ones: the decoder, or the law that codes are drawn from?
 
-Auto-encoders with codes of several dimensions (:func:`wwae_lib.selection.dimension_trials`), each decoded
-from its own codes and from four laws. The distance of reconstructions is what encoder and decoder lose; what
-a law adds to it is lost because new codes do not lie where the codes of images do.
+Auto-encoders with codes of several dimensions (:func:`.selection.dimension_trials`), each decoded from its
+own codes and from four laws. The distance of reconstructions is what encoder and decoder lose; what a law
+adds to it is lost because new codes do not lie where the codes of images do.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import matplotlib.pyplot as plt
 from matplotlib.ticker import LogLocator
 
-from .. import selection
 from ..data import DATASETS
 from ..methods import METHODS
 from ..runs import Run
@@ -22,6 +21,7 @@ from .uncertainty import measured
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+from . import selection
 
 __all__ = [
     "LAWS",

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 from matplotlib.ticker import LogLocator
 
-from .. import selection
 from ..data import DATASETS
 from ..methods import METHODS
 from ..runs import Run
@@ -19,6 +18,7 @@ from .uncertainty import measured
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+from . import selection
 
 __all__ = [
     "convergence",

@@ -24,9 +24,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from . import runs
-from .experiments import Experiment, compared_methods, experiment
-from .methods import METHODS
+from .. import runs
+from ..data import get_dataset
+from ..experiments import Experiment, experiment
+from ..methods import METHODS
 
 __all__ = [
     "CENTRES",
@@ -39,6 +40,7 @@ __all__ = [
     "Setting",
     "best_trial",
     "chosen",
+    "compared_methods",
     "complete",
     "converged",
     "dimension_trials",
@@ -113,6 +115,12 @@ def chosen(dataset: str, method: str, **changes: Any) -> Experiment:
     field, _ = setting(dataset, method)
     known = {name: value for name, value in [(field, CHOSEN.get(f"{dataset}/{method}"))] if value is not None}
     return experiment(dataset, method, **known | changes)
+
+
+def compared_methods(dataset: str) -> list[str]:
+    """The methods that are compared on a data set, by name: those of grey images are not on colours."""
+    channels = get_dataset(dataset).shape[0]
+    return [name for name, kind in METHODS.items() if channels == 1 or not kind.grey_only]
 
 
 def setting(dataset: str, method: str) -> Setting:

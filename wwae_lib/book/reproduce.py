@@ -27,10 +27,13 @@ import threadpoolctl
 import torch
 from tqdm import tqdm
 
-from . import data, files, processes, runs, selection, training
-from .experiments import Experiment, ablations, compared_methods, experiment
-from .measures import evaluation
-from .methods import METHODS
+from .. import data, files, processes, runs, training
+from ..experiments import Experiment, experiment
+from ..measures import evaluation
+from ..methods import METHODS
+from . import selection
+from .ablations import ablations
+from .selection import compared_methods
 
 __all__ = ["PROFILES", "Profile", "State", "records", "reproduce", "results_folder", "select", "state"]
 
@@ -49,7 +52,7 @@ class Profile:
         protocol: a name in :data:`wwae_lib.measures.evaluation.PROTOCOLS`.
         held_out: the split to measure on: ``test``, or ``valid`` where settings are chosen.
         folder: where the runs are recorded, below the results folder.
-        search: whether the recorded trials ask for more of them (:func:`wwae_lib.selection.further`).
+        search: whether the recorded trials ask for more of them (:func:`wwae_lib.book.selection.further`).
     """
 
     experiments: tuple[Experiment, ...]
