@@ -1,7 +1,7 @@
 """The explorers in headless Chromium, from disk, the network cut.
 
-Needs `make book` and a Chromium on PATH; without either these tests are skipped, but for those of the formulas,
-which Node will do as well.
+Needs `make book` and a Chromium on PATH; without either these tests are skipped, but for those of the
+formulas, for which Node or Chromium will do.
 """
 
 from __future__ import annotations
