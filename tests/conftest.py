@@ -177,17 +177,23 @@ def subprocess_environment(**changes: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def browser():
-    """Chromium without a network, and a site that holds what the book was exported with."""
+def chromium():
+    """Chromium without a network."""
     playwright = pytest.importorskip("playwright.sync_api")
     if browsing.CHROMIUM is None:
         pytest.skip("needs Chromium on PATH")
-    if not browsing.EXPLORERS.exists():
-        pytest.skip("needs the built site: make book")
-    browsing.assert_current()
     options = ["--host-resolver-rules=MAP * ~NOTFOUND", "--disable-gpu"]
     options += ["--no-sandbox"] if os.geteuid() == 0 else []
     with playwright.sync_playwright() as started:
         chromium = started.chromium.launch(executable_path=browsing.CHROMIUM, args=options)
         yield chromium
         chromium.close()
+
+
+@pytest.fixture(scope="module")
+def browser(request):
+    """Chromium, and a site that holds what the book was exported with."""
+    if not browsing.EXPLORERS.exists():
+        pytest.skip("needs the built site: make book")
+    browsing.assert_current()
+    return request.getfixturevalue("chromium")

@@ -79,6 +79,12 @@ def test_other_parameters_leave_the_book_as_it_is(notebook, tmp_path, capsys):
         (["-p", "SEEED", "1"], "no parameter SEEED; known: PROFILE, RATE, SEED"),
         (["-p", "SEED", "one"], "SEED is 'one'; it must be a whole number"),
         (["-p", "SEED", "1.5"], "SEED is '1.5'"),
+        (["-p", "SEED", "-1"], "SEED is -1; it must be from 0 to 4294967295"),
+        (["-p", "SEED", "99999999999"], "SEED is 99999999999; it must be from 0 to 4294967295"),
+        (["-p", "SEED", "True"], "SEED is 'True'; it must be a whole number"),
+        (["-p", "SEED", ""], "SEED is ''; it must be a whole number"),
+        (["-p", "RATE", "fast"], "RATE is 'fast'; it must be a number"),
+        (["-p", "SEED", "1", "-p", "SEED", "2"], "SEED is given more than once"),
         (["-p", "PROFILE", "fulll"], "PROFILE is 'fulll'; it must be quick or full"),
     ],
 )
@@ -86,7 +92,55 @@ def test_what_is_no_parameter_is_an_error(notebook, capsys, words, complaint):
     path = notebook(PARAMETERS, SHOW)
     before = path.read_bytes()
     assert execute_notebooks.main([str(path), *words]) == 2
-    assert complaint in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert complaint in said and said.count("\n") == 1
+    assert path.read_bytes() == before
+
+
+NO_NOTEBOOKS = {
+    "no JSON": b"import os\n" * 20,
+    "no cells": b"[]",
+    "bytes": bytes(range(128, 256)),
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("content", NO_NOTEBOOKS.values(), ids=NO_NOTEBOOKS)
+def test_a_file_that_is_no_notebook_is_one_line(tmp_path, capsys, content):
+    (tmp_path / "page.ipynb").write_bytes(content)
+    assert execute_notebooks.main([str(tmp_path / "page.ipynb")]) == 2
+    said = capsys.readouterr().err
+    assert f"error: {tmp_path / 'page.ipynb'} is no notebook (" in said and said.count("\n") == 1
+
+
+def test_where_nothing_can_be_written_is_found_before_it_executes(notebook, tmp_path, capsys):
+    path, there = notebook(PARAMETERS, "1 / 0"), tmp_path / "there"
+    there.write_text("a file")
+    assert execute_notebooks.main([str(path), "-p", "SEED", "3", "--to", str(there)]) == 2
+    said = capsys.readouterr().err
+    assert f"error: {there} cannot be written to (" in said and "--to" in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("failure", "complaint"),
+    [
+        (KeyboardInterrupt(), "interrupted"),
+        (execute_notebooks.NoSuchKernel("python3"), "No such kernel named python3; install one with"),
+        (RuntimeError("Kernel died\nTraceback"), "RuntimeError: Kernel died"),
+        (OSError(28, "No space left on device"), "No space left on device"),
+    ],
+)
+def test_what_ends_an_execution_is_one_line(notebook, monkeypatch, capsys, failure, complaint):
+    path = notebook("1")
+
+    def fail(*given, **options):
+        raise failure
+
+    monkeypatch.setattr(execute_notebooks.papermill, "execute_notebook", fail)
+    before = path.read_bytes()
+    assert execute_notebooks.main([str(path)]) == 1
+    said = capsys.readouterr().err
+    assert complaint in said and f"{path} is as it was" in said and said.count("\n") == 1
     assert path.read_bytes() == before
 
 
@@ -99,11 +153,20 @@ def test_notebooks_of_the_book_go_by_their_names(capsys):
         execute_notebooks.notebook_path(Path("elsewhere/celeba"), book)
 
 
-@pytest.mark.parametrize("line", ["SEED = int('3')", "import math", "SEED = OTHER = 3", "print(1)"])
+@pytest.mark.parametrize(
+    "line", ["SEED = int('3')", "import math", "SEED = OTHER = 3", "print(1)", "SEED: int = 3", "SEED == 3"]
+)
 def test_parameters_are_literals(notebook, capsys, line):
     path = notebook(f"parameters: {line}")
     assert execute_notebooks.main([str(path)]) == 2
-    assert "not a literal given to a name" in capsys.readouterr().err
+    assert f"{path}: not a literal given to a name, as parameters must be: {line}" in capsys.readouterr().err
+
+
+def test_parameters_are_python(notebook, capsys):
+    path = notebook("parameters: SEED = = 3")
+    assert execute_notebooks.main([str(path)]) == 2
+    said = capsys.readouterr().err
+    assert f"error: {path}: the cell of its parameters is no Python (" in said and said.count("\n") == 1
 
 
 def test_a_notebook_that_fails_is_left_as_it_was(notebook, capsys):

@@ -1,6 +1,7 @@
 """The explorers in headless Chromium, from disk, the network cut.
 
-Needs `make book` and a Chromium on PATH; without either these tests are skipped.
+Needs `make book` and a Chromium on PATH; without either these tests are skipped, but for those of the
+formulas, for which Node or Chromium will do.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import io
 import json
 import re
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -48,24 +50,41 @@ def ours(first: dict, second: dict) -> float:
     return w2_squared(mean[0], full(first["cov"]), mean[1], full(second["cov"])).item()
 
 
-def test_the_pages_formulas_are_the_librarys(browser):
+@pytest.fixture
+def by_the_page(request):
+    """Calls a JavaScript function where the Gaussian explorer's own file is loaded: in Node, or Chromium."""
+    script = (explorers.explorer_folder() / "gaussian.js").read_text(encoding="utf-8")
+
+    def call(function: str, value: object):
+        if node := shutil.which("node"):
+            around = "globalThis.window = globalThis; globalThis.document = { getElementById: () => null };"
+            program = f"{around}{script}\nconsole.log(JSON.stringify(({function})({json.dumps(value)})));"
+            done = subprocess.run([node, "-"], input=program, check=True, capture_output=True, text=True)
+            return json.loads(done.stdout)
+        page = request.getfixturevalue("chromium").new_page()
+        page.add_script_tag(content=script)
+        return page.evaluate(function, value)
+
+    return call
+
+
+def test_the_pages_formulas_are_the_librarys(by_the_page):
     pairs = gaussians(np.random.default_rng(0), 200)
     pairs += [{"first": pair["first"], "second": pair["first"]} for pair in pairs[:5]]
-    with opened(browser, EXPLORERS, mathematics=False) as page:
-        errors = page.evaluate(
-            """(pairs) => pairs.map(({first, second}) => {
-                const g = wwaeExplorer.gaussian;
-                return {
-                    w2: g.w2Squared(first, second), root: g.root(first.cov), axes: g.axes(first.cov),
-                    map: g.mapMatrix(first, second), third: g.between(first, second, 0.3),
-                    sent: g.transport(first, second, g.mapMatrix(first, second), [0.3, -0.7]),
-                };
-            })""",
-            pairs,
-        )
+    found = by_the_page(
+        """(pairs) => pairs.map(({first, second}) => {
+            const g = wwaeExplorer.gaussian;
+            return {
+                w2: g.w2Squared(first, second), root: g.root(first.cov), axes: g.axes(first.cov),
+                map: g.mapMatrix(first, second), third: g.between(first, second, 0.3),
+                sent: g.transport(first, second, g.mapMatrix(first, second), [0.3, -0.7]),
+            };
+        })""",
+        pairs,
+    )
     # Entries are at most a few units, variances at least 0.02: double precision leaves far less than 1e-12.
     close = {"rtol": 1e-12, "atol": 1e-12}
-    for pair, page_says in zip(pairs, errors, strict=True):
+    for pair, page_says in zip(pairs, found, strict=True):
         first, second = pair["first"], pair["second"]
         assert page_says["w2"]["total"] == pytest.approx(ours(first, second), rel=1e-12, abs=1e-12)
         assert page_says["w2"]["bures"] >= 0
@@ -143,6 +162,24 @@ def test_two_gaussians_are_drawn_before_any_touch_and_without_javascript(browser
         assert figure.locator("noscript").count() == 1
         present = json.loads(page.locator("#latent-explorer").get_attribute("data-runs"))
         assert page.locator("#latent-explorer .ex-map").count() == len(next(iter(present.values())))
+
+
+@pytest.mark.parametrize("preset", ["shifted", "turned", "prior"])
+def test_a_link_opens_the_gaussians_at_an_example(browser, preset):
+    with opened(browser, EXPLORERS, f"?gaussian={preset}#two-gaussians", mathematics=False) as page:
+        first, second = page.evaluate("wwaeExplorer.gaussian.gaussians()")
+        turned = page.evaluate("wwaeExplorer.gaussian.state.shapes.map((s) => s.angle)")
+        shown(page)
+    means_agree = np.allclose(first["mean"], second["mean"])
+    assert means_agree == (preset == "turned")
+    assert np.allclose(first["cov"], second["cov"]) == (preset == "shifted")
+    assert (turned[1] == 0) == (preset == "prior")
+
+
+def test_a_chapter_opens_the_gaussians_at_its_own_example(browser):
+    with opened(browser, SITE / "book" / "gaussian_w2.html", mathematics=False) as page:
+        first, second = page.evaluate("wwaeExplorer.gaussian.gaussians()")
+        assert shown(page) > 0 and first["mean"] == second["mean"]
 
 
 def test_two_gaussians_by_mouse(browser):

@@ -106,7 +106,6 @@ DAMAGE = {
     "another metadata": lambda path: save_file(
         load_file(path), path, {"state": "another", "sha256": read_tensors_checksum(path)}
     ),
-    "no checksum": lambda path: save_file(load_file(path), path, {"state": "{}"}),
     "a tensor less": lambda path: save_file(
         {"x": load_file(path)["x"]}, path, {"state": "{}", "sha256": read_tensors_checksum(path)}
     ),
@@ -132,6 +131,14 @@ def test_a_checksum_is_over_tensors_and_what_is_said_about_them(tmp_path, damage
     DAMAGE[damage](path)
     with pytest.raises(RunError, match=r"is not as it was written; .*delete it and make it again"):
         read_tensors(path)
+
+
+def test_a_file_from_before_there_were_checksums_is_said_to_be_old(tmp_path):
+    path = tmp_path / "x.safetensors"
+    save_file({"x": torch.zeros(3)}, path, {"state": "{}"})
+    with pytest.raises(RunError, match=r"no checksum: an earlier version .*; delete it and make it again"):
+        read_tensors(path)
+    assert read_tensors(path, checked=False)[1] == {"state": "{}"}
 
 
 # ---------------------------------------------------------------- one owner

@@ -314,3 +314,18 @@ def test_the_figure_of_standings_draws_the_numbers_of_the_table(runs):
     assert (high - low) / 2 == pytest.approx(half)
     assert fashion.get_title() == "Fashion-MNIST"
     plt.close(figure)
+
+
+def test_a_reading_of_the_distance_has_its_p_value():
+    """10,000 times the reading of as many exact draws is about chi^2 of 8 and half a chi^2 of 36."""
+    draws = np.random.default_rng(0).chisquare((8, 36), (100_000, 2)) @ (1, 0.5)
+    assert np.mean(draws > 26) == pytest.approx(0.467, abs=0.01)
+    near, far = (made_up.run("wwae", posterior_w2_squared=value) for value in (0.0026, 0.02))
+    assert tables.table([near], ("posterior_w2_p",)).endswith("| WWAE | 0.467 |")
+    assert tables.table([far], ("posterior_w2_p",)).endswith("| WWAE | < 0.001 |")
+    assert tables.table([made_up.run("gan", fid=1.0)], ("posterior_w2_p", "fid")).endswith("| DCGAN | 1.0 |")
+    (contest,) = tables.contests(made_up.seeds("wwae", posterior_w2_squared=[0.02, 0.0026, 0.003]))
+    assert tables.comparison(contest, ("posterior_w2_p",)).endswith("| WWAE | 3 | 0.467 |")  # the largest
+    for sure in ([0.02, 0.03], [0.02]):
+        (contest,) = tables.contests(made_up.seeds("wwae", posterior_w2_squared=sure))
+        assert tables.comparison(contest, ("posterior_w2_p",)).endswith("| < 0.001 |")

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import CAN_CHECK, cpu_fabric, first_of_each_class, small
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from wwae_lib import checkpoints, data, experiments, files, methods, runs, training
@@ -770,6 +770,16 @@ def test_a_bit_of_a_checkpoint_that_flipped(train, interrupted, name):
     content[8 + length + begin] ^= 1
     interrupted.checkpoint.write_bytes(bytes(content))
     with pytest.raises(runs.RunError, match=r"is not as it was written.*Restart to throw it away"):
+        train(small(), resume=True)
+
+
+def test_a_checkpoint_of_an_earlier_version_says_so_and_what_to_do(train, interrupted):
+    tensors, state = interrupted.load_checkpoint()
+    save_file(tensors, interrupted.checkpoint, {"state": json.dumps(state)})
+    with pytest.raises(runs.RunError, match=r"has no checksum: an earlier version.*Restart to throw it away"):
+        train(small(), resume=True)
+    files.write_tensors(interrupted.checkpoint, tensors, state=json.dumps(state | {"format": 0}))
+    with pytest.raises(runs.RunError, match=r"format 0, .* another version wrote it.*Restart to throw"):
         train(small(), resume=True)
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import nbformat
 import papermill
+from jupyter_client.kernelspec import NoSuchKernel
 from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,19 +38,25 @@ def tagged(notebook: NotebookNode, tag: str) -> NotebookNode | None:
     return next((cell for cell in notebook.cells if tag in cell.metadata.get("tags", ())), None)
 
 
-def parameters(notebook: NotebookNode) -> dict[str, object]:
-    """What the cell tagged ``parameters`` assigns.
+def parameters(notebook: NotebookNode, path: Path) -> dict[str, object]:
+    """What the cell tagged ``parameters`` assigns, in the notebook from a file.
 
     Raises:
         ValueError: it holds anything but literals given to names.
     """
     values, cell = {}, tagged(notebook, "parameters")
-    for line in ast.parse(cell.source).body if cell else ():
+    try:
+        lines = ast.parse(cell.source).body if cell else ()
+    except SyntaxError as error:
+        raise ValueError(f"{path}: the cell of its parameters is no Python ({error}); correct it") from error
+    for line in lines:
         try:
             (target,) = line.targets
             values[target.id] = ast.literal_eval(line.value)
         except (AttributeError, ValueError) as error:
-            raise ValueError(f"not a literal given to a name: {ast.unparse(line)}") from error
+            raise ValueError(
+                f"{path}: not a literal given to a name, as parameters must be: {ast.unparse(line)}"
+            ) from error
     return values
 
 
@@ -57,7 +64,7 @@ def changed(stated: dict[str, object], given: dict[str, str]) -> dict[str, objec
     """The given parameters that a notebook has and that differ from its own.
 
     Raises:
-        ValueError: one is of another type.
+        ValueError: one is of another type, or out of range.
     """
     values = {}
     for name in given.keys() & stated.keys():
@@ -70,6 +77,8 @@ def changed(stated: dict[str, object], given: dict[str, str]) -> dict[str, objec
             raise ValueError(f"{name} is {given[name]!r}; it must be {wanted}")
         if name == "PROFILE" and value not in PROFILES:
             raise ValueError(f"PROFILE is {value!r}; it must be {' or '.join(PROFILES)}")
+        if name == "SEED" and not 0 <= value < 2**32:  # what every generator takes
+            raise ValueError(f"SEED is {value}; it must be from 0 to {2**32 - 1}")
         if value != stated[name]:
             values[name] = value
     return values
@@ -87,7 +96,7 @@ def with_setup(notebook: NotebookNode) -> NotebookNode:
     cell = tagged(notebook, "setup")
     if cell is None:
         cell = nbformat.v4.new_code_cell(metadata={"tags": ["setup", "remove-cell"]})
-        first = next(i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code")
+        first = next((i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code"), 0)
         notebook.cells.insert(first, cell)
     cell.source = SETUP
     return notebook
@@ -152,6 +161,40 @@ def notebook_path(path: Path, book: list[Path]) -> Path:
     return named[0]
 
 
+def read(path: Path) -> NotebookNode:
+    """A notebook from its file.
+
+    Raises:
+        ValueError: the file cannot be read, or holds no notebook.
+    """
+    try:
+        notebook = nbformat.read(path, as_version=4)
+        nbformat.validate(notebook)
+    except (OSError, ValueError, AttributeError, KeyError, TypeError, nbformat.ValidationError) as error:
+        raise ValueError(f"{path} is no notebook ({_line(error)}); name one that ends in .ipynb") from error
+    return notebook
+
+
+def _line(error: BaseException) -> str:
+    """What kind of error it is, and the first line of what it says."""
+    said = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {said[0]}" if said else type(error).__name__
+
+
+def check_writable(folder: Path) -> None:
+    """Before hours are spent on what goes there.
+
+    Raises:
+        ValueError: nothing can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(f"{folder} cannot be written to ({error}); name another folder with --to") from error
+
+
 def execute(path: Path, target: Path, values: dict[str, object], measure: bool) -> None:
     """Execute a notebook in its own folder, with some parameters replaced, and write it to ``target``."""
     before = nbformat.read(path, as_version=4)
@@ -185,15 +228,20 @@ def main(words: list[str] | None = None) -> int:
     arguments = parser.parse_args(words)
     os.environ.pop("WWAE_RESULTS", None)  # the book's notebooks read the book's records
     given = dict(arguments.parameter)
+    names = [name for name, _ in arguments.parameter]
     book = sorted((ROOT / "book").glob("*.ipynb"))
     try:
         paths = [notebook_path(path, book) for path in arguments.notebooks] or book
-        notebooks = {path: nbformat.read(path, as_version=4) for path in paths}
-        stated = {path: parameters(notebook) for path, notebook in notebooks.items()}
+        notebooks = {path: read(path) for path in paths}
+        stated = {path: parameters(notebook, path) for path, notebook in notebooks.items()}
         known = sorted({name for names in stated.values() for name in names})
         if unknown := sorted(given.keys() - set(known)):
             raise ValueError(f"no parameter {', '.join(unknown)}; known: {', '.join(known) or 'none'}")
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"{', '.join(twice)} is given more than once; once is enough")
         values = {path: changed(stated[path], given) for path in paths}
+        for path in () if arguments.cells else paths:
+            check_writable(arguments.to if values[path] else path.parent)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -207,10 +255,17 @@ def main(words: list[str] | None = None) -> int:
             try:
                 execute(path, target, values[path], arguments.measure)
             except papermill.PapermillExecutionError as error:
-                print(
-                    f"error: {path}, cell {error.exec_count}: {error.ename}: {error.evalue}", file=sys.stderr
-                )
-                return 1
+                failed = f"cell {error.exec_count}: {error.ename}: {error.evalue}"
+            except KeyboardInterrupt:
+                failed = "interrupted"
+            except NoSuchKernel as error:
+                failed = f"{error}; install one with: python -m ipykernel install --sys-prefix"
+            except (OSError, RuntimeError) as error:
+                failed = _line(error)  # the kernel died, say, or the disk is full
+            else:
+                continue
+            print(f"error: {path}, {failed}; {target} is as it was", file=sys.stderr)
+            return 1
         else:
             print(f"{path} has none of these parameters: left as it is")
     return 0

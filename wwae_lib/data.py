@@ -395,11 +395,18 @@ def _check_celeba(path: Path, array: np.ndarray, lines: list[tuple[str, ...]], r
         expected = file.read_text(encoding="utf-8").strip() if file.exists() else ""
     except (OSError, ValueError) as error:
         raise DataError(f"{file} cannot be read ({error}); {remedy}") from error
-    if actual != expected and not (actual == CELEBA_SUBSET and not file.exists()):
-        claim = f"{file.name} says {expected[:16]}..." if file.exists() else f"there is no {file.name}"
+    if actual == CELEBA_SUBSET and not file.exists():
+        return
+    if not file.exists():
         raise DataError(
-            f"{path} and its index have SHA-256 {actual[:16]}..., and {claim}: they are damaged, or were not "
-            f"made by this library; {remedy}"
+            f"there is no {file} to hold {path.name} and its index against: an earlier version of this "
+            f"library, or another program, made them; {remedy}. "
+            f"Or trust them as they are: write {actual} into that file"
+        )
+    if actual != expected:
+        raise DataError(
+            f"{path} and its index have SHA-256 {actual[:16]}..., and {file.name} says {expected[:16]}...: "
+            f"they are damaged, or were changed; {remedy}"
         )
 
 

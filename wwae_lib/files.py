@@ -93,7 +93,8 @@ def read_tensors(path: Path, checked: bool = True) -> tuple[dict[str, Tensor], d
         checked: as :func:`write_tensors` left it; a file whose checksum is kept elsewhere has none.
 
     Raises:
-        RunError: the file is missing, cut short, no safetensors file, or not as it was written.
+        RunError: the file is missing, cut short, no safetensors file, without a checksum, or not as it was
+            written.
     """
     try:
         with safe_open(path, "pt") as f:
@@ -104,6 +105,11 @@ def read_tensors(path: Path, checked: bool = True) -> tuple[dict[str, Tensor], d
             f"{path} cannot be read as safetensors ({error}); restore it, or delete it and make it again"
         ) from error
     recorded = about.pop("sha256", None)
+    if checked and recorded is None:
+        raise RunError(
+            f"{path} has no checksum: an earlier version of this library, or another program, wrote it; "
+            "delete it and make it again"
+        )
     if checked and recorded != _checksum(tensors, about):
         raise RunError(f"{path} is not as it was written; restore it, or delete it and make it again")
     return tensors, about

@@ -420,7 +420,10 @@ class Draft:
         except (KeyError, ValueError, TypeError) as error:
             raise RunError(f"{self.checkpoint} is not a checkpoint of this library ({error!r})") from error
         if version != FORMAT:
-            raise RunError(f"{self.checkpoint} has format {version!r}, this library reads {FORMAT}")
+            raise RunError(
+                f"{self.checkpoint} has format {version!r}, and this library reads {FORMAT}: another version "
+                "wrote it, and can resume it"
+            )
         if missing := {"epoch", "history", "experiment", "images"} - state.keys():
             raise RunError(f"{self.checkpoint} lacks {', '.join(sorted(missing))}: it is damaged or foreign")
         return tensors, state

@@ -85,6 +85,10 @@ ESTIMATORS = {
 NAMED_ELSEWHERE = ("dataset", "method", "variant")  # in the title of a run's column
 
 
+P_VALUE = "p"  # a form: how often chance alone gives as much; of several seeds, the largest
+SMALLEST = 0.001  # that is told apart from less
+
+
 class Metric(NamedTuple):
     """What a metric is called, how its value is written, and which end is better, if either."""
 
@@ -115,6 +119,7 @@ METRICS = {
     "knn_accuracy": Metric("nearest-neighbour accuracy", "{:.3f}", "higher"),
     "linear_accuracy": Metric("linear accuracy", "{:.3f}", "higher"),
     "posterior_w2_squared": Metric("squared W2, posterior to prior", "{:.3f}", "lower"),
+    "posterior_w2_p": Metric("its p-value, at most", P_VALUE),
     "sliced_w2_squared": Metric("sliced squared W2", "{:.4f}", "lower"),
     "sliced_w2_squared_floor": Metric("that of exact draws", "{:.4f}"),
     "mixture_nats": Metric("nats that a mixture gains", "{:.2f}", "lower"),
@@ -145,7 +150,7 @@ STRUCTURE = (
     *("effective_dimension", "active_dimensions", "posterior_variance"),
 )
 NORMALITY = (
-    *("posterior_w2_squared", "sliced_w2_squared", "sliced_w2_squared_floor"),
+    *("posterior_w2_squared", "posterior_w2_p", "sliced_w2_squared", "sliced_w2_squared_floor"),
     *("mixture_nats", "mixture_nats_floor"),
     *("ks_mean", "ks_rejected", "henze_zirkler"),
 )
@@ -200,10 +205,16 @@ def table(runs: Sequence[Run], keys: Sequence[str] = HEADLINE) -> str:
     metrics = [numbers(run) for run in runs]
     shown = [key for key in keys if any(key in row for row in metrics)]
     rows = [
-        [name_of(run), *(METRICS[key].form.format(row[key]) if key in row else "-" for key in shown)]
+        [name_of(run), *(_written(row[key], METRICS[key]) if key in row else "-" for key in shown)]
         for run, row in zip(runs, metrics, strict=True)
     ]
     return markdown(["method", *(METRICS[key].label for key in shown)], rows)
+
+
+def _written(value: float, metric: Metric) -> str:
+    if metric.form != P_VALUE:
+        return metric.form.format(value)
+    return f"{value:.3f}" if value >= SMALLEST else f"< {SMALLEST}"
 
 
 def values_in_words(runs: Sequence[Run], labels: Sequence[str], keys: Sequence[str]) -> str:
@@ -532,6 +543,8 @@ def _changes(contest: Contest) -> list[str]:
 
 def cell(value: Measured, metric: Metric) -> str:
     """``mean ± interval`` over several seeds, else ``mean (standard error)``, else the mean alone."""
+    if metric.form == P_VALUE:
+        return _written(max(value.values), metric)
     if not math.isnan(value.interval):
         return plus_minus(value.mean, value.interval, metric.form)
     form = _form(metric.form, value.error)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from scipy.special import ndtri, stdtr, stdtrit
 
+from ..gaussian import p_value
 from ..runs import Run
 
 __all__ = [
@@ -84,6 +85,9 @@ def numbers(run: Run) -> dict[str, float]:
     * ``sharpness_gap``, ``sharpness_reconstruction_gap``: how far prior samples and reconstructions are from
       as sharp as the test images, :math:`|\log(\text{sharpness} / \text{sharpness of data})|`;
     * ``mixture_excess``: ``mixture_nats`` less their floor, the same of exact Gaussian draws;
+    * ``posterior_w2_p``: how often as many exact draws of the prior read at least ``posterior_w2_squared``
+      (:func:`wwae_lib.gaussian.p_value`). It is an upper bound: where the encoder states a variance, the
+      reading scatters less than that of drawn codes;
     * ``knn_accuracy_error``, ``linear_accuracy_error``: binomial, over the test images.
     """
     seconds = run.record["environment"]["train_seconds"]
@@ -97,9 +101,11 @@ def numbers(run: Run) -> dict[str, float]:
         values["mixture_excess"] = values["mixture_nats"] - values["mixture_nats_floor"]
         both = values.get("mixture_nats_error", math.nan), values.get("mixture_nats_floor_error", math.nan)
         values["mixture_excess_error"] = math.hypot(*both)
+    images = run.record["data"]["test"]["images"]
+    if (reading := values.get("posterior_w2_squared")) is not None:
+        values["posterior_w2_p"] = p_value(reading, images, run.experiment.latent).item()
     for key in ("knn_accuracy", "linear_accuracy"):
         if key in values:
-            images = run.record["data"]["test"]["images"]
             values.setdefault(f"{key}_error", math.sqrt(values[key] * (1 - values[key]) / images))
     return values
 

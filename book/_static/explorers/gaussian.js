@@ -1,5 +1,6 @@
 // Two Gaussians in the plane, by hand: squared Wasserstein-2 distance, optimal map, geodesic.
 // No dependency. The page holds a still figure and the first state (data-state); this file brings it to life.
+// It begins at the example that the address asks for (explorers.html?gaussian=turned), or the script's data-preset.
 "use strict";
 
 (function () {
@@ -90,10 +91,10 @@
   const SUBSCRIPT = ["₁", "₂"];
 
   const PRESETS = [
-    ["Start", null],
-    ["Shifted only", [{ mean: [-1.5, -0.4], angle: 0.5, axes: [0.8, 0.4] }, { mean: [1.4, 0.6], angle: 0.5, axes: [0.8, 0.4] }]],
-    ["Same mean, turned", [{ mean: [0, 0], angle: 0.35, axes: [1.1, 0.3] }, { mean: [0, 0], angle: 0.35 + Math.PI / 2, axes: [1.1, 0.3] }]],
-    ["To N(0, I)", [{ mean: [-1.2, 0.7], angle: -0.5, axes: [0.6, 0.2] }, { mean: [0, 0], angle: 0, axes: [1, 1] }]],
+    ["Start", "start", null],
+    ["Shifted only", "shifted", [{ mean: [-1.5, -0.4], angle: 0.5, axes: [0.8, 0.4] }, { mean: [1.4, 0.6], angle: 0.5, axes: [0.8, 0.4] }]],
+    ["Same mean, turned", "turned", [{ mean: [0, 0], angle: 0.35, axes: [1.1, 0.3] }, { mean: [0, 0], angle: 0.35 + Math.PI / 2, axes: [1.1, 0.3] }]],
+    ["To N(0, I)", "prior", [{ mean: [-1.2, 0.7], angle: -0.5, axes: [0.6, 0.2] }, { mean: [0, 0], angle: 0, axes: [1, 1] }]],
   ];
 
   const box = document.getElementById("gaussian-explorer");
@@ -111,6 +112,7 @@
   }
 
   const start = JSON.parse(box.dataset.state);
+  const asked = new URLSearchParams(location.search).get("gaussian") ?? document.currentScript?.dataset.preset;
   const state = { shapes: structuredClone(start.shapes), t: start.t };
   const view = { width: 0, height: 0, scale: 1 };
   explorer.gaussian.state = state;
@@ -419,16 +421,18 @@
     frame = requestAnimationFrame(step);
   });
 
-  for (const [name, shapes] of PRESETS) {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.textContent = name;
-    button.addEventListener("click", () => {
+  for (const [name, key, shapes] of PRESETS) {
+    const show = () => {
       state.shapes.splice(0, 2, ...structuredClone(shapes || start.shapes));
       state.shapes.forEach((shape) => place(shape, shape.mean));
       draw();
-    });
+    };
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = name;
+    button.addEventListener("click", show);
     find(".ex-presets").append(button);
+    if (key === asked && shapes) state.shapes = structuredClone(shapes); // what fit() draws
   }
 
   new ResizeObserver(fit).observe(box);
