@@ -2,11 +2,14 @@
 
 ``_static/wwae-book.zip`` holds the library, the notebooks and the recorded runs, with the weights that
 notebooks load, so that every notebook runs from it without a repository: its set-up cell finds the library in
-the folder above. The bar links the page's own notebook and, where there is a repository on GitHub, Colab.
+the folder above. The bar links the page's own notebook and, where there is a repository on GitHub, Colab;
+and it says what executing the notebook took when tools/execute_notebooks.py measured it.
 """
 
 from __future__ import annotations
 
+import json
+import math
 import zipfile
 from pathlib import Path
 
@@ -43,6 +46,26 @@ def write(target: Path, root: Path = ROOT) -> None:
             archive.writestr(entry, path.read_bytes())
 
 
+def cost(name: str, root: Path = ROOT) -> str:
+    """How long a notebook runs and how much memory it needs, as one phrase, rounded up to one digit.
+
+    Raises:
+        KeyError: that was not measured; ``tools/execute_notebooks.py NAME --measure`` does.
+    """
+    known = json.loads((root / "book" / "results" / "notebooks.json").read_text(encoding="utf-8"))
+    if name not in known:
+        raise KeyError(f"{name} was not measured: tools/execute_notebooks.py {name} --measure")
+    seconds, gigabytes = _up(known[name]["processor_seconds"]), known[name]["peak_bytes"] / 1e9
+    time = f"{seconds} s" if seconds < 100 else f"{math.ceil(seconds / 60)} min"
+    return f"runs for {time} on one core, in {math.ceil(10 * gigabytes) / 10:.1f} GB of memory"
+
+
+def _up(x: float) -> int:
+    """Rounded up to one digit; below 10 to 10, which the start of Python and torch takes."""
+    unit = 10 ** max(math.floor(math.log10(x)), 1)
+    return math.ceil(x / unit) * unit
+
+
 def _bar(app, page: str, template: str, context: dict, doctree) -> None:
     """Put the bar below the title of a notebook's page."""
     if doctree is None or not app.env.doc2path(page, base=False).endswith(".ipynb"):
@@ -54,6 +77,7 @@ def _bar(app, page: str, template: str, context: dict, doctree) -> None:
         address = f"https://colab.research.google.com/github/{owner}/blob/{colab.BRANCH}/{source}"
         parts.append(f'<a href="{address}">Open in Colab</a>')
     parts.append(f'<a href="{up}book/run_it.html">How to run it</a>')
+    parts.append(f"<span>{cost(Path(page).name)}</span>")
     bar = f'<p class="notebook-bar">{" ".join(parts)}</p>'
     context["body"] = context["body"].replace("</h1>", f"</h1>\n{bar}", 1)
 
