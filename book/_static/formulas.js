@@ -27,6 +27,7 @@ const written = new WeakMap(); // a displayed formula's TeX, as its author wrote
 /** TeX in tokens: commands and single signs; blanks are one blank. */
 const tokens = (tex) => tex.replace(/\s+/g, " ").match(/\\(?:[a-zA-Z]+\*?|.)|[^\\]/g) ?? [];
 const RELATION = /^(?:[=<>]|\\(?:leq?|geq?|neq?|sim|simeq|approx|equiv|propto|prec|succ|preceq|succeq|to|mapsto|iff|implies|(?:[lL]ong)?(?:[lL]eft)?[rR]ightarrow))$/;
+const GOING_ON = /^(?:[+-]|\\(?:pm|times|cdot))$/; // what no statement begins with
 const OPENING = /^(?:[{([]|\\(?:left|begin|lfloor|lceil|langle|\{))$/;
 const CLOSING = /^(?:[})\]]|\\(?:right|end|rfloor|rceil|rangle|\}))$/;
 
@@ -64,19 +65,30 @@ function statements(tex, sums) {
   const signs = tokens(tex);
   const top = topLevel(signs);
   const found = [[""]];
+  let fresh = false; // after the author's own new line
   signs.forEach((sign, i) => {
-    const own = found.at(-1);
-    const add = () => (own[own.length - 1] += sign);
-    if (!top[i]) return add();
-    if (sign === "&") return;
-    if (sign === "\\\\" || sign === "\\qquad" || (sums && sign === "\\quad")) {
-      const said = bare(own.join("")); // "or", "so" and the like go on with what they introduce
-      if (sign === "\\\\" ? said : own.length > 1 || (said && !/^\\text\{/.test(said))) return found.push([""]);
-      own[own.length - 1] += said ? " \\quad " : "";
+    const add = () => (found.at(-1)[found.at(-1).length - 1] += sign);
+    const said = bare(found.at(-1).join(""));
+    if (top[i] && sign === "&") return;
+    if (top[i] && sign === "\\\\") {
+      fresh = true;
       return;
     }
-    const last = tokens(bare(own.at(-1))).at(-1);
-    if (RELATION.test(sign) || (sums && /^[+-]$/.test(sign) && last && !RELATION.test(last) && last !== ",")) own.push(sign);
+    if (fresh && bare(sign)) {
+      fresh = false;
+      if (top[i] && (RELATION.test(sign) || GOING_ON.test(sign))) return found.at(-1).push(sign);
+      if (said) found.push([""]);
+      return add();
+    }
+    if (!top[i] || fresh) return add();
+    if (sign === "\\qquad" || (sums && sign === "\\quad")) {
+      // "or", "so" and the like go on with what they introduce
+      if (found.at(-1).length > 1 || (said && !/^\\text\{/.test(said))) return found.push([""]);
+      found.at(-1)[0] += said ? " \\quad " : "";
+      return;
+    }
+    const last = tokens(bare(found.at(-1).at(-1))).at(-1);
+    if (RELATION.test(sign) || (sums && /^[+-]$/.test(sign) && last && !RELATION.test(last) && last !== ",")) found.at(-1).push(sign);
     else add();
   });
   return found.filter((pieces) => bare(pieces.join("")));
@@ -139,7 +151,8 @@ async function inMoreLines(formula, tex) {
   await typesetAs(formula, inLines(asLines(all)));
   const drawn = formula.querySelector("mjx-container");
   const rows = [...drawn.querySelector("mjx-itable").children];
-  const widths = rows.map((row) => row.lastElementChild.firstElementChild.getBoundingClientRect().width);
+  const range = document.createRange();
+  const widths = rows.map((row) => (range.selectNodeContents(row.lastElementChild), range.getBoundingClientRect().width));
   await typesetAs(formula, inLines(asLines(packed(all, widths, drawn.clientWidth))));
   return shrunk(formula);
 }
