@@ -184,7 +184,7 @@ def enumeration(words: Sequence[str]) -> str:
 
     Where one holds a comma itself, semicolons part them: "one; another, longer; and a third".
     """
-    if len(words) > 1 and any("," in word for word in words):
+    if len(words) > 1 and any(", " in word for word in words):
         return "; ".join([*words[:-1], f"and {words[-1]}"])
     return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
