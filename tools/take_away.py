@@ -46,18 +46,15 @@ def write(target: Path, root: Path = ROOT) -> None:
             archive.writestr(entry, path.read_bytes())
 
 
-def cost(name: str, root: Path = ROOT) -> str:
-    """How long a notebook runs and how much memory it needs, as one phrase, rounded up to one digit.
-
-    Raises:
-        KeyError: that was not measured; ``tools/execute_notebooks.py NAME --measure`` does.
-    """
-    known = json.loads((root / "book" / "results" / "notebooks.json").read_text(encoding="utf-8"))
-    if name not in known:
-        raise KeyError(f"{name} was not measured: tools/execute_notebooks.py {name} --measure")
-    seconds, gigabytes = _up(known[name]["processor_seconds"]), known[name]["peak_bytes"] / 1e9
+def cost(name: str, root: Path = ROOT) -> str | None:
+    """How long a notebook runs and how much memory it needs, as one phrase, if that was measured."""
+    record = root / "book" / "results" / "notebooks.json"
+    took = json.loads(record.read_text(encoding="utf-8")).get(name) if record.exists() else None
+    if took is None:
+        return None
+    seconds, gigabytes = _up(took["processor_seconds"]), math.ceil(took["peak_bytes"] / 1e8) / 10
     time = f"{seconds} s" if seconds < 100 else f"{math.ceil(seconds / 60)} min"
-    return f"runs for {time} on one core, in {math.ceil(10 * gigabytes) / 10:.1f} GB of memory"
+    return f"runs for {time} on one core, in {gigabytes:.1f} GB of memory"
 
 
 def _up(x: float) -> int:
@@ -77,7 +74,8 @@ def _bar(app, page: str, template: str, context: dict, doctree) -> None:
         address = f"https://colab.research.google.com/github/{owner}/blob/{colab.BRANCH}/{source}"
         parts.append(f'<a href="{address}">Open in Colab</a>')
     parts.append(f'<a href="{up}book/run_it.html">How to run it</a>')
-    parts.append(f"<span>{cost(Path(page).name)}</span>")
+    if said := cost(Path(page).name):
+        parts.append(f"<span>{said}</span>")
     bar = f'<p class="notebook-bar">{" ".join(parts)}</p>'
     context["body"] = context["body"].replace("</h1>", f"</h1>\n{bar}", 1)
 
