@@ -67,35 +67,50 @@ def test_the_pages_gradient_is_torchs(browser, rebuild, noise):
                 torch.testing.assert_close(found, part.grad, rtol=1e-7, atol=1e-10)
 
 
-def train(page, **choices) -> dict:
-    """Choose, train to the end by keyboard, and what the page says then."""
-    for name, value in choices.items():
-        page.locator(f"#toy-explorer [data-choice={name}]").select_option(value)
-    button = page.locator("#toy-explorer [data-action=train]")
-    button.focus()
-    page.keyboard.press("Enter")
-    page.wait_for_function(
-        "wwaeExplorer.toy.now.steps >= wwaeExplorer.toy.STEPS && !wwaeExplorer.toy.running"
-    )
-    assert button.is_disabled()
-    value = lambda name: float(page.locator(f"#toy-explorer [data-value={name}]").inner_text())  # noqa: E731
-    state = page.evaluate("({noise: wwaeExplorer.toy.seen.noise, cov: wwaeExplorer.toy.seen.moment.cov})")
-    assert value("total") == pytest.approx(value("mean") + value("bures"), abs=0.011)
-    return state | {"penalty": value("total"), "error": page.evaluate("wwaeExplorer.toy.seen.error")}
+TRAINED = """(settings) => {
+    const training = wwaeExplorer.toy.training(settings);
+    while (training.steps < wwaeExplorer.toy.STEPS) training.step();
+    const {penalty, error, noise, moment} = training.look();
+    return {penalty: penalty.total, error, noise, cov: moment.cov};
+}"""
 
 
 def test_three_trainings_show_what_the_text_says(browser):
     with opened(browser, OBJECTIVE, mathematics=False) as page:
-        whole = train(page, rebuild="1", batch="32", noise="0")
-        assert whole["penalty"] <= 0.02 and whole["error"] < 0.1
-        few = train(page, rebuild="", batch="8", noise="0")
-        assert few["penalty"] > 0.02 and max(few["cov"][0], few["cov"][2]) < 0.9
+        found = {
+            (rebuild, batch, noise): page.evaluate(
+                TRAINED, {"rebuild": rebuild, "batch": batch, "noise": noise, "seed": 1}
+            )
+            for rebuild, batch, noise in [(True, 32, 0), (False, 8, 0), (False, 128, 0), (False, 8, 1)]
+        }
+    whole, few, many, asleep = found.values()
+    assert whole["penalty"] < 0.02 and whole["error"] < 0.1
+    assert few["penalty"] > 0.02 and max(few["cov"][0], few["cov"][2]) < 0.9
+    assert many["penalty"] < 0.1 * few["penalty"]
+    assert asleep["penalty"] < 0.01 and asleep["noise"] > 0.9
+
+
+def test_a_keyboard_trains_it_and_the_seed_repeats(browser):
+    with opened(browser, OBJECTIVE, mathematics=False) as page:
+        for name, value in {"rebuild": "", "batch": "4", "seed": "2"}.items():
+            page.locator(f"#toy-explorer [data-choice={name}]").select_option(value)
+        button = page.locator("#toy-explorer [data-action=train]")
+        button.focus()
+        page.keyboard.press("Enter")
+        page.wait_for_function(
+            "wwaeExplorer.toy.now.steps >= wwaeExplorer.toy.STEPS && !wwaeExplorer.toy.running"
+        )
+        assert button.is_disabled()
+        parts = {
+            name: float(page.locator(f"#toy-explorer [data-value={name}]").inner_text())
+            for name in ("total", "mean", "bures")
+        }
+        assert parts["total"] == pytest.approx(parts["mean"] + parts["bures"], abs=0.0011)
         assert "decoder is not trained" in page.locator("#toy-explorer .ex-reading").first.inner_text()
-        assert train(page, rebuild="", batch="32", noise="0")["penalty"] < 0.5 * few["penalty"]
-        assert train(page, rebuild="", batch="8", noise="0") == few  # the seed is the same
-        assert train(page, seed="2")["cov"] != few["cov"]
-        asleep = train(page, rebuild="", batch="8", noise="1")
-        assert asleep["penalty"] <= 0.01 and asleep["noise"] > 0.9
+        status = page.locator("#toy-explorer [role=status]")
+        assert f"the penalty is {parts['total']:.3f}" in status.inner_text()
+        again = page.evaluate(TRAINED, {"rebuild": False, "batch": 4, "noise": 0, "seed": 2})
+        assert again["penalty"] == page.evaluate("wwaeExplorer.toy.seen.penalty.total")
 
 
 def test_a_finger_trains_it_on_a_phone(browser):
