@@ -74,13 +74,14 @@ function statements(tex, sums) {
       fresh = true;
       return;
     }
-    if (fresh && bare(sign)) {
+    if (fresh) {
+      if (!bare(sign)) return;
       fresh = false;
       if (top[i] && (RELATION.test(sign) || GOING_ON.test(sign))) return found.at(-1).push(sign);
       if (said) found.push([""]);
       return add();
     }
-    if (!top[i] || fresh) return add();
+    if (!top[i]) return add();
     if (sign === "\\qquad" || (sums && sign === "\\quad")) {
       // "or", "so" and the like go on with what they introduce
       if (found.at(-1).length > 1 || (said && !/^\\text\{/.test(said))) return found.push([""]);
