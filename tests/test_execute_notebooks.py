@@ -51,9 +51,13 @@ def test_twice_gives_the_same_bytes(notebook):
     assert "".join(setup["source"]) == execute_notebooks.SETUP and setup["outputs"] == []
     assert parameters["metadata"] == {"tags": ["parameters"]} and b"papermill" not in first
 
+    record = path.parent / "results" / "notebooks.json"
+    assert not record.exists()
     measured = outputs(path)[1]
     execute_notebooks.main([str(path), "--measure"])
-    assert outputs(path)[1] != measured
+    assert outputs(path)[1] != measured and len(json.loads(path.read_bytes())["cells"]) == 4
+    took = json.loads(record.read_text())["page"]
+    assert 0.05 < took["processor_seconds"] < 60 and 2e7 < took["peak_bytes"] < 2e9
 
 
 def test_the_users_results_folder_is_not_the_books(notebook, monkeypatch, tmp_path):

@@ -100,12 +100,13 @@ def test_the_same_run_gives_the_same_bytes(written, finished, tmp_path):
 
 def test_only_what_was_recorded_is_written(written, tmp_path):
     assert set(written) == {
-        *(f"{name}-still.html" for name in ("gaussian", "faces", "latent", "draw", "film")),
+        *(f"{name}-still.html" for name in ("gaussian", "toy", "faces", "latent", "draw", "film")),
         *("mnist-wwae.js", "mnist-wwae-encoder.js"),
     }
     assert "no run on CelebA" in written["faces-still.html"]
     paths = explorers.export(tmp_path / "explorers", tmp_path / "no results")
-    assert [path.name for path in paths] == [f"{name}-still.html" for name in ("gaussian", "faces", "film")]
+    stills = ("gaussian", "toy", "faces", "film")
+    assert [path.name for path in paths] == [f"{name}-still.html" for name in stills]
 
 
 def test_the_books_explorers_show_its_recorded_runs_and_no_others(tmp_path):

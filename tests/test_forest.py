@@ -1,5 +1,6 @@
 """Tiles and forest plots: what they show is what the verdicts say."""
 
+import itertools
 import math
 import re
 
@@ -90,6 +91,17 @@ def test_ticks_are_round_and_few(low, high, log):
     found = forest._round_numbers(low, high, log)
     assert 2 <= len(found) <= 8 and all(low <= x <= high for x in found)
     assert any(abs(x) < 1e-12 for x in found)
+
+
+def test_numbers_of_an_axis_do_not_overprint_on_a_phone():
+    wide = Effect(1.5, -0.3, 3.0, (0, math.inf), logarithmic=True)
+    axis = forest._Axis([wide])
+    round_numbers = forest._round_numbers(axis.low, axis.high, True)
+    kept = axis.apart(round_numbers)
+    places = [axis.place(x) for x in kept]
+    assert 0.0 in kept and 2 <= len(kept) < len(round_numbers)
+    assert min(b - a for a, b in itertools.pairwise(places)) >= forest.ROOM
+    assert axis.ticks().count("<text") == len(kept)
 
 
 def test_tests_of_the_books_records_carry_the_number_they_print(monkeypatch):

@@ -94,3 +94,20 @@ def test_a_description_is_whole_sentences_of_the_takeaway():
     box["classes"] = ["tip"]
     document = nodes.section("", nodes.paragraph("", "Not this."), box)
     assert page_head.description(document) == "One. Two."
+
+
+def test_a_notebooks_bar_says_what_it_took(tmp_path):
+    (tmp_path / "book" / "results").mkdir(parents=True)
+    took = {"a": (3.2, 0.41e9), "b": (61.0, 1.0e9), "c": (130.0, 2.01e9)}
+    record = {name: {"processor_seconds": s, "peak_bytes": b} for name, (s, b) in took.items()}
+    (tmp_path / "book" / "results" / "notebooks.json").write_text(json.dumps(record))
+    said = {name: take_away.cost(name, tmp_path) for name in took}
+    assert said["a"] == "runs for 10 s on one core, in 0.5 GB of memory"
+    assert said["b"] == "runs for 70 s on one core, in 1.0 GB of memory"
+    assert said["c"] == "runs for 4 min on one core, in 2.1 GB of memory"
+    assert take_away.cost("d", tmp_path) is None
+
+
+def test_every_notebook_was_measured():
+    for path in (take_away.ROOT / "book").glob("*.ipynb"):
+        assert take_away.cost(path.stem), f"tools/execute_notebooks.py {path.stem} --measure"

@@ -173,6 +173,7 @@ def test_distances_say_of_how_many_images_they_are():
 
 def test_enumerations():
     assert [tables.enumeration(["a", "b", "c"][:n]) for n in range(4)] == ["", "a", "a and b", "a, b and c"]
+    assert tables.enumeration(["a", "b, long", "c"]) == "a; b, long; and c"
 
 
 def test_small_spreads_get_the_decimals_they_need():

@@ -5,15 +5,16 @@
 With the parameters that a notebook states itself it is replaced, once every cell ran. With others the result
 goes to _build/reproduced and the book stays as it is; a name that no notebook has is an error. Nothing of
 the machine or the time of day is kept, and cells tagged nbval-ignore-output, which measure times, keep
-the outputs that they had while their code is unchanged (--measure replaces them too): executing twice
-leaves the same bytes. Each notebook's set-up cell is made that of tools/setup_cell.py on the way; --cells
-does only that.
+the outputs that they had while their code is unchanged: executing twice leaves the same bytes. --measure
+replaces them too, and records what time and memory each notebook took, for the bar below its title. Each
+notebook's set-up cell is made that of tools/setup_cell.py on the way; --cells does only that.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import json
 import os
 import sys
 import tempfile
@@ -27,6 +28,11 @@ from nbformat import NotebookNode
 ROOT = Path(__file__).resolve().parents[1]
 SETUP = (ROOT / "tools" / "setup_cell.py").read_text(encoding="utf-8").rstrip("\n")
 PROFILES = ("quick", "full")  # of the book's notebooks
+COSTS = Path("results") / "notebooks.json"  # beside the notebooks: what executing each of them took
+ASK = """\
+import json, resource, sys, time
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+print(json.dumps({"processor_seconds": round(time.process_time(), 1), "peak_bytes": peak}))"""
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -200,13 +206,27 @@ def execute(path: Path, target: Path, values: dict[str, object], measure: bool) 
     before = nbformat.read(path, as_version=4)
     with tempfile.TemporaryDirectory() as folder:
         given, executed = Path(folder) / "given.ipynb", Path(folder) / path.name
-        nbformat.write(clean(with_setup(nbformat.read(path, as_version=4))), given)
+        asking = with_setup(nbformat.read(path, as_version=4))
+        asking.cells.append(nbformat.v4.new_code_cell(ASK))
+        nbformat.write(clean(asking), given)
         options = {"cwd": path.parent, "kernel_name": "python3", "progress_bar": False}
         papermill.execute_notebook(given, executed, values, **options)
         notebook = clean(nbformat.read(executed, as_version=4))
-    if not measure and not values:
+    took = json.loads(notebook.cells.pop().outputs[0].text)
+    if measure and not values:
+        record_cost(path, took)
+    elif not values:
         keep_measured(notebook, before)
     write(notebook, target)
+
+
+def record_cost(path: Path, took: dict[str, float]) -> None:
+    """Enter what executing a notebook took: seconds of its process on the processor, and bytes of memory."""
+    record = path.parent / COSTS
+    known = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
+    known[path.stem] = took
+    record.parent.mkdir(exist_ok=True)
+    record.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def write(notebook: NotebookNode, target: Path) -> None:
@@ -223,7 +243,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("notebooks", nargs="*", type=Path, metavar="NOTEBOOK")
     parser.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     parser.add_argument("--to", type=Path, default=ROOT / "_build" / "reproduced", metavar="FOLDER")
-    parser.add_argument("--measure", action="store_true", help="replace measured times too")
+    parser.add_argument("--measure", action="store_true", help="replace measured times too; record the cost")
     parser.add_argument("--cells", action="store_true", help="execute nothing, renew the set-up cells")
     arguments = parser.parse_args(words)
     os.environ.pop("WWAE_RESULTS", None)  # the book's notebooks read the book's records

@@ -2,11 +2,14 @@
 
 ``_static/wwae-book.zip`` holds the library, the notebooks and the recorded runs, with the weights that
 notebooks load, so that every notebook runs from it without a repository: its set-up cell finds the library in
-the folder above. The bar links the page's own notebook and, where there is a repository on GitHub, Colab.
+the folder above. The bar links the page's own notebook and, where there is a repository on GitHub, Colab;
+and it says what executing the notebook took when tools/execute_notebooks.py measured it.
 """
 
 from __future__ import annotations
 
+import json
+import math
 import zipfile
 from pathlib import Path
 
@@ -43,6 +46,23 @@ def write(target: Path, root: Path = ROOT) -> None:
             archive.writestr(entry, path.read_bytes())
 
 
+def cost(name: str, root: Path = ROOT) -> str | None:
+    """How long a notebook runs and how much memory it needs, as one phrase, if that was measured."""
+    record = root / "book" / "results" / "notebooks.json"
+    took = json.loads(record.read_text(encoding="utf-8")).get(name) if record.exists() else None
+    if took is None:
+        return None
+    seconds, gigabytes = _up(took["processor_seconds"]), math.ceil(took["peak_bytes"] / 1e8) / 10
+    time = f"{seconds} s" if seconds < 100 else f"{math.ceil(seconds / 60)} min"
+    return f"runs for {time} on one core, in {gigabytes:.1f} GB of memory"
+
+
+def _up(x: float) -> int:
+    """Rounded up to one digit; below 10 to 10, which the start of Python and torch takes."""
+    unit = 10 ** max(math.floor(math.log10(x)), 1)
+    return math.ceil(x / unit) * unit
+
+
 def _bar(app, page: str, template: str, context: dict, doctree) -> None:
     """Put the bar below the title of a notebook's page."""
     if doctree is None or not app.env.doc2path(page, base=False).endswith(".ipynb"):
@@ -54,6 +74,8 @@ def _bar(app, page: str, template: str, context: dict, doctree) -> None:
         address = f"https://colab.research.google.com/github/{owner}/blob/{colab.BRANCH}/{source}"
         parts.append(f'<a href="{address}">Open in Colab</a>')
     parts.append(f'<a href="{up}book/run_it.html">How to run it</a>')
+    if said := cost(Path(page).name):
+        parts.append(f"<span>{said}</span>")
     bar = f'<p class="notebook-bar">{" ".join(parts)}</p>'
     context["body"] = context["body"].replace("</h1>", f"</h1>\n{bar}", 1)
 

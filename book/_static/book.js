@@ -6,67 +6,6 @@ if (/\/search\.html$/.test(location.pathname)) {
   document.addEventListener("DOMContentLoaded", () => (Search.performSearch = () => {})); // Sphinx's own knows whole pages
 }
 
-// Formulas are typeset in small lots, from the top, so that a page of many can be read and scrolled meanwhile.
-// Until then each holds a place of about its size (book.css), told by its signs and rows while the page is read,
-// so that little moves.
-function holdPlaces() {
-  for (const formula of document.querySelectorAll(".math:not([style])")) {
-    const tex = formula.textContent;
-    const signs = tex
-      .replace(/\\(?:left|right|[bB]igg?[lr]?|math\w+|operatorname|text|hat|bar|tilde|widehat)(?![a-zA-Z])/g, "")
-      .replace(/\\[a-zA-Z]+/g, "x")
-      .replace(/^\\\(|\\\)$|[\\{}^_&\s]/g, "");
-    const relations = tex.match(/\\(?:in|[gl]e|sim|approx|succeq?|to|mid|cdot|odot|times)(?![a-zA-Z])|[=<>+]/g) ?? [];
-    const tall = (row) => /\\(?:t?frac|sum|int|min|inf|sup|under\w+)(?![a-zA-Z])/.test(row);
-    const rows = tex.split("\\\\").map((row) => (tall(row) ? 3.5 : 2.2));
-    formula.style.setProperty("--width", `${0.3 + 0.57 * signs.length + 0.8 * relations.length}em`);
-    formula.style.setProperty("--height", `${rows.reduce((sum, row) => sum + row, 1.7)}em`);
-  }
-}
-// A formula wider than its column is set smaller, down to LEAST of its size; what is wider still scrolls, with a sign.
-const LEAST = 0.68;
-function fitFormula(formula) {
-  const drawn = formula.querySelector("mjx-container");
-  if (!drawn) return;
-  formula.classList.remove("scrolls");
-  drawn.style.fontSize = "";
-  drawn.removeAttribute("tabindex");
-  const display = formula.matches("div");
-  const room = display ? drawn.clientWidth : (formula.closest("p, li, td, dd, figcaption, div") ?? formula).clientWidth;
-  const width = display ? drawn.scrollWidth : drawn.getBoundingClientRect().width;
-  if (!room || width <= room + 1) return;
-  const size = parseFloat(getComputedStyle(drawn).fontSize);
-  drawn.style.fontSize = `${(size * Math.max(LEAST, (0.985 * room) / width)).toFixed(2)}px`;
-  const still = display ? drawn.scrollWidth > drawn.clientWidth + 1 : drawn.getBoundingClientRect().width > room + 1;
-  formula.classList.toggle("scrolls", still);
-  if (still) (display ? drawn : formula).tabIndex = 0; // a keyboard scrolls it too
-}
-let lastWidth = innerWidth;
-addEventListener("resize", () => {
-  if (innerWidth === lastWidth) return;
-  lastWidth = innerWidth;
-  document.querySelectorAll(".math:has(mjx-container)").forEach(fitFormula);
-});
-document.documentElement.classList.add("typesetting");
-const reading = new MutationObserver(holdPlaces);
-reading.observe(document, {childList: true, subtree: true});
-document.addEventListener("DOMContentLoaded", () => reading.disconnect());
-window.MathJax = {
-  ...window.MathJax,
-  startup: {
-    async pageReady() {
-      const formulas = [...document.querySelectorAll(".math")];
-      while (formulas.length) {
-        const some = formulas.splice(0, 20);
-        await MathJax.typesetPromise(some);
-        some.forEach(fitFormula);
-        await new Promise((resume) => setTimeout(resume));
-      }
-      document.documentElement.classList.remove("typesetting");
-    },
-  },
-};
-
 // What the theme and its extensions say to a screen reader contradicts what they show, or names no landmark.
 document.addEventListener("DOMContentLoaded", () => {
   const each = (selector, change) => document.querySelectorAll(selector).forEach(change);

@@ -28,6 +28,7 @@ from ..gaussian import w2_squared
 from ..measures.evaluation import to_pixels
 from ..measures.pictures import GRID
 from ..methods import METHODS
+from . import toy
 from .geometry import transport_map
 
 __all__ = [
@@ -55,6 +56,7 @@ EXTENT = (
 SIZE = 1000  # units of the map's drawing
 FILMS = {"narrow": "Starts narrow", "wide": "Starts wide"}  # what tools/film.py records
 EXTENT_OF_FILM = 3.6  # its maps reach so far (film.js has it too)
+EXTENT_OF_TOY = 3.2  # the maps of the training in the page
 FACES = 4  # pairs of test images that a sheet of faces leads between, a row each
 GAP = 8  # transparent pixels between a sheet's photographs and what is decoded
 
@@ -98,7 +100,8 @@ def export(folder: Path | None = None, results: Path | None = None) -> list[Path
     results = results or runs.results_root()
     runs_of = shown(results)
     faces = recorded(results, "celeba")
-    files = {"gaussian-still.html": gaussian_still(), "faces-still.html": faces_still(faces)}
+    files = {"gaussian-still.html": gaussian_still(), "toy-still.html": toy_still()}
+    files["faces-still.html"] = faces_still(faces)
     for name, run in [(name, run) for name, group in runs_of.items() for run in group]:
         content = json.dumps(record(run, name), separators=(",", ":"))
         files[f"{name}-{run.experiment.method}.js"] = f"wwaeExplorer.add({content});\n"
@@ -581,7 +584,48 @@ data-rows="{FACES}">
 """
 
 
-# ---------------------------------------------------------------- a training to look at
+# ---------------------------------------------------------------- trainings to look at
+
+
+def toy_still() -> str:
+    """What the training in the page begins with: the curve that it learns, and the prior's circles."""
+    unit = SIZE / 2 / EXTENT_OF_TOY
+    points = SIZE / 2 + unit * toy.curve(torch.linspace(0, 1, 81, dtype=torch.float64)).numpy() * [1, -1]
+    curve = "M" + "L".join(f"{x:.0f} {y:.0f}" for x, y in points)
+    circles = "".join(f'<circle class="ex-prior" cx="500" cy="500" r="{r * unit:.0f}"/>' for r in (1, 2))
+    maps = "".join(
+        f"""
+<div class="ex-column"><p class="ex-title">{title}</p>
+<svg class="ex-map" viewBox="0 0 {SIZE} {SIZE}" role="img" aria-label="{title}: {words}">{drawn}</svg>
+<p class="ex-reading"></p></div>"""
+        for title, words, drawn in (
+            ("Data", "points of an S-shaped curve", f'<path class="ex-curved" d="{curve}"/>'),
+            ("Codes", "the prior's circles", circles),
+        )
+    )
+    terms = "<span aria-hidden='true'>{}</span>".join(
+        f'<span class="ex-term{kind}"><b data-value="{name}">\N{EN DASH}</b><small>{words}</small></span>'
+        for name, kind, words in (
+            ("total", "", "penalty of all codes"),
+            ("mean", " ex-mean", "|<i>m</i>|\N{SUPERSCRIPT TWO}, mean part"),
+            ("bures", " ex-bures", "covariance part"),
+        )
+    ).format("=", "+")
+    curves = "".join(
+        f'<div class="ex-curve" data-key="{key}" data-title="{title}"></div>'
+        for key, title in (("penalty", "penalty of all codes"), ("error", "squared error per point"))
+    )
+    return f"""\
+<div class="explorer" id="toy-explorer" data-toy='{{"extent": {EXTENT_OF_TOY}}}'>
+<div class="ex-row ex-toy-controls"></div>
+<div class="ex-row ex-toy-run"></div>
+<div class="ex-columns">{maps}</div>
+<p class="ex-equation">{terms}</p>
+<div class="ex-curves">{curves}</div>
+<p class="ex-message"><noscript>With JavaScript the page trains this model before your eyes.</noscript></p>
+<div class="ex-hidden" role="status"></div>
+</div>
+"""
 
 
 def recorded_films(results: Path) -> dict[str, dict[str, Any]]:

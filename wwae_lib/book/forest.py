@@ -34,6 +34,7 @@ TIED = Standing("makes no difference", "=", "tie")
 UNDECIDED = Standing("open", "?", "open")
 MARKS = {HOLDS: HELD, CONTRADICTED: FAILS, TIE: TIED, OPEN: UNDECIDED}
 TIMES, MINUS = "\N{MULTIPLICATION SIGN}", "\N{MINUS SIGN}"
+ROOM = 11  # per cent of an axis that a number takes on a phone, where it is narrowest
 SHORT = {row.title: name for row, name in zip(DATASETS.values(), ("MNIST", "Fashion", "CelebA"), strict=True)}
 
 
@@ -203,8 +204,9 @@ class _Axis:
         return f'<rect class="{name}" x="{first:.2f}%" width="{last - first:.2f}%" height="{height}"/>'
 
     def ticks(self) -> str:
-        found, logarithmic = [], self.effects[0].logarithmic
-        for x in _round_numbers(self.low, self.high, logarithmic):
+        logarithmic = self.effects[0].logarithmic
+        found = []
+        for x in self.apart(_round_numbers(self.low, self.high, logarithmic)):
             words = f"{math.exp(x):.3g}{TIMES}" if logarithmic else f"{x:+.3g}" if x else "0"
             at = f"{self.place(x):.2f}%"
             found.append(
@@ -212,6 +214,14 @@ class _Axis:
                 f'<text x="{at}" y="18" text-anchor="middle">{words.replace("-", MINUS)}</text>'
             )
         return f'<svg class="forest-axis" height="24">{"".join(found)}</svg>'
+
+    def apart(self, values: Sequence[float]) -> list[float]:
+        """Those of an axis' numbers that a phone has room for, that of no difference before all others."""
+        kept: list[float] = []
+        for x in sorted(values, key=abs):
+            if all(abs(self.place(x) - self.place(other)) >= ROOM for other in kept):
+                kept.append(x)
+        return sorted(kept)
 
 
 def _round_numbers(low: float, high: float, logarithmic: bool) -> list[float]:

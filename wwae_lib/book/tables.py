@@ -185,7 +185,12 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]], words: int = 1)
 
 
 def enumeration(words: Sequence[str]) -> str:
-    """Words as a sentence lists them: "one", "one and another", "one, another and a third"."""
+    """Words as a sentence lists them: "one", "one and another", "one, another and a third".
+
+    Where one holds a comma itself, semicolons part them: "one; another, longer; and a third".
+    """
+    if len(words) > 1 and any(", " in word for word in words):
+        return "; ".join([*words[:-1], f"and {words[-1]}"])
     return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
