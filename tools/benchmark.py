@@ -266,7 +266,7 @@ def step_times(fabric: Stopwatch, effort: Effort) -> tuple[list[dict], list[dict
             row |= {"precision": precision, "step_seconds": timed, "flops": work}
             row |= {"images_per_second": experiment.batch_size / timed["median"]}
             rows.append(row)
-            print(f"  {dataset} {network:<10}{name:<14}{1e3 * timed['median']:9.1f} ms a step "
+            print(f"  {dataset} {network:<10}{name:<14}{1e3 * timed['median']:9.1f} ms per step "
                   f"{row['images_per_second']:8.0f} images/s  "
                   f"{work / timed['median'] / 1e9:8.0f} GFLOP/s")  # fmt: skip
     return rows, left_out
@@ -340,7 +340,7 @@ def beside_peers(fabric: Stopwatch, effort: Effort, peers: bool) -> tuple[list[d
         ratio = quartiles((np.array(seconds) / np.array(seconds_of["wwae_lib"])).tolist())
         precision = str(fabric._precision.precision) if name == "wwae_lib" else "32-true"
         rows.append({"trainer": name, "precision": precision, "step_seconds": timed, "to_wwae_lib": ratio})
-        print(f"  {name:<20}{1e3 * timed['median']:9.1f} ms a step, {ratio['median']:.2f} times wwae_lib's")
+        print(f"  {name:<20}{1e3 * timed['median']:9.1f} ms per step, {ratio['median']:.2f} times wwae_lib's")
     return rows, left_out
 
 
@@ -471,7 +471,7 @@ def inception_speed(device: torch.device, effort: Effort) -> list[dict]:
     for name, seconds in seconds_of.items():
         speed = quartiles((np.array(seconds_of["pytorch-fid"]) / np.array(seconds)).tolist())
         rows.append({"network": name, "image_seconds": quartiles(seconds), "speed_to_pytorch_fid": speed})
-        print(f"  {name:<14}{1e3 * statistics.median(seconds):8.1f} ms an image")
+        print(f"  {name:<14}{1e3 * statistics.median(seconds):8.1f} ms per image")
     return rows
 
 

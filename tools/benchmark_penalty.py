@@ -149,7 +149,7 @@ def steps(options: argparse.Namespace) -> list[dict]:
         seconds_of = benchmark.take_turns(tasks, options.visits)
         for name, visited in seconds_of.items():
             ratio = statistics.median(a / b for a, b in zip(visited, seconds_of["wwae"], strict=True))
-            print(f"  {dataset:<8}{name:<14}{1e3 * statistics.median(visited):9.1f} ms a step, {ratio:.3f}")
+            print(f"  {dataset:<8}{name:<14}{1e3 * statistics.median(visited):9.1f} ms per step, {ratio:.3f}")
             where = {
                 "dataset": dataset,
                 "network": experiment[name].network,

@@ -201,7 +201,7 @@ def smoke(plan: Plan, results: Path) -> Plan:
             plan.milliseconds[name] = best[-1]["seconds"] / steps * 1e3
             wrong = differing(plain[0], best[0])
             times = [line[-1]["seconds"] / steps * 1e3 for line in (best, plain)]
-            print(f"{times[0]:8.3f} ms a step, {times[1]:8.3f} one by one: {name}", flush=True)
+            print(f"{times[0]:8.3f} ms per step, {times[1]:8.3f} one by one: {name}", flush=True)
         except Exception as error:  # whatever a device that was never tried answers with
             wrong = f"{type(error).__name__}: {error}"
         if wrong:
@@ -229,7 +229,7 @@ def _lane(count: int, experiment: Experiment, steps: int, plan: Plan, fabric) ->
     histories = _epochs(copies, steps, plan, fabric, True)
     seconds = sum(history[-1]["seconds"] for history in histories) / count  # in which each took its steps
     plan.lanes[str(count)] = seconds / steps / count * 1e3
-    return f"{plan.lanes[str(count)]:8.3f} ms a step with {count} at once"
+    return f"{plan.lanes[str(count)]:8.3f} ms per step with {count} at once"
 
 
 def _epochs(planned: list[Experiment], steps: int, plan: Plan, fabric, capture: bool) -> list[list[dict]]:
@@ -278,7 +278,7 @@ def _inception(device: torch.device, pixels: torch.Tensor) -> str:
         rate = len(pixels) / (time.perf_counter() - begun)
         exact = features if exact is None else exact
         error = ((features - exact).norm() / (exact - exact.mean(0)).norm()).item()
-        reports.append(f"{precision} {rate:.0f} images a second, off by {error:.1e} of the features' spread")
+        reports.append(f"{precision} {rate:.0f} images per second, {error:.1e} of the features' spread off")
     return "Inception: " + "; ".join(reports)
 
 

@@ -19,9 +19,10 @@ function holdPlaces() {
   }
 }
 
-// A formula wider than its column is set smaller, down to LEAST of its size. What is wider still is broken into lines:
-// between statements and before relations, then before plus and minus too. What even so does not fit scrolls, with a sign.
-const LEAST = 0.68;
+// A formula wider than its column is set a little smaller, down to READABLE of its size. What is wider still is broken
+// into lines: between statements and before relations, then before plus and minus too. What even so does not fit is set
+// as small as LEAST of its size, and then scrolls, with a sign.
+const [READABLE, LEAST] = [0.85, 0.68];
 const written = new WeakMap(); // a displayed formula's TeX, as its author wrote it
 
 /** TeX in tokens: commands and single signs; blanks are one blank. */
@@ -129,8 +130,8 @@ async function typesetAs(formula, tex) {
   await MathJax.typesetPromise([formula]);
 }
 
-/** Set it smaller, if it must be; whether it fits then. */
-function shrunk(formula) {
+/** Set it smaller, if it must be, but no smaller than `least`; whether it fits then. */
+function shrunk(formula, least) {
   const drawn = formula.querySelector("mjx-container");
   const display = formula.matches("div");
   drawn.style.fontSize = "";
@@ -139,7 +140,7 @@ function shrunk(formula) {
   const width = () => (display ? drawn.scrollWidth : drawn.getBoundingClientRect().width);
   if (!room || width() <= room + 1) return true;
   const size = parseFloat(getComputedStyle(drawn).fontSize);
-  drawn.style.fontSize = `${(size * Math.max(LEAST, (0.985 * room) / width())).toFixed(2)}px`;
+  drawn.style.fontSize = `${(size * Math.max(least, (0.985 * room) / width())).toFixed(2)}px`;
   return width() <= room + 1;
 }
 
@@ -147,7 +148,7 @@ function shrunk(formula) {
 async function inMoreLines(formula, tex) {
   formula.classList.add("broken");
   await typesetAs(formula, atRelations(tex));
-  if (shrunk(formula)) return true;
+  if (shrunk(formula, READABLE)) return true;
   const all = statements(tex, true);
   await typesetAs(formula, inLines(asLines(all)));
   const drawn = formula.querySelector("mjx-container");
@@ -155,7 +156,7 @@ async function inMoreLines(formula, tex) {
   const range = document.createRange();
   const widths = rows.map((row) => (range.selectNodeContents(row.lastElementChild), range.getBoundingClientRect().width));
   await typesetAs(formula, inLines(asLines(packed(all, widths, drawn.clientWidth))));
-  return shrunk(formula);
+  return shrunk(formula, LEAST);
 }
 
 async function fitFormula(formula) {
@@ -166,7 +167,7 @@ async function fitFormula(formula) {
     formula.classList.remove("broken");
     await typesetAs(formula, tex);
   }
-  const fits = shrunk(formula) || (tex && (await inMoreLines(formula, tex)));
+  const fits = shrunk(formula, tex ? READABLE : LEAST) || (tex && (await inMoreLines(formula, tex)));
   formula.classList.toggle("scrolls", !fits);
   if (!fits) (formula.matches("div") ? formula.querySelector("mjx-container") : formula).tabIndex = 0; // a keyboard scrolls it too
 }
