@@ -188,11 +188,16 @@ def test_colour_grids(tmp_path):
 # ---------------------------------------------------------------- sets of made images
 
 
-def test_sets_are_what_they_say(finished, digits, test_digits):
+def _noted(decode, codes: list[torch.Tensor], given: torch.Tensor) -> torch.Tensor:
+    codes.append(given)
+    return decode(given)
+
+
+def test_sets_are_what_they_say(finished, digits, test_digits, monkeypatch):
     method, seed, real = runs.load_method(finished), 5, test_digits.pixels
 
-    def made(name: str, n: int = 40) -> torch.Tensor:
-        return evaluation._Encoded(method, digits, test_digits).made_images(name, n, seed)
+    def made(name: str, n: int = 40, step: int = 1) -> torch.Tensor:
+        return evaluation._Encoded(method, digits, test_digits).made_images(name, n, seed, step)
 
     def decoded(codes: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
@@ -202,6 +207,7 @@ def test_sets_are_what_they_say(finished, digits, test_digits):
     means = evaluation.encode(method, real)[0]
     torch.testing.assert_close(made("reconstruction"), decoded(means[:40]), rtol=0, atol=1)
     assert len(made("reconstruction", 1000)) == len(real)  # no more than there are
+    assert torch.equal(made("reconstruction", 20, step=2), made("reconstruction")[::2])  # each beside its own
     middles = (means[:20, None] + means[None, :20])[~torch.eye(20, dtype=torch.bool)] / 2
     first = dataclasses.replace(test_digits, pixels=real[:20], labels=test_digits.labels[:20])
     between = evaluation._Encoded(method, digits, first).made_images("interpolation", 40, seed)
@@ -213,6 +219,13 @@ def test_sets_are_what_they_say(finished, digits, test_digits):
     for name, draw in draws.items():
         expected = decoded(draw(train, 40, evaluation._seed(seed, name)))
         torch.testing.assert_close(made(name), expected, rtol=0, atol=1)
+        codes: list[torch.Tensor] = []  # images of a short training differ too little to tell laws apart
+        with monkeypatch.context() as patch:
+            decode = functools.partial(_noted, method.decode, codes)
+            patch.setattr(method, "decode", decode)
+            made(name)
+        drawn = draw(train, 40, evaluation._seed(seed, name))
+        torch.testing.assert_close(torch.cat(codes), drawn, rtol=1e-4, atol=1e-4)
         assert not torch.equal(
             made(name), evaluation._Encoded(method, digits, test_digits).made_images(name, 40, 6)
         )

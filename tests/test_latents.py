@@ -56,6 +56,13 @@ def test_codes_are_standardised_before_the_regression():
     assert scores["linear_accuracy"] == 1 and scores["knn_accuracy"] < 0.7  # which are not
 
 
+def test_a_rare_class_is_seen_by_the_regression():
+    """A penalty much heavier than scikit-learn's would guess the frequent one everywhere."""
+    labels = (torch.arange(100) % 10 == 0).long()
+    codes = labels[:, None] + 0.05 * normal(100, 2)
+    assert latents.accuracies(codes, labels, codes, labels)["linear_accuracy"] == 1
+
+
 # ---------------------------------------------------------------- distance to the prior
 
 

@@ -324,6 +324,8 @@ def test_a_reading_of_the_distance_has_its_p_value():
     near, far = (made_up.run("wwae", posterior_w2_squared=value) for value in (0.0026, 0.02))
     assert tables.table([near], ("posterior_w2_p",)).endswith("| WWAE | 0.467 |")
     assert tables.table([far], ("posterior_w2_p",)).endswith("| WWAE | < 0.001 |")
+    faces = made_up.run("wwae", dataset="celeba", posterior_w2_squared=0.11)  # of 64 dimensions
+    assert tables.table([faces], ("posterior_w2_p",)).endswith("| WWAE | 0.553 |")
     assert tables.table([made_up.run("gan", fid=1.0)], ("posterior_w2_p", "fid")).endswith("| DCGAN | 1.0 |")
     (contest,) = tables.contests(made_up.seeds("wwae", posterior_w2_squared=[0.02, 0.0026, 0.003]))
     assert tables.comparison(contest, ("posterior_w2_p",)).endswith("| WWAE | 3 | 0.467 |")  # the largest
