@@ -23,7 +23,7 @@ RUNS = tuple(
 
 
 def places(codes: np.ndarray) -> str:
-    """Where each code lies in a square, in 255ths of its side: bytes x, y, x, y ... in base 64."""
+    """Where each code lies in a square, in steps of a 255th of its side: bytes x, y, x, y ... in base 64."""
     plane = TSNE(init="pca", perplexity=30, random_state=0).fit_transform(codes)
     plane -= plane.min(0)
     return base64.b64encode((plane / plane.max() * 255).round().astype(np.uint8)).decode()
