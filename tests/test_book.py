@@ -83,7 +83,8 @@ def test_it_sets_itself_up_and_then_states_its_parameters(notebook):
     assert "".join(setup["source"]) == execute_notebooks.SETUP
     assert setup["metadata"]["tags"] == ["setup", "remove-cell"] and setup["outputs"] == []
     sources = ["".join(cell["source"]) for cell in others]
-    given = execute_notebooks.parameters(nbformat.read(notebook, as_version=4))  # literals, or an error
+    stated = nbformat.read(notebook, as_version=4)
+    given = execute_notebooks.parameters(stated, notebook)  # literals, or an error
     if given:
         assert "parameters" in others[0]["metadata"]["tags"]
         assert given["PROFILE"] == "quick"

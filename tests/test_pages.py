@@ -209,6 +209,24 @@ def test_a_link_shows_what_it_leads_to(browser):
         assert "20" in tip.inner_text()
 
 
+REACHED_NOW = """() => {
+    const element = document.activeElement;
+    const rings = [element, element.parentElement].map((e) => getComputedStyle(e));
+    const shown = rings.some((style) => style.outlineStyle !== "none" || style.boxShadow !== "none");
+    return [element.tagName, element.getAttribute("aria-label") || element.innerText, shown];
+}"""
+
+
+def test_what_the_keyboard_reaches_shows_it(browser):
+    with opened(browser, SITE / "book" / "intro.html", mathematics=False) as page:
+        reached = []
+        while not reached or (len(reached) < 100 and reached[-1][1] != "Clear"):  # of the drawing
+            page.keyboard.press("Tab")
+            reached.append(page.evaluate(REACHED_NOW))
+        assert reached[0][1] == "Skip to main content" and reached[-1][1] == "Clear"
+        assert [one for one in reached if not one[2]] == []
+
+
 def test_a_figure_is_enlarged_and_closed_by_keyboard(browser):
     with opened(browser, SITE / "book" / "mnist.html", mathematics=False, color_scheme="dark") as page:
         button = page.locator("button.enlarge").first
