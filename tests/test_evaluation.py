@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
+import itertools
 import shutil
 from pathlib import Path
 
@@ -590,6 +591,22 @@ def test_fid_is_the_distance_of_the_features_and_remembers_the_reference(stand_i
         images, reference, progress=False
     )
     assert seen == [50, 100, 50, 50, 100, 50]
+
+
+def test_features_are_remembered_of_one_network_in_one_precision(stand_in, test_digits):
+    answers = itertools.count()
+    stand_in.setattr(inception, "features", lambda *given: torch.full((3, 2), float(next(answers))))
+
+    def ask(precision: str) -> float:
+        network = torch.nn.Identity()
+        network.precision = precision
+        return (
+            evaluation._cached_features(test_digits.pixels, "a checksum", network, "cpu", False).max().item()
+        )
+
+    assert [ask(precision) for precision in ("float32", "float16", "float32")] == [0, 1, 0]
+    stand_in.setattr(inception, "sha256", lambda: "another network's")
+    assert ask("float32") == 2
 
 
 def test_a_damaged_cache_of_features_is_computed_again(stand_in, test_digits):
