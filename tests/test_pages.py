@@ -66,9 +66,9 @@ FITS = """() => {
         "handles to nothing": handles.filter((e) => e.getClientRects().length).length,
     };
 }"""
-# The theme makes tables that scroll reachable by keyboard, a moment after the window has changed.
-REACHED = """() => [...document.querySelectorAll(".pst-scrollable-table-container")].every(
-    (e) => e.scrollWidth <= e.clientWidth || e.tabIndex === 0)"""
+# The theme makes what scrolls reachable by keyboard, a moment after the window has changed.
+REACHED = """() => [...document.querySelectorAll(".pst-scrollable-table-container, div.highlight pre")].every(
+    (e) => e.scrollWidth <= e.clientWidth || !e.getClientRects().length || e.tabIndex === 0)"""
 READS_WELL = {
     "formulas not typeset": [],
     "raw TeX": None,
