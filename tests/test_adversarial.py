@@ -285,7 +285,7 @@ def test_bernoulli_survives_a_certain_decoder(parts):
 def test_wae_gan_is_its_two_losses(parts):
     images, encoder, decoder = parts
     judge = Scores(sample(D, 1, 4)[:, 0])
-    method = methods.WAEGAN(encoder, decoder, D, 2.5, judge)
+    method = methods.WAEGAN(encoder, decoder, D, 2.5, discriminator=judge)
     codes = encoder.mean.detach()
     of_codes = (codes.sin() @ judge.weight).detach()
     loss = seeded(method, images)

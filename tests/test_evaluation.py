@@ -506,7 +506,7 @@ def test_a_gan_has_no_codes_and_what_needs_none_is_measured(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"protocol": "long"}, "there is no protocol 'long'; known: full, brief"),
+        ({"protocol": "long"}, "there is no protocol 'long'; known: full, extrapolated, brief"),
         ({"sets": ["prior", "noise"]}, "there is no set of images 'noise'; known: prior, reconstruction"),
     ],
 )

@@ -325,8 +325,8 @@ class _Multiquadratics(torch.autograd.Function):
     def forward(ctx, distance: Tensor, constants: Tensor) -> Tensor:
         squares = distance.square()
         inverses = (constants.unsqueeze(1) + squares).reciprocal_()
-        total = -squares * (torch.ones_like(constants) @ inverses)
-        ctx.save_for_backward(distance * (-2 * constants @ inverses.square_()))
+        total = -squares * (torch.ones_like(constants)[None] @ inverses)[0]
+        ctx.save_for_backward(distance * (-2 * constants[None] @ inverses.square_())[0])
         return total
 
     @staticmethod
