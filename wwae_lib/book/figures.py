@@ -320,7 +320,7 @@ def training_curves(runs: Sequence[Run]) -> Figure:
     )
     floor = small_sample_bias(experiment.batch_size, experiment.latent)
     right.axhline(floor, color=COLOURS["grey"], ls="--", lw=1.2)
-    right.text(first[-1]["epoch"], floor, "exact draws", ha="right", va="bottom", fontsize="small")
+    right.text(first[0]["epoch"], floor, "exact draws", ha="left", va="top", fontsize="small")
     left.set(title="squared error per image", xlabel="epoch", yscale="log")
     left.yaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 3, 5)))
     right.set(title=f"penalty, {name_of(runs[0])}", xlabel="epoch", ylim=(0, None))
