@@ -28,6 +28,11 @@ def assert_current() -> None:
         )
 
 
+def _fault(request) -> list[str]:
+    """What failed; not what a page no longer needs: it is left, or shows a figure's other twin."""
+    return [] if request.failure == "net::ERR_ABORTED" else [f"{request.url} failed: {request.failure}"]
+
+
 @contextlib.contextmanager
 def opened(
     browser, path: Path, query: str = "", mathematics: bool = True, asked: list[str] | None = None, **context
