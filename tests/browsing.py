@@ -54,7 +54,7 @@ def opened(
         page.on("pageerror", lambda error: complaints.append(str(error)))
         if asked is not None:
             page.on("request", lambda request: asked.append(request.url))
-        page.on("requestfailed", lambda request: complaints.append(f"{request.url} failed"))
+        page.on("requestfailed", lambda request: complaints.extend(_fault(request)))
         page.goto(path.as_uri() + query)
         if mathematics and context.get("java_script_enabled", True):
             page.evaluate(TYPESET)
