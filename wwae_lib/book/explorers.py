@@ -611,10 +611,7 @@ def toy_still() -> str:
             ("bures", " ex-bures", "covariance part"),
         )
     ).format("=", "+")
-    curves = "".join(
-        f'<div class="ex-curve" data-key="{key}" data-title="{title}"></div>'
-        for key, title in (("penalty", "penalty of all codes"), ("error", "squared error per point"))
-    )
+    curves = _curves(penalty="penalty of all codes", error="squared error per point")
     return f"""\
 <div class="explorer" id="toy-explorer" data-toy='{{"extent": {EXTENT_OF_TOY}}}'>
 <div class="ex-row ex-toy-controls"></div>
@@ -626,6 +623,13 @@ def toy_still() -> str:
 <div class="ex-hidden" role="status"></div>
 </div>
 """
+
+
+def _curves(**titles: str) -> str:
+    """Places for the curves of a training, by what they show, in this order."""
+    return "".join(
+        f'<div class="ex-curve" data-key="{key}" data-title="{title}"></div>' for key, title in titles.items()
+    )
 
 
 def recorded_films(results: Path) -> dict[str, dict[str, Any]]:
@@ -642,10 +646,7 @@ def film_still(films: dict[str, dict[str, Any]]) -> str:
         return '<p class="ex-message">This copy of the book holds no recorded training.</p>\n'
     known = json.dumps({"names": [*films], "titles": [FILMS[name] for name in films]})
     columns = "".join(_last_moment(name, film) for name, film in films.items())
-    curves = "".join(
-        f'<div class="ex-curve" data-key="{key}" data-title="{title}"></div>'
-        for key, title in (("error", "squared error per image"), ("penalty", "penalty"))
-    )
+    curves = _curves(error="squared error per image", penalty="penalty")
     return f"""\
 <div class="explorer" id="film-explorer" data-films='{known}'>
 <div class="ex-row ex-film-controls"></div>
