@@ -115,7 +115,8 @@ CHOSEN = {
 def chosen(dataset: str, method: str, **changes: Any) -> Experiment:
     """The experiment of a method with the setting that its trials chose, by default what it began from."""
     field, _ = setting(dataset, method)
-    known = {name: value for name, value in [(field, CHOSEN.get(f"{dataset}/{method}"))] if value is not None}
+    value = CHOSEN.get(f"{dataset}/{method}")
+    known: dict[str, Any] = {} if value is None else {field: value}
     return experiment(dataset, method, **known | changes)
 
 
