@@ -42,7 +42,7 @@ def some(monkeypatch):
     monkeypatch.setattr(
         selection, "recorded_length_trials",
         lambda dataset, method: [
-            recorded(one, fid=60.0 - one.epochs / 10, fid_error=0.4, squared_error=10.0)
+            recorded(one, fid=60.0 - one.epochs / 10, fid_error=0.4, fid_training=5.5, squared_error=10.0)
             for one in selection.length_trials(dataset)
             if one.method == method == "wwae" and one.epochs < 100
         ],
@@ -161,3 +161,33 @@ def test_lengths_of_training(some):
     assert trials.convergence("mnist") == [
         "WWAE has not converged after 25 epochs: 50 epochs still changed it."
     ]
+
+
+def test_the_figure_of_lengths_has_a_line_per_method_and_the_floor(some):
+    figure = trials.by_length("mnist")
+    try:
+        left, right = figure.axes
+        assert [text.get_text() for text in figure.legends[0].get_texts()] == ["WWAE"]
+        epochs = [one for one in selection.LENGTHS if one < 100]
+        assert list(left.lines[0].get_xdata()) == list(right.lines[0].get_xdata()) == epochs
+        assert list(left.lines[0].get_ydata()) == [60.0 - one / 10 for one in epochs]
+        assert list(right.lines[0].get_ydata()) == [10.0] * len(epochs)
+        floor = next(line for line in left.lines if line.get_linestyle() == "--")
+        assert list(floor.get_ydata()) == [5.5, 5.5]
+    finally:
+        plt.close(figure)
+
+
+def test_pictures_of_the_shortest_and_the_longest_training_stand_side_by_side(some, finished, monkeypatch):
+    lengths = selection.recorded_length_trials("mnist", "wwae")
+    with_pictures = [dataclasses.replace(run, path=finished.path) for run in lengths]
+    monkeypatch.setattr(selection, "recorded_length_trials", lambda dataset, method: with_pictures)
+    figure = trials.before_and_after("mnist")
+    try:
+        titles = [axis.get_title() or axis.get_title(loc="left") for axis in figure.axes]
+        assert titles == ["test images", "6 epochs", "50 epochs"]
+    finally:
+        plt.close(figure)
+    monkeypatch.setattr(selection, "recorded_length_trials", lambda dataset, method: lengths[:1])
+    with pytest.raises(ValueError, match="1 lengths of mnist/wwae"):
+        trials.before_and_after("mnist")

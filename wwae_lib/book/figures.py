@@ -361,9 +361,15 @@ def metrics_by_choice(
 # ---------------------------------------------------------------- images
 
 
-def samples(runs: Sequence[Run], columns: int = 5, rows: int = 4) -> Figure:
-    """Each run's first images from the prior, beside test images where a run has some."""
-    panels = [(name_of(run), run.grid("samples")) for run in runs]
+def samples(
+    runs: Sequence[Run], titles: Sequence[str] | None = None, columns: int = 5, rows: int = 4
+) -> Figure:
+    """Each run's first images from the prior, beside test images where a run has some.
+
+    The titles are by default what figures call the runs.
+    """
+    grids = [run.grid("samples") for run in runs]
+    panels = [*zip(titles or map(name_of, runs), grids, strict=True)]
     if with_encoder := [run for run in runs if run.experiment.has_encoder]:
         panels.insert(0, ("test images", originals(with_encoder[0])))
     across = min(3, len(panels))

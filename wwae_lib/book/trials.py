@@ -12,6 +12,7 @@ from matplotlib.ticker import LogLocator
 from ..data import DATASETS
 from ..methods import METHODS
 from ..runs import Run
+from . import figures
 from .figures import COLOURS, WIDTH
 from .tables import METRICS, cell, markdown
 from .uncertainty import measured
@@ -22,6 +23,8 @@ from . import selection
 
 __all__ = [
     "at_their_best",
+    "before_and_after",
+    "by_length",
     "convergence",
     "datasets",
     "figure",
@@ -259,6 +262,57 @@ def trade_off(dataset: str) -> Figure:
     axis.minorticks_off()
     drawn.legend(loc="outside lower center", ncols=3)
     return drawn
+
+
+def by_length(dataset: str) -> Figure:
+    """FID and squared error of the main methods on validation images, against the epochs of training.
+
+    The dashed line is the FID of as many real training images, which no method can be expected to beat.
+    """
+    drawn, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.3))
+    floors = []
+    for name in selection.MAIN:
+        trained = selection.recorded_length_trials(dataset, name)
+        if not trained:
+            continue
+        colour, dash = METHODS[name].line
+        style = {"ls": dash, "color": COLOURS[colour], "marker": "o", "mfc": "white", "ms": 4}
+        epochs, fid = [run.experiment.epochs for run in trained], selection.judging_metric(name)
+        distances, errors = ([run.metrics[key] for run in trained] for key in (fid, f"{fid}_error"))
+        left.errorbar(epochs, distances, errors, label=METHODS[name].title, elinewidth=1, **style)
+        if all("squared_error" in run.metrics for run in trained):
+            right.plot(epochs, [run.metrics["squared_error"] for run in trained], **style)
+        floors += [run.metrics["fid_training"] for run in trained if "fid_training" in run.metrics]
+    if floors:
+        left.axhline(sum(floors) / len(floors), color=COLOURS["grey"], ls="--", lw=1.2)
+        left.annotate(
+            "real training images", (1, floors[0]), (-2, 2), xycoords=("axes fraction", "data"),
+            textcoords="offset points", ha="right", va="bottom", fontsize="small",
+        )  # fmt: skip
+    left.set(title="FID, validation", yscale="log")
+    left.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7)))
+    right.set(title="squared error, validation")
+    for axis in (left, right):
+        axis.set(xscale="log", xlabel="epochs")
+        axis.set_xticks(selection.LENGTHS, map(str, selection.LENGTHS))
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.minorticks_off()
+    drawn.legend(loc="outside lower center", ncols=4)
+    return drawn
+
+
+def before_and_after(dataset: str, method: str = "wwae") -> Figure:
+    """New images of a method after the shortest and after the longest recorded training, of the same codes.
+
+    Raises:
+        ValueError: fewer than two lengths are recorded.
+        RunError: one of the two was recorded without its pictures.
+    """
+    trained = selection.recorded_length_trials(dataset, method)
+    if len(trained) < 2:
+        raise ValueError(f"{len(trained)} lengths of {dataset}/{method}: reproduce --profile convergence")
+    ends = trained[0], trained[-1]
+    return figures.samples(ends, [f"{run.experiment.epochs} epochs" for run in ends])
 
 
 def lengths(dataset: str) -> str:
