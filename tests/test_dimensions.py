@@ -62,7 +62,10 @@ def test_a_training_that_failed_is_said_to_have_and_is_not_drawn(monkeypatch):
     def of(experiment):
         run = recorded(experiment)
         if run and run.experiment.method == "wwae" and run.experiment.latent == 32:
-            run.record["metrics"] |= {"squared_error": 28.0, "posterior_w2_squared": 1234.0}
+            run.record["metrics"] |= {
+                **{"squared_error": 28.0, "posterior_w2_squared": 1234.0},
+                **{"sharpness_reconstruction": 0.001, "sharpness_data": 0.2},
+            }
         return run
 
     monkeypatch.setattr(selection, "recorded", of)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import itertools
 import json
 from pathlib import Path
@@ -50,19 +51,23 @@ def test_what_is_chosen_is_what_the_complete_trials_say(monkeypatch):
     """Typed, so that a plan of runs does not change while trials are being recorded; and held to them."""
     monkeypatch.setenv("WWAE_RESULTS", str(Path(__file__).resolve().parents[1] / "book" / "results"))
     complete = {
-        f"{dataset}/{method}": getattr(selection.best_trial(dataset, method).experiment, field)
+        f"{dataset}/{method}": {
+            name: value
+            for name in (field, "warm_up")
+            if (value := getattr(selection.best_trial(dataset, method).experiment, name))
+        }
         for dataset in data.DATASETS
         for method in selection.compared_methods(dataset)
         for field, centre in [selection.setting(dataset, method)]
         if centre and selection.complete(dataset, method)
     }
     assert complete == selection.CHOSEN
-    assert selection.chosen("mnist", "vae_learned", seed=2).penalty_weight == complete["mnist/vae_learned"]
+    assert selection.chosen("mnist", "vae_learned", seed=2).penalty_weight == 3.0
     assert selection.chosen("celeba", "wwae") == experiment("celeba", "wwae")
     planned = {one.name: one for one in PROFILES["long"].experiments}
-    for name, value in complete.items():
-        field, _ = selection.setting(*name.split("/"))
-        assert getattr(planned[f"{name}/seed-0"], field) == value
+    for name, settings in complete.items():
+        for field, value in settings.items():
+            assert getattr(planned[f"{name}/seed-0"], field) == value
 
 
 def test_a_value_is_written_as_one_reads_it():
@@ -82,6 +87,7 @@ def tried(tmp_path, monkeypatch, digits, test_digits):
     monkeypatch.setenv("WWAE_RESULTS", str(tmp_path))
     monkeypatch.setattr(selection, "BELOW", ())
     monkeypatch.setattr(selection, "ABOVE", ())
+    monkeypatch.setattr(selection, "FLAT", 0.0)  # after one epoch all reconstructions are still blurred
     stand_in(monkeypatch)
     monkeypatch.setitem(evaluation.PROTOCOLS, "selection", evaluation.Protocol(31, 1))
     made = small("wwae", epochs=1)
@@ -176,6 +182,23 @@ def test_training_has_converged_where_twice_the_epochs_change_little(made):
     assert selection.converged(made(fid=30.0, squared_error=10.0), made(fid=29.5, squared_error=9.9))
     assert not selection.converged(made(fid=30.0, squared_error=10.0), made(fid=28.0, squared_error=9.9))
     assert not selection.converged(made(fid=30.0, squared_error=10.0), made(fid=29.5, squared_error=9.7))
+
+
+def test_a_training_that_failed_is_made_once_more_and_the_second_counts(monkeypatch, made):
+    trial = selection.trial("mnist", "wae_mmd", 0.3)
+    flat = {"sharpness_reconstruction": 0.0013, "sharpness_data": 0.18}
+    records = {trial.name: made("wae_mmd", fid=231.0, **flat)}
+    monkeypatch.setattr(selection, "_load", lambda experiment: records.get(experiment.name))
+    assert selection.failed(records[trial.name]) and selection.recorded(trial) is None
+    (again,) = selection.second_attempts(PROFILES["selection"].experiments)
+    assert again == dataclasses.replace(trial, variant="times_0_3_warm_up", warm_up=selection.WARM_UP)
+    assert reproduce.select(PROFILES["selection"], again.name) == (again,)
+    with pytest.raises(ValueError, match="no run's name"):  # no trial of remedies failed
+        reproduce.select(PROFILES["remedies"], again.name)
+    records[again.name] = made("wae_mmd", fid=230.0, **flat)
+    assert selection.recorded(trial) is records[again.name]  # whatever came of it
+    assert not selection.failed(made("gan", fid=20.0))
+    assert not selection.failed(made(fid=200.0, sharpness_reconstruction=0.0064, sharpness_data=0.18))
 
 
 def test_a_plain_auto_encoder_is_judged_by_a_gaussian_fitted_to_its_codes(made):

@@ -102,6 +102,7 @@ def by_hand(experiment: Experiment, images: data.Images) -> tuple[dict[str, torc
             for step in range(steps):
                 progress = (epoch + step / steps) / experiment.epochs
                 rate = experiment.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+                rate *= min(1.0, (epoch * steps + step + 1) / (experiment.warm_up + 1))
                 rows = order[step * size : (step + 1) * size]
                 for player, (every, share) in players.items():
                     if (epoch * steps + step + 1) % every:
@@ -119,10 +120,10 @@ def by_hand(experiment: Experiment, images: data.Images) -> tuple[dict[str, torc
     return weights_of(method), history
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_the_loop_is_adam_with_a_cosine_on_shuffled_batches(method, digits, fabric):
+@pytest.mark.parametrize(("method", "warm_up"), [*((method, 0) for method in METHODS), ("wwae", 6)])
+def test_the_loop_is_adam_with_a_cosine_on_shuffled_batches(method, warm_up, digits, fabric):
     """Bit for bit, from the seed's own weights, orders and noise."""
-    experiment = small(method, epochs=2, seed=3)
+    experiment = small(method, epochs=2, seed=3, warm_up=warm_up)
     fitted, history, _ = training.fit_experiment(experiment, digits, fabric=fabric, progress=False)
     expected, lines = by_hand(experiment, digits)
     assert_same_weights(weights_of(fitted), expected)
@@ -132,12 +133,13 @@ def test_the_loop_is_adam_with_a_cosine_on_shuffled_batches(method, digits, fabr
 @pytest.mark.parametrize("name", METHODS)
 def test_fit_trains_a_method_as_its_experiment_does(name, digits, fabric):
     """Bit for bit, on Images as on their pixels, in place."""
-    experiment = small(name, epochs=2, seed=5)
+    experiment = small(name, epochs=2, seed=5, warm_up=3)
     expected, lines, _ = training.fit_experiment(experiment, digits, fabric=fabric, progress=False)
     with torch.random.fork_rng([]):
         training.reseed(experiment.seed)
         method = experiments.build(experiment)
-    how = {key: getattr(experiment, key) for key in ("epochs", "batch_size", "learning_rate", "seed")}
+    fields = ("epochs", "batch_size", "learning_rate", "warm_up", "seed")
+    how = {key: getattr(experiment, key) for key in fields}
     history = training.fit(method, digits.pixels, **how, fabric=fabric, progress=False)
     assert_same_weights(weights_of(method), weights_of(expected))
     assert without_seconds(history) == without_seconds(lines) and not method.training
@@ -697,6 +699,13 @@ def test_a_checkpoint_of_another_experiment(train, interrupted):
     ):
         train(small(latent=4, epochs=5), resume=True)
     assert interrupted.load_checkpoint()[1]["epoch"] == 1
+
+
+def test_a_checkpoint_from_before_a_field_there_is_now(train, interrupted, finished):
+    tensors, state = interrupted.load_checkpoint()
+    del state["experiment"]["warm_up"]
+    interrupted.save_checkpoint(tensors, state)
+    assert_same_run(train(small(), resume=True), finished)
 
 
 def test_a_checkpoint_of_other_images(train, interrupted, digits):

@@ -71,6 +71,7 @@ FIELDS = {
     "epochs": "passes over the training images",
     "batch_size": "images a step",
     "learning_rate": "Adam's rate at the start; it falls to 0 along a cosine",
+    "warm_up": "steps in which the rate rises to that",
 }
 
 

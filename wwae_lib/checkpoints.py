@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -149,8 +150,10 @@ def _check_checkpoint(
 
 def _changes(state: dict[str, Any], identity: dict[str, Any]) -> str:
     """How a checkpoint's experiment and images differ from those at hand, in words."""
-    if state["experiment"] != identity["experiment"]:
-        recorded = state["experiment"] if isinstance(state["experiment"], dict) else {}
+    recorded = state["experiment"] if isinstance(state["experiment"], dict) else {}
+    later = {field.name: field.default for field in dataclasses.fields(Experiment)}
+    recorded = {name: value for name, value in later.items() if value is not dataclasses.MISSING} | recorded
+    if recorded != identity["experiment"]:
         return "; ".join(Experiment(**identity["experiment"]).changes_from(recorded))
     return "" if state["images"] == identity["images"] else "the training images are not those it began with"
 

@@ -20,7 +20,9 @@ __all__ = ["Experiment", "Plan", "build", "experiment"]
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How a method is trained.
+    """How a method is trained: Adam on shuffled batches, its rate falling to 0 along a cosine.
+
+    In the first ``warm_up`` steps the rate rises, by equal steps, to what the cosine has there.
 
     Raises:
         ValueError: a field is of another type, or out of range.
@@ -30,8 +32,9 @@ class Plan:
     epochs: int = 6
     batch_size: int = 128
     learning_rate: float = 1e-3
+    warm_up: int = 0
 
-    least: ClassVar[dict[str, int]] = {"seed": 0, "epochs": 1, "batch_size": 1}
+    least: ClassVar[dict[str, int]] = {"seed": 0, "epochs": 1, "batch_size": 1, "warm_up": 0}
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

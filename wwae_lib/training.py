@@ -266,6 +266,7 @@ def fit(
     epochs: int = 10,
     batch_size: int = 128,
     learning_rate: float = 1e-3,
+    warm_up: int = 0,
     seed: int = 0,
     fabric: Fabric | None = None,
     capture: bool = True,
@@ -281,6 +282,8 @@ def fit(
         epochs: passes over the images; a last, smaller batch of each is left out.
         batch_size: images a step, those of all processes together.
         learning_rate: at the start.
+        warm_up: steps in which the rate rises to it. Without batch normalisation the first steps at the full
+            rate can leave a deterministic encoder with one code for all images, which it keeps.
         seed: decides the order of the images and the noise.
         fabric: device and precision; default :func:`choose_fabric`.
         capture: on a CUDA device, record steps as graphs and replay them (:mod:`wwae_lib.steps`).
@@ -300,7 +303,7 @@ def fit(
         raise ValueError(f"images are a tensor, or Images; got {type(pixels).__name__}")
     if pixels.dtype != torch.uint8 and not (pixels.is_floating_point() and pixels.isfinite().all()):
         raise ValueError(f"images are uint8 or finite numbers in [0, 1]; got {pixels.dtype}, or not finite")
-    plan = Plan(seed=seed, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate)
+    plan = Plan(seed=seed, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, warm_up=warm_up)
     fabric = fabric or choose_fabric()
     loop = _loop(method, pixels, plan, Checkpoints(None, {}, fabric, 1), fabric, capture, progress)
     return _alone(loop, fabric.device).history
@@ -432,8 +435,7 @@ def _begin(steps: Steps, plan: Plan, epoch: int, images: int) -> list[float]:
     """Begin an epoch, with random numbers of its own; the learning rate of each of its steps."""
     reseed(plan.seed, epoch)
     count, size = steps.order.shape
-    shares = ((epoch - 1 + step / count) / plan.epochs for step in range(count))
-    rates = [cosine(plan.learning_rate, share) for share in shares]
+    rates = [rate_at(plan, epoch - 1 + step / count, (epoch - 1) * count + step) for step in range(count)]
     steps.begin(torch.randperm(images)[: count * size], rates)
     return rates
 
@@ -470,9 +472,10 @@ def _adam(method: Method, player: str, rate: float) -> torch.optim.Adam:
     )
 
 
-def cosine(rate: float, progress: float) -> float:
-    """Learning rate after a share ``progress`` in [0, 1] of training: from the full rate to 0."""
-    return rate * 0.5 * (1 + math.cos(math.pi * progress))
+def rate_at(plan: Plan, epochs: float, steps: int) -> float:
+    """Learning rate after so many epochs, and so many steps: along a cosine to 0, after the warm-up."""
+    rate = plan.learning_rate * 0.5 * (1 + math.cos(math.pi * (epochs / plan.epochs)))
+    return rate if steps >= plan.warm_up else rate * ((steps + 1) / (plan.warm_up + 1))
 
 
 def reseed(*entropy: int) -> None:

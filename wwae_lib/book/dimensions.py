@@ -28,7 +28,6 @@ __all__ = [
     "Best",
     "best",
     "datasets",
-    "failed",
     "figure",
     "laws",
     "recorded",
@@ -75,12 +74,6 @@ def laws(run: Run) -> list[str]:
     return [law for law in LAWS if law in run.metrics and (law != "fid" or run.experiment.method != "ae")]
 
 
-def failed(run: Run, dataset: str) -> bool:
-    """Whether a training failed: its squared error is more than three times the lowest on its data set."""
-    errors = [other.metrics["squared_error"] for runs in recorded(dataset).values() for other in runs]
-    return run.metrics["squared_error"] > 3 * min(errors)
-
-
 def datasets() -> list[str]:
     """The data sets on which at least one of the runs is recorded."""
     return [dataset for dataset in DATASETS if recorded(dataset)]
@@ -101,7 +94,7 @@ def table(dataset: str) -> str:
     for kind, runs in recorded(dataset).items():
         for run in runs:
             measured_laws = laws(run)
-            lowest = "" if failed(run, dataset) else min(measured_laws, key=run.metrics.__getitem__)
+            lowest = "" if selection.failed(run) else min(measured_laws, key=run.metrics.__getitem__)
             cells = [_written(run, key) for key in ("squared_error", OWN)]
             for law in LAWS:
                 written = _written(run, law) if law in measured_laws else "-"
@@ -126,7 +119,7 @@ def summary(dataset: str) -> str:
     """What more dimensions do to reconstructions and to prior samples, and what is left at the lowest."""
     lines = []
     for kind, runs in recorded(dataset).items():
-        trained = [run for run in runs if not failed(run, dataset)]
+        trained = [run for run in runs if not selection.failed(run)]
         if len(trained) > 1:
             few, many = trained[0], trained[-1]
             law = laws(few)[0]
@@ -178,7 +171,7 @@ def figure(dataset: str) -> Figure:
     kinds = {
         kind: trained
         for kind, runs in recorded(dataset).items()
-        if (trained := [run for run in runs if not failed(run, dataset)])
+        if (trained := [run for run in runs if not selection.failed(run)])
     }
     drawn, axes = plt.subplots(
         1, len(kinds), figsize=(WIDTH, 3.2), sharex=True, sharey=True, squeeze=False, layout="constrained"

@@ -180,6 +180,8 @@ def select(profile: Profile, *patterns: str) -> tuple[Experiment, ...]:
     experiments = profile.experiments
     if profile.search:
         experiments = (*experiments, *selection.further(experiments))
+    if profile.folder == selection.FOLDER:
+        experiments = (*experiments, *selection.second_attempts(experiments))
     for pattern in patterns:
         if not any(runs.name_matches(known.name, [pattern]) for known in experiments):
             raise ValueError(f"no run's name is {pattern!r}; --dry-run without --only lists them")

@@ -73,6 +73,7 @@ SETTINGS = {
     "network": "network",
     "penalty_weight": "weight of the penalty",
     "seed": "seed",
+    "warm_up": "steps in which the rate rises",
 }
 ESTIMATORS = {
     "total": "total covariance",
@@ -258,7 +259,8 @@ def near_best(runs: Sequence[Run], key: str, share: float = 0.1) -> list[Run]:
 def settings(runs: Sequence[Run]) -> str:
     """Configuration and circumstances of recorded runs, a run a column."""
     columns = [_settings(run) for run in runs]
-    rows = [[key, *(column[key] for column in columns)] for key in columns[0]]
+    keys = dict.fromkeys(key for column in columns for key in column)
+    rows = [[key, *(column.get(key, "0") for column in columns)] for key in keys]
     return markdown(["", *map(name_of, runs)], rows, words=len(runs) + 1)
 
 
@@ -269,8 +271,8 @@ def _settings(run: Run) -> dict[str, str]:
         "data": f"{images['train']['images']:,} images, {images['source']}",
         **{
             SETTINGS.get(key, key): ESTIMATORS.get(value, str(value)) if key == "estimator" else str(value)
-            for key, value in run.record["config"].items()
-            if key not in NAMED_ELSEWHERE
+            for key, value in sorted(run.experiment.as_dict().items())
+            if key not in NAMED_ELSEWHERE and not (key == "warm_up" and value == 0)
         },
         "computed on": ", ".join([*machine, f"torch {environment['torch']}"]),
         "training time": f"{environment['train_seconds'] / 60:.0f} min",

@@ -115,6 +115,17 @@ def summary(dataset: str) -> str:
         lines.append(f"On {title} trials are still to be made for {_and(missing)}.")
     if ends:
         lines.append(f"For {_and(ends)} the lowest distance lies at an end of all that was tried.")
+    again = [
+        f"{_title(kind)} at {_value(run):g}"
+        for kind in tried
+        for run in tried[kind]
+        if run.experiment.warm_up
+    ]
+    if again:
+        lines.append(
+            f"The first training of {_and(again)} failed. The table shows the second, in which the learning "
+            f"rate rose over {selection.WARM_UP} steps."
+        )
     return " ".join(lines)
 
 
