@@ -8,7 +8,7 @@ import made_up
 import pytest
 from matplotlib import pyplot as plt
 
-from wwae_lib.book import selection, trials
+from wwae_lib.book import selection, tables, trials
 from wwae_lib.runs import Run
 
 
@@ -72,9 +72,13 @@ def test_methods_are_compared_at_their_best_once_their_trials_are_complete(some)
     assert trials.at_their_best("mnist") == ""  # the VAE's are not
     for factor, fid in zip((0.1, 0.3, 10.0), (50.0, 46.0, 49.0), strict=True):
         some.append(recorded(selection.trial("mnist", "vae", factor), fid=fid, fid_error=0.3))
-    said = trials.at_their_best("mnist")
-    assert said.startswith("With each method at its best value the WWAE has a distance of 29.0. ")
-    assert "The VAE has 45.0, a difference of +16.0 with a standard error of 0.6." in said
+    table, _, said = trials.at_their_best("mnist").replace(tables.GLUE, " ").partition("\n\n")
+    first, second = table.splitlines()[2:]
+    assert first == "| **WWAE** | penalty weight 1000 | 29.0 (0.4) |  | - |"
+    assert second == "| VAE | penalty weight 0.1 | 45.0 (0.4) | +16.0 (0.6) | - |"
+    assert said.startswith(
+        "VAE has a clearly higher distance than the WWAE. Clearly is by more than two standard errors"
+    )
     assert trials.at_their_best("celeba") == ""
 
 

@@ -14,7 +14,7 @@ from ..methods import METHODS
 from ..runs import Run
 from . import figures
 from .figures import COLOURS, WIDTH
-from .tables import METRICS, cell, markdown
+from .tables import GLUE, METRICS, cell, enumeration, markdown
 from .uncertainty import measured
 
 if TYPE_CHECKING:
@@ -110,11 +110,13 @@ def summary(dataset: str) -> str:
     ]
     lines = []
     if best:
-        lines.append(f"On {title} the trials are complete for {_and([_title(kind) for kind in best])}.")
+        lines.append(
+            f"On {title} the trials are complete for {enumeration([_title(kind) for kind in best])}."
+        )
     if missing:
-        lines.append(f"On {title} trials are still to be made for {_and(missing)}.")
+        lines.append(f"On {title} trials are still to be made for {enumeration(missing)}.")
     if ends:
-        lines.append(f"For {_and(ends)} the lowest distance lies at an end of all that was tried.")
+        lines.append(f"For {enumeration(ends)} the lowest distance lies at an end of all that was tried.")
     again = [
         f"{_title(kind)} at {_value(run):g}"
         for kind in tried
@@ -123,36 +125,72 @@ def summary(dataset: str) -> str:
     ]
     if again:
         lines.append(
-            f"The first training of {_and(again)} failed. The table shows the second, in which the learning "
-            f"rate rose over {selection.WARM_UP} steps."
+            f"The first training of {enumeration(again)} failed. The table shows the second, in which the "
+            f"learning rate rose over {selection.WARM_UP} steps."
         )
     return " ".join(lines)
 
 
 def at_their_best(dataset: str) -> str:
-    """How far each method whose trials are complete is from the WWAE, each at the value that was chosen."""
-    best = {
-        kind: selection.best_trial(dataset, *kind).metrics
-        for kind in methods()
-        if selection.complete(dataset, *kind)
-    }
-    if not (ours := best.pop(("wwae", ""), None)) or not best:
+    """Every method whose trials are complete, at the value that was chosen: how far is it from the WWAE?
+
+    A row per method, the lowest distance first, and a sentence on those that are clearly apart. Empty where
+    the WWAE's trials are incomplete, or those of all others.
+    """
+    complete = [name for name, _ in methods() if selection.complete(dataset, name)]
+    if "wwae" not in complete or len(complete) < 2:
         return ""
-    lines = [
-        f"With each method at its best value the WWAE has a distance of {ours['fid']:.1f}.",
-        *(
-            f"The {_title(kind)} has {theirs['fid']:.1f}, a difference of {theirs['fid'] - ours['fid']:+.1f} "
-            f"with a standard error of {math.hypot(theirs['fid_error'], ours['fid_error']):.1f}."
-            for kind, theirs in best.items()
-        ),
-        "The errors are of the images drawn from one training each; another seed moves the numbers too.",
+    best = {name: selection.best_trial(dataset, name) for name in complete}
+    ordered = sorted(best.values(), key=lambda run: run.metrics["fid"])
+    head = ["method", "setting", "FID to validation images", "less the WWAE's", "squared error per image"]
+    rows = [_beside(run, best["wwae"]) for run in ordered]
+    return f"{markdown(head, rows, words=2)}\n\n{_told_apart(ordered, best['wwae'])}"
+
+
+def _beside(run: Run, ours: Run) -> list[str]:
+    """A method's best trial beside the WWAE's, as the cells of a row."""
+    title = METHODS[run.experiment.method].title
+    field, _ = selection.setting(run.experiment.dataset, run.experiment.method)
+    difference, error = _difference(run, ours)
+    squares = run.metrics.get("squared_error")
+    return [
+        f"**{title}**" if run is ours else title,
+        f"{field.replace('_', ' ')} {_value(run):g}",
+        _distance(run),
+        "" if run is ours else f"{difference:+.1f}{GLUE}({error:.1f})",
+        "-" if squares is None else METRICS["squared_error"].form.format(squares),
     ]
-    return " ".join(lines)
 
 
-def _and(names: Sequence[str]) -> str:
-    *others, last = names
-    return f"{', '.join(others)} and {last}" if others else last
+def _told_apart(best: Sequence[Run], ours: Run) -> str:
+    """Which methods' distances differ from the WWAE's by more than two standard errors, and which do not."""
+    words = {
+        "lower": ("has a clearly lower distance than", "have clearly lower distances than"),
+        "higher": ("has a clearly higher distance than", "have clearly higher distances than"),
+        "level": ("cannot be told from", "cannot be told from"),
+    }
+    found: dict[str, list[str]] = {side: [] for side in words}
+    for run in best:
+        if run is not ours:
+            difference, error = _difference(run, ours)
+            side = "level" if abs(difference) <= 2 * error else "lower" if difference < 0 else "higher"
+            found[side].append(METHODS[run.experiment.method].title)
+    said = [
+        f"{enumeration(titles)} {words[side][len(titles) > 1]} the WWAE."
+        for side, titles in found.items()
+        if titles
+    ]
+    said.append(
+        "Clearly is by more than two standard errors. They are of the images drawn from one training each; "
+        "another seed moves the numbers too."
+    )
+    return " ".join(said)
+
+
+def _difference(run: Run, ours: Run) -> tuple[float, float]:
+    """A distance less the WWAE's, and the standard error of that."""
+    difference = run.metrics["fid"] - ours.metrics["fid"]
+    return difference, math.hypot(run.metrics["fid_error"], ours.metrics["fid_error"])
 
 
 # What all methods share, in words: (what is tried, what it would be otherwise).
@@ -182,7 +220,7 @@ def shared_choices(dataset: str) -> str:
     taken = [words for variant, words in CHOICES.items() if selection.helps(dataset, variant)]
     head = ["choice", *(METHODS[name].title for name in of), "distance"]
     text = (
-        f"What lowers the distance of both is {_and(taken)}."
+        f"What lowers the distance of both is {enumeration(taken)}."
         if taken
         else "None of those that were tried lowers the distance of both, so the choice stays as it is."
     )
@@ -206,12 +244,11 @@ def remedies(dataset: str) -> str:
             lines.append(f"The trials of {_title(kind)} are not complete.")
             continue
         best = selection.best_trial(dataset, *kind)
-        gain = without.metrics["fid"] - best.metrics["fid"]
-        error = math.hypot(without.metrics["fid_error"], best.metrics["fid_error"])
-        verb = "lowers" if gain > 2 * error else "raises" if gain < -2 * error else "does not clearly change"
+        loss, error = _difference(best, without)
+        verb = "lowers" if loss < -2 * error else "raises" if loss > 2 * error else "does not clearly change"
         lines.append(
             f"{_title(kind)} {verb} the distance: {best.metrics['fid']:.1f} at its best weight, "
-            f"{_value(best):g}, against {without.metrics['fid']:.1f}, a difference of {-gain:+.1f} with a "
+            f"{_value(best):g}, against {without.metrics['fid']:.1f}, a difference of {loss:+.1f} with a "
             f"standard error of {error:.1f}."
         )
     return " ".join(lines)
