@@ -1,4 +1,4 @@
-# Where the book's library is missing, as in Colab, this fetches the book and installs what else is missing.
+# Where the book's library is missing, as in Colab, this fetches and installs it.
 import importlib.util
 
 if importlib.util.find_spec("wwae_lib") is None:
@@ -8,10 +8,10 @@ if importlib.util.find_spec("wwae_lib") is None:
 
     REPOSITORY = ""  # the build of the book writes its address
     COMMIT = ""  # and version here
-    home = Path("..").resolve()  # a notebook opened in the book's folder finds the library beside it
+    home = Path("..").resolve()  # in the book's folder, the library is beside it
     if not (home / "wwae_lib").is_dir():
         if not REPOSITORY:
-            raise RuntimeError("open this notebook from the published book, or fill in REPOSITORY and COMMIT")
+            raise RuntimeError("open the site's copy, or fill in REPOSITORY and COMMIT")
         home = Path("wwae-book").resolve()
         if not home.is_dir():
             clone = ["git", "clone", "--quiet", "--filter=blob:none", "--no-checkout"]

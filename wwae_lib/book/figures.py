@@ -320,7 +320,8 @@ def training_curves(runs: Sequence[Run]) -> Figure:
     )
     floor = small_sample_bias(experiment.batch_size, experiment.latent)
     right.axhline(floor, color=COLOURS["grey"], ls="--", lw=1.2)
-    right.text(first[0]["epoch"], floor, "exact draws", ha="left", va="top", fontsize="small")
+    start, offset = (first[0]["epoch"], floor), (0, -2)  # below the line and clear of it
+    right.annotate("exact draws", start, offset, textcoords="offset points", va="top", fontsize="small")
     left.set(title="squared error per image", xlabel="epoch", yscale="log")
     left.yaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 3, 5)))
     right.set(title=f"penalty, {name_of(runs[0])}", xlabel="epoch", ylim=(0, None))
