@@ -17,7 +17,7 @@ from torch.nn import functional
 # In the modules of tensors, types and shapes of signatures are checked at every call. Not in data, which
 # checks what enters by itself, for every user, and is tested by what it refuses.
 CAN_CHECK = find_spec("jaxtyping") and find_spec("beartype")  # else test_shapes.py is skipped, and says so
-CHECKED = ("book.geometry", "gaussian", "measures", "methods", "networks", "penalties")
+CHECKED = ("book.geometry", "exact_draws", "gaussian", "measures", "methods", "networks", "penalties")
 with contextlib.ExitStack() as hooks:
     if CAN_CHECK:
         from jaxtyping import install_import_hook

@@ -13,13 +13,13 @@ from scipy import stats
 from torch import nn
 
 from wwae_lib import experiments
+from wwae_lib.exact_draws import expected_root_trace
 from wwae_lib.gaussian import moments, w2_squared_to_standard_normal
 from wwae_lib.methods import VAE, WWAE, squared_error
 from wwae_lib.penalties import (
     ESTIMATORS,
     AccumulatedMoments,
     bias_corrected,
-    expected_root_trace,
     kl_to_standard_normal,
     posterior_w2_penalty,
 )

@@ -15,9 +15,10 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 
 from wwae_lib import experiments, gaussian, methods, training
 from wwae_lib.data import DATASETS
+from wwae_lib.exact_draws import expected_root_trace
 from wwae_lib.experiments import Experiment
 from wwae_lib.methods import METHODS
-from wwae_lib.penalties import ESTIMATORS, expected_root_trace
+from wwae_lib.penalties import ESTIMATORS
 from wwae_lib.steps import Steps
 
 

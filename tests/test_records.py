@@ -18,8 +18,8 @@ from wwae_lib.book import forest, reproduce, selection, tables, verdicts
 from wwae_lib.book.reproduce import PROFILES
 from wwae_lib.book.tables import GLUE, METRICS
 from wwae_lib.data import DATASETS
+from wwae_lib.exact_draws import p_value
 from wwae_lib.experiments import experiment
-from wwae_lib.gaussian import p_value
 from wwae_lib.methods import METHODS
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -11,8 +11,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from . import gaussian, processes
+from .exact_draws import expected_root_trace
 from .gaussian import (
-    expected_root_trace,
     moments_across_processes,
     w2_squared_diagonal,
     w2_squared_to_standard_normal,
@@ -116,7 +116,7 @@ def bias_corrected(mean: Tensor, cov: Tensor, n: int) -> Tensor:
         |m|^2 - \tfrac1n \operatorname{tr} S + \operatorname{tr} S + d
         - \tfrac{2 d}{R(n, d)} \operatorname{tr} S^{1/2}
 
-    with `R` the mean root trace of :func:`~wwae_lib.gaussian.expected_root_trace`: the first two terms are
+    with `R` the mean root trace of :func:`~wwae_lib.exact_draws.expected_root_trace`: the first two terms are
     unbiased for any law, the last where the codes are normal with covariance :math:`s I`. For exact draws of
     N(0, I) the mean is 0, so that a value can be negative.
 

@@ -17,7 +17,8 @@ from matplotlib.patheffects import withStroke
 from torch import Tensor
 
 from ..data import get_dataset
-from ..gaussian import small_sample_bias, total_moments
+from ..exact_draws import small_sample_bias
+from ..gaussian import total_moments
 from ..measures import latents
 from ..measures.evaluation import to_pixels
 from ..methods import METHODS

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from scipy.special import ndtri, stdtr, stdtrit
 
-from ..gaussian import p_value
+from ..exact_draws import p_value
 from ..runs import Run
 
 __all__ = [
@@ -86,7 +86,7 @@ def numbers(run: Run) -> dict[str, float]:
       as sharp as the test images, :math:`|\log(\text{sharpness} / \text{sharpness of data})|`;
     * ``mixture_excess``: ``mixture_nats`` less their floor, the same of exact Gaussian draws;
     * ``posterior_w2_p``: how often as many exact draws of the prior read at least ``posterior_w2_squared``
-      (:func:`wwae_lib.gaussian.p_value`). It is an upper bound: where the encoder states a variance, the
+      (:func:`wwae_lib.exact_draws.p_value`). It is an upper bound: where the encoder states a variance, the
       reading scatters less than that of drawn codes;
     * ``knn_accuracy_error``, ``linear_accuracy_error``: binomial, over the test images.
     """
