@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from wwae_lib import runs
-from wwae_lib.book import tables
+from wwae_lib.book import selection, tables, trials
+from wwae_lib.data import DATASETS
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 START, END = "<!-- results:start -->", "<!-- results:end -->"
@@ -24,8 +25,20 @@ def rendered(text: str, recorded: list[runs.Run]) -> str:
         raise ValueError(f"{README.name} needs {START!r} once and then {END!r} once")
     results = "\n\nNothing is measured yet.\n\n"
     if any("fid" in run.metrics for run in recorded):
-        results = f"\n\n{tables.metric_across_datasets(recorded, 'fid')}\n\n{tables.LEGEND}\n\n"
+        results = f"\n\n{tables.metric_across_datasets(recorded, 'fid')}\n\n{tables.LEGEND}\n\n{longer()}"
     return text[: text.index(START)] + START + results + text[text.index(END) :]
+
+
+def longer() -> str:
+    """What the trials of settings say, which were trained for longer; empty where none are complete."""
+    parts = [
+        f"**Trained for longer.** On {row.title} each method stands below at the best of the values that "
+        f"were tried for it. The effort was the same for all: {selection.EPOCHS} epochs, one seed, the "
+        f"distance to validation images ([how](book/selection.ipynb)).\n\n{shown}\n\n"
+        for dataset, row in DATASETS.items()
+        if (shown := trials.at_their_best(dataset))
+    ]
+    return "".join(parts)
 
 
 def main() -> int:
