@@ -215,21 +215,10 @@ def half_width(a: list[float], b: list[float], spread: tuple[float, int] | None)
 
 def verdict_rows() -> list[dict[str, str]]:
     """Every row of the verdict's tables of evidence."""
-    names = (
-        "data",
-        "question",
-        "ours",
-        "rival",
-        "theirs",
-        "difference",
-        "ratio",
-        "from",
-        "p",
-        "holm",
-        "outcome",
-    )
+    secondary = ["data", "question", "ours", "rival", "theirs", "difference", "ratio", "from"]
+    primary = [secondary[0], "outcome", *secondary[1:], "p", "holm"]
     return [
-        dict(zip(names, row, strict=False))
+        dict(zip(primary if "outcome" in head else secondary, row, strict=True))
         for _, head, body in found_tables(outputs("verdict"))
         for row in (body if head[0] == "data" else [])
     ]

@@ -18,6 +18,17 @@ document.addEventListener("DOMContentLoaded", () => {
   });
 });
 
+// A number in a table stays with its uncertainty, where there is room.
+document.addEventListener("DOMContentLoaded", () => {
+  if (innerWidth <= 600) return;
+  for (const cell of document.querySelectorAll("article td")) {
+    const texts = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
+    for (let text; (text = texts.nextNode()); )
+      if (!text.parentElement.closest(".math"))
+        text.data = text.data.replace(/ ?[\u00b1<] (?=\d)/g, (sign) => sign.replaceAll(" ", "\u00a0"));
+  }
+});
+
 // A figure is enlarged on a click, in a dialog that Escape or another click closes.
 document.addEventListener("DOMContentLoaded", () => {
   const dialog = document.createElement("dialog");

@@ -839,10 +839,11 @@ def evidence(verdict: Verdict, figure: str = "") -> str:
     folded = []
     if verdict.findings:
         rows = [
-            [*finding[:8], _p(finding.p), _p(finding.corrected), finding.outcome]
+            [finding[0], finding.outcome, *finding[1:8], _p(finding.p), _p(finding.corrected)]
             for finding in verdict.findings
         ]
-        folded.append(markdown([*head, "p", "after Holm", "outcome"], rows, words=11))
+        with_outcome = [head[0], "outcome", *head[1:], "p", "after Holm"]  # in view on a phone too
+        folded.append(markdown(with_outcome, rows, words=len(with_outcome)))
     if verdict.secondary:
         folded.append("Secondary evidence, without a vote and without correction:")
         folded.append(markdown(head, [finding[:8] for finding in verdict.secondary], words=len(head)))
