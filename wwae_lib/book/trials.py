@@ -181,8 +181,8 @@ def _told_apart(best: Sequence[Run], ours: Run) -> str:
         if titles
     ]
     said.append(
-        "Clearly is by more than two standard errors. They are of the images drawn from one training each; "
-        "another seed moves the numbers too."
+        "A difference is clear where it is more than two standard errors. They are of the images drawn from "
+        "one training each; another seed moves the numbers too."
     )
     return " ".join(said)
 
