@@ -141,7 +141,7 @@ PROFILES = {
         selection.dimension_trials,
         sets=("prior", "reconstruction", "gaussian", "mixture", "mixture_100"),
     ),
-    "convergence": _trials(selection.length_trials, sets=("prior", "gaussian", "training")),
+    "convergence": _trials(selection.length_trials),
     "ablations": Profile(_ablations(), sets=()),
     "full": Profile(
         (

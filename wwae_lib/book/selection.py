@@ -49,12 +49,12 @@ __all__ = [
     "complete",
     "converged",
     "dimension_trials",
+    "draws_from_prior",
     "factors",
     "failed",
     "folder",
     "further",
     "helps",
-    "judging_metric",
     "length_trials",
     "recorded",
     "recorded_length_trials",
@@ -325,24 +325,23 @@ def best_trial(dataset: str, method: str, remedy: str = "") -> runs.Run:
     return min(tried, key=lambda run: run.metrics["fid"])
 
 
-def judging_metric(method: str) -> str:
-    """The metric by which a method's length of training is judged.
-
-    A plain auto-encoder has no prior to draw from, so it is a Gaussian fitted to its codes.
-    """
-    return "fid_gaussian" if method == "ae" else "fid"
+def draws_from_prior(method: str) -> bool:
+    """Whether new images of a method are judged: a plain auto-encoder has no prior to draw them from."""
+    return method != "ae"
 
 
 def converged(shorter: runs.Run, longer: runs.Run) -> bool:
     """Whether twice the epochs changed little, so that training for the shorter time is enough.
 
-    The squared error of validation images moved by less than 2 %, and the Frechet inception distance by less
-    than the standard error of the difference (:func:`judging_metric` says of which images).
+    The squared error of validation images moved by less than 2 %, where the method reconstructs; and the
+    Frechet inception distance of prior samples by less than the standard error of the difference, where it
+    draws from a prior.
     """
-    fid = judging_metric(longer.experiment.method)
     before, after = shorter.metrics, longer.metrics
-    error = math.hypot(before[f"{fid}_error"], after[f"{fid}_error"])
-    still = abs(after[fid] - before[fid]) < error
+    still = True
+    if draws_from_prior(longer.experiment.method):
+        error = math.hypot(before["fid_error"], after["fid_error"])
+        still &= abs(after["fid"] - before["fid"]) < error
     if "squared_error" in after:
         moved = abs(after["squared_error"] - before["squared_error"])
         still &= moved < LITTLE * after["squared_error"]

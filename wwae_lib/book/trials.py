@@ -67,8 +67,8 @@ def _value(run: Run) -> float:
     return getattr(run.experiment, field)
 
 
-def _distance(run: Run, key: str = "fid") -> str:
-    measurement = measured([run], key)
+def _distance(run: Run) -> str:
+    measurement = measured([run], "fid")
     return cell(measurement, METRICS["fid"]) if measurement else "-"
 
 
@@ -325,9 +325,11 @@ def by_length(dataset: str) -> Figure:
             continue
         colour, dash = METHODS[name].line
         style = {"ls": dash, "color": COLOURS[colour], "marker": "o", "mfc": "white", "ms": 4}
-        epochs, fid = [run.experiment.epochs for run in trained], selection.judging_metric(name)
-        distances, errors = ([run.metrics[key] for run in trained] for key in (fid, f"{fid}_error"))
-        left.errorbar(epochs, distances, errors, label=METHODS[name].title, elinewidth=1, **style)
+        style["label"] = METHODS[name].title
+        epochs = [run.experiment.epochs for run in trained]
+        if selection.draws_from_prior(name):
+            distances, errors = ([run.metrics[key] for run in trained] for key in ("fid", "fid_error"))
+            left.errorbar(epochs, distances, errors, elinewidth=1, **style)
         if all("squared_error" in run.metrics for run in trained):
             right.plot(epochs, [run.metrics["squared_error"] for run in trained], **style)
         floors += [run.metrics["fid_training"] for run in trained if "fid_training" in run.metrics]
@@ -345,7 +347,12 @@ def by_length(dataset: str) -> Figure:
         axis.set_xticks(selection.LENGTHS, map(str, selection.LENGTHS))
         axis.yaxis.set_major_formatter("{x:g}")
         axis.minorticks_off()
-    drawn.legend(loc="outside lower center", ncols=4)
+    entries = {
+        label: handle
+        for axis in (right, left)
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    drawn.legend(entries.values(), entries, loc="outside lower center", ncols=4)
     return drawn
 
 
@@ -378,10 +385,11 @@ def lengths(dataset: str) -> str:
 
 
 def _ends(run: Run) -> str:
-    """The FID by which a run is judged, and its squared error where it has one."""
-    fid = _distance(run, selection.judging_metric(run.experiment.method))
-    error = run.metrics.get("squared_error")
-    return fid if error is None else f"{fid}; {METRICS['squared_error'].form.format(error)}"
+    """The FID and the squared error of a run, each where it is judged by it."""
+    shown = [_distance(run)] if selection.draws_from_prior(run.experiment.method) else []
+    if (error := run.metrics.get("squared_error")) is not None:
+        shown.append(METRICS["squared_error"].form.format(error))
+    return "; ".join(shown)
 
 
 def convergence(dataset: str) -> Sequence[str]:
