@@ -29,7 +29,7 @@ def records(monkeypatch):
         run = made_up.run(experiment.method, squared_error=9.0, **values, **errors)
         return dataclasses.replace(run, record=run.record | {"config": experiment.as_dict()})
 
-    monkeypatch.setattr(selection, "recorded", of)
+    monkeypatch.setattr(selection, "last_attempt", of)
 
 
 def test_every_run_is_a_row_and_its_lowest_law_is_bold():
@@ -57,7 +57,7 @@ def test_the_lowest_distance_of_new_images_is_named_with_what_separates_it():
 
 
 def test_a_training_that_failed_is_said_to_have_and_is_not_drawn(monkeypatch):
-    recorded = selection.recorded
+    recorded = selection.last_attempt
 
     def of(experiment):
         run = recorded(experiment)
@@ -68,7 +68,7 @@ def test_a_training_that_failed_is_said_to_have_and_is_not_drawn(monkeypatch):
             }
         return run
 
-    monkeypatch.setattr(selection, "recorded", of)
+    monkeypatch.setattr(selection, "last_attempt", of)
     said = dimensions.summary("mnist")
     assert "The training of WWAE with 32 dimensions failed: its squared error stayed at 28 per image" in said
     assert "1,234 from the prior" in said and "WWAE: from" not in said
@@ -83,7 +83,7 @@ def test_a_training_that_failed_is_said_to_have_and_is_not_drawn(monkeypatch):
 def test_what_lines_see_is_said_where_both_are_recorded(monkeypatch):
     assert dimensions.seen_on_lines("mnist") == []
     monkeypatch.setitem(DISTANCES, ("wwae", "sliced", 32), (11.0, 38.0, 30.0, 20.0, 16.5))
-    recorded = selection.recorded
+    recorded = selection.last_attempt
     codes = {
         "total": {"sliced_w2_squared": 0.01, "sliced_w2_squared_floor": 0.001, "mixture_nats": 5.0},
         "sliced": {"sliced_w2_squared": 0.002, "mixture_nats": 4.0},
@@ -94,7 +94,7 @@ def test_what_lines_see_is_said_where_both_are_recorded(monkeypatch):
             run.record["metrics"] |= codes[experiment.estimator]
         return run
 
-    monkeypatch.setattr(selection, "recorded", of)
+    monkeypatch.setattr(selection, "last_attempt", of)
     (said,) = dimensions.seen_on_lines("mnist")
     assert said.startswith("32 dimensions: ") and "0.0100 without and 0.0020 with the lines" in said
     assert "exact draws have 0.0010" in said and "gains 5.0 and 4.0 nats" in said

@@ -190,13 +190,16 @@ def test_a_training_that_failed_is_made_once_more_and_the_second_counts(monkeypa
     records = {trial.name: made("wae_mmd", fid=231.0, **flat)}
     monkeypatch.setattr(selection, "_load", lambda experiment: records.get(experiment.name))
     assert selection.failed(records[trial.name]) and selection.recorded(trial) is None
+    assert selection.last_attempt(trial) is records[trial.name]
     (again,) = selection.second_attempts(PROFILES["selection"].experiments)
     assert again == dataclasses.replace(trial, variant="times_0_3_warm_up", warm_up=selection.WARM_UP)
     assert reproduce.select(PROFILES["selection"], again.name) == (again,)
     with pytest.raises(ValueError, match="no run's name"):  # no trial of remedies failed
         reproduce.select(PROFILES["remedies"], again.name)
-    records[again.name] = made("wae_mmd", fid=230.0, **flat)
-    assert selection.recorded(trial) is records[again.name]  # whatever came of it
+    second = made("wae_mmd", fid=230.0, **flat)
+    second.record["config"] = again.as_dict()
+    records[again.name] = second
+    assert selection.recorded(trial) is second  # whatever came of it
     assert not selection.failed(made("gan", fid=20.0))
     assert not selection.failed(made(fid=200.0, sharpness_reconstruction=0.0064, sharpness_data=0.18))
 

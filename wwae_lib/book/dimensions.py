@@ -63,7 +63,7 @@ def recorded(dataset: str) -> dict[tuple[str, str], list[Run]]:
     """The recorded runs of each method and estimator on a data set, the fewest dimensions first."""
     kinds: dict[tuple[str, str], list[Run]] = {}
     for experiment in selection.dimension_trials(dataset):
-        run = selection.recorded(experiment)
+        run = selection.last_attempt(experiment)
         if run and OWN in run.metrics:
             kinds.setdefault((experiment.method, experiment.estimator), []).append(run)
     return kinds

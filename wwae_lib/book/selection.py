@@ -55,6 +55,7 @@ __all__ = [
     "folder",
     "further",
     "helps",
+    "last_attempt",
     "length_trials",
     "recorded",
     "recorded_length_trials",
@@ -298,9 +299,14 @@ def _remedy(experiment: Experiment) -> str:
 
 
 def recorded(experiment: Experiment) -> runs.Run | None:
-    """The record of a trial, if there is one; where its training failed, that of the second attempt."""
-    run = _load(experiment)
-    return _load(second_attempt(experiment)) if run and failed(run) else run
+    """The record of a trial that counts, if there is one: where its training failed, the second attempt's."""
+    run = last_attempt(experiment)
+    return None if run and failed(run) and not run.experiment.warm_up else run
+
+
+def last_attempt(experiment: Experiment) -> runs.Run | None:
+    """The last record of a trial, failed or not: that of the second attempt, if there is one."""
+    return _load(second_attempt(experiment)) or _load(experiment)
 
 
 def _load(experiment: Experiment) -> runs.Run | None:
