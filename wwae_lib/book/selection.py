@@ -120,6 +120,8 @@ CHOSEN: dict[str, dict[str, Any]] = {
     "mnist/wwae": {"penalty_weight": 1.0},
     "mnist/vae": {"penalty_weight": 0.3},
     "mnist/vae_learned": {"penalty_weight": 3.0},
+    "mnist/swae": {"penalty_weight": 10.0},
+    "mnist/cwae": {"penalty_weight": 1.0},
 }
 
 
