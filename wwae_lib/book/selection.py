@@ -18,7 +18,8 @@ for all methods.
 How long to train is tried too: the main methods at a doubling number of epochs, each on a schedule of its
 own. Training has converged where the last doubling changed little (:func:`converged`).
 
-Trials are runs like any other, in a results folder of their own; of them the book keeps record and history.
+Trials are runs like any other, in a results folder of their own. Of them the book keeps record and history
+and, of the WWAE's lengths of training, the pictures.
 """
 
 from __future__ import annotations
