@@ -76,17 +76,18 @@ BELOW, ABOVE = (0.03, 0.01), (30.0, 100.0)  # tried where the lowest distance li
 REMEDIES = ("sliced", "corrected", "accumulated")  # estimators, of wwae_lib.penalties.ESTIMATORS
 DIMENSIONS = {"mnist": (8, 16, 32), "fashion_mnist": (8, 16, 32), "celeba": (32, 64, 128)}  # of codes
 LENGTHS = (6, 12, 25, 50, 100)  # epochs
+WARM_UP = 400  # steps in which the learning rate rises, about an epoch of the grey sets
 SHARED: dict[str, dict[str, Any]] = {  # beside the settings of every method's trials, which are the baseline
     "normalised": {"network": "normalised"},
     "rate_half": {"learning_rate": 5e-4},
     "rate_double": {"learning_rate": 2e-3},
+    "warm_up": {"warm_up": WARM_UP},
     "batch_64": {"batch_size": 64},
     "latent_double": {},  # twice the data set's dimensions of codes
 }
 SHARED_ON = ("wwae", "vae_learned")  # methods with unlike penalties
 MAIN = ("wwae", "vae_learned", "ae", "gan")  # whose lengths are tried
 LITTLE = 0.02  # share of the squared error
-WARM_UP = 400  # steps of a second attempt in which the rate rises, about an epoch of the grey sets
 FLAT = 0.025  # share of the data's sharpness; the mean image has 0.007 to 0.018 of it, a blurred face 0.035
 
 

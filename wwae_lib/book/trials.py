@@ -198,6 +198,7 @@ CHOICES = {
     "normalised": "batch normalisation in the auto-encoder's networks",
     "rate_half": "half the learning rate",
     "rate_double": "twice the learning rate",
+    "warm_up": "a learning rate that rises at the start",
     "batch_64": "half the batch",
     "latent_double": "twice the dimensions of codes",
 }
