@@ -155,7 +155,7 @@ def _beside(run: Run, ours: Run) -> list[str]:
     squares = run.metrics.get("squared_error")
     return [
         f"**{title}**" if run is ours else title,
-        f"{field.replace('_', ' ')} {_value(run):g}",
+        f"{field.replace('_', ' ')} {_value(run):g}{', second training' if run.experiment.warm_up else ''}",
         _distance(run),
         "" if run is ours else f"{difference:+.1f}{GLUE}({error:.1f})",
         "-" if squares is None else METRICS["squared_error"].form.format(squares),
@@ -180,6 +180,11 @@ def _told_apart(best: Sequence[Run], ours: Run) -> str:
         for side, titles in found.items()
         if titles
     ]
+    if again := [METHODS[run.experiment.method].title for run in best if run.experiment.warm_up]:
+        said.append(
+            f"The number of {enumeration(again)} is of a second training, whose learning rate rose at the "
+            "start. The others had none, and might have gained by it."
+        )
     said.append(
         "A difference is clear where it is more than two standard errors. They are of the images drawn from "
         "one training each; another seed moves the numbers too."
