@@ -91,7 +91,7 @@ def test_methods_are_compared_at_their_best_once_their_trials_are_complete(some,
     some.append(recorded(again, fid=20.0, fid_error=0.3))
     said = trials.at_their_best("mnist").replace(tables.GLUE, " ")
     assert "| VAE | penalty weight 0.1, second training | 20.0 (0.3) | -9.0 (0.5) | - |" in said
-    assert "The number of VAE is of a second training" in said and "had none" in said
+    assert "The number of VAE is of a second training" in said and "trained without that" in said
     assert "The first training of VAE at 0.1 failed." in trials.summary("mnist")
 
 

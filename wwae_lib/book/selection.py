@@ -125,7 +125,7 @@ CHOSEN: dict[str, dict[str, Any]] = {
     "mnist/wae_mmd": {"penalty_weight": 60.0, "warm_up": 400},
     "mnist/wae_gan": {"penalty_weight": 2.0},
     "mnist/swae": {"penalty_weight": 10.0},
-    "mnist/cwae": {"penalty_weight": 1.0},
+    "mnist/cwae": {"penalty_weight": 3.0},
 }
 
 

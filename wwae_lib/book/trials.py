@@ -183,7 +183,7 @@ def _told_apart(best: Sequence[Run], ours: Run) -> str:
     if again := [METHODS[run.experiment.method].title for run in best if run.experiment.warm_up]:
         said.append(
             f"The number of {enumeration(again)} is of a second training, whose learning rate rose at the "
-            "start. The others had none, and might have gained by it."
+            "start. The others were trained without that, and might have gained by it."
         )
     said.append(
         "A difference is clear where it is more than two standard errors. They are of the images drawn from "
