@@ -38,26 +38,26 @@ ROOM = 11  # per cent of an axis that a number takes on a phone, where it is nar
 SHORT = {row.title: name for row, name in zip(DATASETS.values(), ("MNIST", "Fashion", "CelebA"), strict=True)}
 
 
-def overall(one: Verdict) -> Standing:
+def overall(verdict: Verdict) -> Standing:
     """A claim in one word.
 
     It holds where it holds in every place that it names; in part where it holds in some; it does not hold
     where it is contradicted in some and holds in none; where all that was decided is a tie, it makes no
     difference; else it is open.
     """
-    found = set(one.outcomes.values())
-    if found == {HOLDS}:
+    outcomes = set(verdict.outcomes.values())
+    if outcomes == {HOLDS}:
         return HELD
-    if HOLDS in found:
+    if HOLDS in outcomes:
         return IN_PART
-    if CONTRADICTED in found:
+    if CONTRADICTED in outcomes:
         return FAILS
-    return TIED if TIE in found else UNDECIDED
+    return TIED if TIE in outcomes else UNDECIDED
 
 
-def counted(found: Mapping[str, Verdict]) -> str:
+def counted(verdicts: Mapping[str, Verdict]) -> str:
     """How many claims hold, hold in part, and so on: a sentence."""
-    words = [overall(one).word for one in found.values()]
+    words = [overall(verdict).word for verdict in verdicts.values()]
     plural = {"holds": "hold", "holds in part": "hold in part", "does not hold": "do not hold",
               "makes no difference": "make no difference", "open": "are open"}  # fmt: skip
     parts = []
@@ -135,7 +135,10 @@ def forest(one: Verdict) -> str:
 
 
 def _told(drawn: Sequence[Finding]) -> str:
-    lines = [f"{one.setting}, against {one.rival}: {one.result}, {one.outcome}" for one in drawn]
+    lines = [
+        f"{finding.setting}, against {finding.rival}: {finding.result}, {finding.outcome}"
+        for finding in drawn
+    ]
     return "Estimates with 95% intervals. " + "; ".join(lines)
 
 
@@ -168,10 +171,12 @@ class _Axis:
         self.effects = effects
         if not effects:
             return
-        reach = 6 * max(max(abs(one.value), one.margin) for one in effects) or 1.0  # longer ones are cut
-        ends = [x for one in effects for x in (one.value, one.low, one.high) if not math.isnan(x)]
+        reach = (
+            6 * max(max(abs(effect.value), effect.margin) for effect in effects) or 1.0
+        )  # longer ones are cut
+        ends = [x for effect in effects for x in (effect.value, effect.low, effect.high) if not math.isnan(x)]
         ends = [min(max(x, -reach), reach) for x in ends]
-        ends += [side * one.margin for one in effects for side in (-1.3, 0, 1.3)]
+        ends += [side * effect.margin for effect in effects for side in (-1.3, 0, 1.3)]
         space = 0.06 * (max(ends) - min(ends))
         self.low, self.high = min(ends) - space, max(ends) + space
         self.flip = effects[0].holds[0] == -math.inf
@@ -205,15 +210,15 @@ class _Axis:
 
     def ticks(self) -> str:
         logarithmic = self.effects[0].logarithmic
-        found = []
+        drawn = []
         for x in self.apart(_round_numbers(self.low, self.high, logarithmic)):
             words = f"{math.exp(x):.3g}{TIMES}" if logarithmic else f"{x:+.3g}" if x else "0"
             at = f"{self.place(x):.2f}%"
-            found.append(
+            drawn.append(
                 f'<line class="forest-tick" x1="{at}" x2="{at}" y1="0" y2="5"/>'
                 f'<text x="{at}" y="18" text-anchor="middle">{words.replace("-", MINUS)}</text>'
             )
-        return f'<svg class="forest-axis" height="24">{"".join(found)}</svg>'
+        return f'<svg class="forest-axis" height="24">{"".join(drawn)}</svg>'
 
     def apart(self, values: Sequence[float]) -> list[float]:
         """Those of an axis' numbers that a phone has room for, that of no difference before all others."""

@@ -190,7 +190,7 @@ def second_attempts(experiments: Iterable[Experiment]) -> Iterator[Experiment]:
 
 def further(experiments: Iterable[Experiment]) -> Iterator[Experiment]:
     """The trials beyond the five that the recorded ones of these ask for (:func:`factors`)."""
-    kinds = dict.fromkeys((one.dataset, one.method, _remedy(one)) for one in experiments)
+    kinds = dict.fromkeys((planned.dataset, planned.method, _remedy(planned)) for planned in experiments)
     for dataset, method, remedy in kinds:
         for factor in factors(dataset, method, remedy):
             if factor not in FACTORS:

@@ -33,18 +33,23 @@ def rows(runs: Sequence[Run], keys: Sequence[str] = SHOWN) -> list[dict[str, Any
 
     The half-width is nan where there are too few seeds; the error is that of measuring the trained models.
     """
-    found = []
+    standing = []
     for contest in contests(runs):
         measured = {key: contest.measured(key) for key in keys}
         for name, some in contest.methods.items():
             values = {
-                key: {"mean": one.mean, "interval": one.interval, "error": one.error, "seeds": one.seeds}
+                key: {
+                    "mean": value.mean,
+                    "interval": value.interval,
+                    "error": value.error,
+                    "seeds": value.seeds,
+                }
                 for key in keys
-                if (one := measured[key].get(name))
+                if (value := measured[key].get(name))
             }
             words = {key: cell(measured[key][name], METRICS[key]) for key in values}
             title, _, network = contest.title.partition(", ")
-            found.append(
+            standing.append(
                 {
                     "data_set": title,
                     "network": network or "compact network",
@@ -55,7 +60,7 @@ def rows(runs: Sequence[Run], keys: Sequence[str] = SHOWN) -> list[dict[str, Any
                     "words": words,
                 }
             )
-    return found
+    return standing
 
 
 def as_csv(found: Sequence[dict[str, Any]]) -> str:
@@ -90,8 +95,8 @@ def _as_json(found: Sequence[dict[str, Any]]) -> str:
 
 def table(runs: Sequence[Run], keys: Sequence[str] = SHOWN) -> str:
     """The table with its downloads, as HTML; a metric that no run has is left out."""
-    found = rows(runs, keys)
-    keys = [key for key in keys if any(key in row["values"] for row in found)]
+    standing = rows(runs, keys)
+    keys = [key for key in keys if any(key in row["values"] for row in standing)]
     heads = "".join(
         f'<th scope="col" data-key="{key}" data-better="{METRICS[key].better}">'
         f"{escape(METRICS[key].label)}</th>"
@@ -101,13 +106,13 @@ def table(runs: Sequence[Run], keys: Sequence[str] = SHOWN) -> str:
         '<tr><th scope="col">method</th><th scope="col">data set</th>'
         f'<th scope="col" class="m-number">seeds</th>{heads}</tr>'
     )
-    body = "".join(_row(row, keys) for row in found)
+    body = "".join(_row(row, keys) for row in standing)
     links = "".join(
         f'<a download="methods.{kind}" href="data:{mime};base64,{base64.b64encode(text.encode()).decode()}">'
         f"{kind.upper()}</a>"
         for kind, mime, text in (
-            ("csv", "text/csv", as_csv(found)),
-            ("json", "application/json", _as_json(found)),
+            ("csv", "text/csv", as_csv(standing)),
+            ("json", "application/json", _as_json(standing)),
         )
     )
     return (
@@ -120,14 +125,14 @@ def table(runs: Sequence[Run], keys: Sequence[str] = SHOWN) -> str:
 def _row(row: dict[str, Any], keys: Sequence[str]) -> str:
     cells = []
     for key in keys:
-        one = row["values"].get(key)
-        if not one:
+        value = row["values"].get(key)
+        if not value:
             cells.append(f'<td data-key="{key}">-</td>')
             continue
-        half = one["interval"] if not math.isnan(one["interval"]) else math.nan
+        half = value["interval"] if not math.isnan(value["interval"]) else math.nan
         more = "" if math.isnan(half) else f' data-half="{half:.6g}"'
         cells.append(
-            f'<td data-key="{key}" data-value="{one["mean"]:.6g}"{more} data-seeds="{one["seeds"]}">'
+            f'<td data-key="{key}" data-value="{value["mean"]:.6g}"{more} data-seeds="{value["seeds"]}">'
             f"{row['words'][key]}</td>"
         )
     place = row["data_set"] + ("" if row["network"] == "compact network" else f", {row['network']}")

@@ -367,30 +367,30 @@ def rankings(runs: Sequence[Run], key: str, method: str = "wwae") -> list[str]:
     """Where a method comes in each contest by a metric, how surely, and who is first: some sentences each."""
     metric, lines = METRICS[key], []
     for contest in contests(runs):
-        found = contest.measured(key)
-        order = sorted(found, key=lambda name: found[name].mean, reverse=metric.better == "higher")
-        if method in found:
+        values = contest.measured(key)
+        order = sorted(values, key=lambda name: values[name].mean, reverse=metric.better == "higher")
+        if method in values:
             label = metric.label.removesuffix(" of prior samples")
             article = "an" if label.startswith(("FID", *"aeiou")) else "a"
             words = (
                 f"On {contest.title} the {METHODS[method].title} has {article} {label} of "
-                f"{cell(found[method], metric)}, {ordinal(order.index(method) + 1)} of {counted(len(order))} "
-                f"methods{_within(found, method, metric.better)}."
+                f"{cell(values[method], metric)}, {ordinal(order.index(method) + 1)} of "
+                f"{counted(len(order))} methods{_within(values, method, metric.better)}."
             )
             if (first := order[0]) != method:
-                few = f" with {_seeds(found[first].seeds)}" * (found[first].seeds != found[method].seeds)
+                few = f" with {_seeds(values[first].seeds)}" * (values[first].seeds != values[method].seeds)
                 words += f" The {METHODS[first].title} has the {metric.better[:-2]}est, "
-                words += f"{cell(found[first], metric)}{few}."
+                words += f"{cell(values[first], metric)}{few}."
             lines.append(words)
     return lines
 
 
-def _within(found: Mapping[str, Measured], method: str, better: str) -> str:
+def _within(values: Mapping[str, Measured], method: str, better: str) -> str:
     """Which places the uncertainty allows, where training's spread is known and they are not one."""
-    spread = largest_spread(found.values())
-    gaps = [difference(found[method], one, spread) for name, one in found.items() if name != method]
+    spread = largest_spread(values.values())
+    gaps = [difference(values[method], value, spread) for name, value in values.items() if name != method]
     sure = [(gap.value > 0) == (better == "lower") for gap in gaps if gap.sure]
-    least, most = 1 + sum(sure), len(found) - sure.count(False)
+    least, most = 1 + sum(sure), len(values) - sure.count(False)
     if not spread or least == most:
         return ""
     return f"; the uncertainty allows any place from {ordinal(least)} to {ordinal(most)}"

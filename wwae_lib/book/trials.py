@@ -217,11 +217,15 @@ def shared_choices(dataset: str) -> str:
     of = {name: selection.recorded(selection.trial(dataset, name, 1.0)) for name in selection.SHARED_ON}
     rows = [["as in all trials", *map(_shared_cell, of.values()), ""]]
     verdicts = {True: "lower for both", False: "not lower for both", None: "to be made"}
-    found = {one.name: selection.recorded(one) for one in selection.shared_choice_trials(dataset)}
-    if not any(found.values()):
+    by_name = {trial.name: selection.recorded(trial) for trial in selection.shared_choice_trials(dataset)}
+    if not any(by_name.values()):
         return ""
     for variant, words in CHOICES.items():
-        tried = [found[one.name] for one in selection.shared_choice_trials(dataset) if one.variant == variant]
+        tried = [
+            by_name[trial.name]
+            for trial in selection.shared_choice_trials(dataset)
+            if trial.variant == variant
+        ]
         rows.append([words, *map(_shared_cell, tried), verdicts[selection.helps(dataset, variant)]])
     taken = [words for variant, words in CHOICES.items() if selection.helps(dataset, variant)]
     head = ["choice", *(METHODS[name].title for name in of), "distance"]
