@@ -94,10 +94,17 @@ def test_settings_show_the_configuration_of_the_record():
     run = made_up.run("wwae", seconds=1234.0)
     shown = dict(zip(column(tables.settings([run]), ""), column(tables.settings([run]), "WWAE"), strict=True))
     for key, value in run.record["config"].items():
-        if key not in ("dataset", "method", "variant"):
+        if key not in ("dataset", "method", "variant", "warm_up"):
             words = tables.ESTIMATORS[value] if key == "estimator" else str(value)
             assert shown[tables.SETTINGS[key]] == words
     assert shown["training time"] == "21 min"
+    rises = tables.SETTINGS["warm_up"]
+    assert rises not in shown  # where none has a warm-up, nothing is said of it
+    warmed_up = made_up.run("vae")
+    warmed_up.record["config"]["warm_up"] = 400
+    both = tables.settings([run, warmed_up])
+    assert dict(zip(column(both, ""), column(both, "VAE"), strict=True))[rises] == "400"
+    assert dict(zip(column(both, ""), column(both, "WWAE"), strict=True))[rises] == "0"
 
 
 # ---------------------------------------------------------------- methods over seeds
