@@ -200,6 +200,10 @@ def test_a_training_that_failed_is_made_once_more_and_the_second_counts(monkeypa
     second.record["config"] = again.as_dict()
     records[again.name] = second
     assert selection.recorded(trial) is second  # whatever came of it
+    warmed_up = [one for one in PROFILES["selection"].experiments if one.warm_up]
+    assert warmed_up and not list(selection.second_attempts(warmed_up))
+    records |= {one.name: made("wwae", fid=231.0, **flat) for one in warmed_up}
+    assert not list(selection.second_attempts(warmed_up))  # they failed with it
     assert not selection.failed(made("gan", fid=20.0))
     assert not selection.failed(made(fid=200.0, sharpness_reconstruction=0.0064, sharpness_data=0.18))
 

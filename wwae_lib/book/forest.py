@@ -171,9 +171,8 @@ class _Axis:
         self.effects = effects
         if not effects:
             return
-        reach = (
-            6 * max(max(abs(effect.value), effect.margin) for effect in effects) or 1.0
-        )  # longer ones are cut
+        # an interval that is longer is cut
+        reach = 6 * max(max(abs(effect.value), effect.margin) for effect in effects) or 1.0
         ends = [x for effect in effects for x in (effect.value, effect.low, effect.high) if not math.isnan(x)]
         ends = [min(max(x, -reach), reach) for x in ends]
         ends += [side * effect.margin for effect in effects for side in (-1.3, 0, 1.3)]

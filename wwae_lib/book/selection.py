@@ -122,7 +122,7 @@ CHOSEN: dict[str, dict[str, Any]] = {
     "mnist/wwae": {"penalty_weight": 1.0},
     "mnist/vae": {"penalty_weight": 0.3},
     "mnist/vae_learned": {"penalty_weight": 3.0},
-    "mnist/wae_mmd": {"penalty_weight": 60.0, "warm_up": 400},
+    "mnist/wae_mmd": {"penalty_weight": 60.0, "warm_up": WARM_UP},
     "mnist/wae_gan": {"penalty_weight": 2.0},
     "mnist/swae": {"penalty_weight": 10.0},
     "mnist/cwae": {"penalty_weight": 3.0},
@@ -181,9 +181,12 @@ def second_attempt(experiment: Experiment) -> Experiment:
 
 
 def second_attempts(experiments: Iterable[Experiment]) -> Iterator[Experiment]:
-    """The second attempts at those of these experiments whose recorded training failed."""
+    """The second attempts at those of these experiments whose recorded training failed.
+
+    One that had a warm-up failed with it, and is not made again.
+    """
     for planned in experiments:
-        first = _load(planned)
+        first = None if planned.warm_up else _load(planned)
         if first and failed(first):
             yield second_attempt(planned)
 

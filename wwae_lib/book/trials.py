@@ -12,14 +12,13 @@ from matplotlib.ticker import LogLocator
 from ..data import DATASETS
 from ..methods import METHODS
 from ..runs import Run
-from . import figures
+from . import figures, selection
 from .figures import COLOURS, WIDTH
 from .tables import GLUE, METRICS, cell, enumeration, markdown
 from .uncertainty import measured
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-from . import selection
 
 __all__ = [
     "at_their_best",
