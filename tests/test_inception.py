@@ -315,8 +315,10 @@ def test_processes_agree(trial, monkeypatch):
     assert trial(Rounding(torch.float16))[0].precision == "float32"  # the other process found otherwise
 
 
-def test_it_is_decided_once_for_a_device_and_real_images(monkeypatch, digits):
+def test_it_is_decided_once_for_a_device_and_real_images(monkeypatch, digits, tmp_path):
     asked = []
+    monkeypatch.setenv("WWAE_DATA", str(tmp_path))
+    monkeypatch.setattr(inception, "_named", str)
 
     def tried(made, real, device, progress):
         asked.append((len(made), len(real), device))
@@ -333,6 +335,15 @@ def test_it_is_decided_once_for_a_device_and_real_images(monkeypatch, digits):
     inception.choose(made, made, "cuda")
     inception.choose(made, real, "cuda:1")
     assert [device for *_, device in asked] == ["cuda", "cuda", "cuda:1"]
+
+    monkeypatch.setattr(inception, "_CHOSEN", {})  # in another process
+    assert inception.choose(made, real, "cuda") == inception.Choice("float16", 1e-3, 1e-3)
+    assert len(asked) == 3
+    for kept in (tmp_path / "fid").glob("precision-*.json"):
+        kept.write_text("half of i")
+    monkeypatch.setattr(inception, "_CHOSEN", {})
+    with pytest.warns(UserWarning, match="in each process"):
+        assert inception.choose(made, real, "cuda").precision == "float16"
 
 
 def test_float16_of_the_network_itself_is_near(digits):

@@ -17,22 +17,25 @@ import contextlib
 import functools
 import hashlib
 import http.client
+import json
 import math
 import pickle
 import sys
 import textwrap
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+import filelock
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tqdm import tqdm
 
-from .. import processes
-from ..data import DataError, check_pixels, checksum, to_unit
+from .. import files, processes
+from ..data import DataError, check_pixels, checksum, data_root, to_unit
 from . import fidelity
 
 __all__ = [
@@ -236,8 +239,9 @@ def choose(made: Tensor, real: Tensor, device: torch.device | str = "cpu", progr
     """The precision in which to compare images: float32, or on a GPU float16 where it serves.
 
     On a GPU the first 2,048 made and real images are seen in both. Float16 serves where no more than 5e-3 of
-    the features' spread changes, and no more than 0.2 % of their distance. That is decided, and said, once in
-    a process for a device and real images, by the images that are made first.
+    the features' spread changes, and no more than 0.2 % of their distance. That is decided, and said, once
+    for a device and real images, by the images that are made first. The data folder keeps the decision, so
+    that all processes of a machine measure alike.
 
     Args:
         made, real: uint8 ``(N, C, H, W)``.
@@ -246,13 +250,36 @@ def choose(made: Tensor, real: Tensor, device: torch.device | str = "cpu", progr
     """
     if torch.device(device).type != "cuda":
         return Choice("float32")
-    key = str(device), checksum(real[:TRIED])
+    about = {"device": _named(device), "images": checksum(real[:TRIED]), "torch": torch.__version__}
+    key = json.dumps(about, sort_keys=True)
     if key not in _CHOSEN:
-        _CHOSEN[key] = _try_float16(made[:TRIED], real[:TRIED], device, progress)
+        decide = functools.partial(_try_float16, made[:TRIED], real[:TRIED], device, progress)
+        # processes that share the work decide together
+        _CHOSEN[key] = decide() if processes.count() > 1 else _kept(key, decide)
     return _CHOSEN[key]
 
 
-_CHOSEN: dict[tuple[str, str], Choice] = {}
+_CHOSEN: dict[str, Choice] = {}
+
+
+def _named(device: torch.device | str) -> str:
+    return torch.cuda.get_device_name(device)
+
+
+def _kept(key: str, decide: Callable[[], Choice]) -> Choice:
+    """What the first process of this machine decided under a key; the others wait for it."""
+    path = data_root() / "fid" / f"precision-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+    choice = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(path.with_suffix(".lock")):
+            if path.exists():
+                return Choice(**json.loads(path.read_text(encoding="utf-8")))
+            choice = decide()
+            files.write_json(path, choice._asdict())
+    except (OSError, files.RunError, TypeError, ValueError) as error:
+        warnings.warn(f"the precision is decided in each process: {error}", stacklevel=2)
+    return choice or decide()
 
 
 def _try_float16(made: Tensor, real: Tensor, device: torch.device | str, progress: bool) -> Choice:
