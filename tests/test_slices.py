@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 
 import pytest
@@ -82,14 +83,41 @@ def test_a_rehearsal_has_as_many_runs_and_none_by_the_name_of_a_real_one():
 def test_a_rehearsal_measures_one_distance(monkeypatch):
     """With all sets that the full profile wants, a processor would measure for three times as long."""
     monkeypatch.setattr(slices.evaluation, "PROTOCOLS", dict(slices.evaluation.PROTOCOLS))
-    whole = plan("mnist", rehearsal=True).whole()
-    assert whole.sets == ("prior",) and slices.evaluation.PROTOCOLS[whole.protocol].images == 2048
+    protocols = slices.evaluation.PROTOCOLS
+    for profile, held_out in (("full", 10_000), ("selection", 5_000)):
+        whole = plan("mnist", rehearsal=True, profile=profile).whole()
+        assert whole.sets == ("prior",) and protocols[whole.protocol].images == 2048
+        assert held_out // protocols[whole.protocol].step >= 2048
 
 
-def test_a_word_that_is_no_part_is_an_error(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["slices.py", "smoke", "cifar:0", "--results", str(tmp_path)])
+@pytest.mark.parametrize("what", ["smoke", "start"])
+def test_a_word_that_is_no_part_is_an_error(what, capsys, tmp_path, monkeypatch):
+    plan("mnist:0").write(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["slices.py", what, "cifar:0", "--results", str(tmp_path)])
     assert slices.main() == 1
     assert "there is no part 'cifar'" in capsys.readouterr().err
+    assert slices.read(tmp_path) == plan("mnist:0")
+
+
+def test_what_finished_trials_ask_for_follows(few, tmp_path, monkeypatch):
+    planned, made = iter([few[:1], few[:2], few[:2]]), []
+    monkeypatch.setattr(slices.Plan, "experiments", lambda self: next(planned))
+    monkeypatch.setattr(slices, "_work", lambda *arguments: made.append(arguments))
+    plan("mnist/*", profile="quick").write(tmp_path)
+    slices.work(tmp_path, math.inf, 3, 1)
+    assert [at_once for _, _, _, at_once, _ in made] == [3, 3]
+
+
+def test_a_slice_waits_until_another_is_trained(few, tmp_path, monkeypatch):
+    made, trained = [], slices.folder_of(tmp_path / "other") / "trained"
+    monkeypatch.setattr(slices, "_work", lambda *arguments: made.append(trained.exists()))
+    plan("mnist/*", profile="quick").write(tmp_path / "there")
+    slices.work(tmp_path / "there", time.time() + 0.3, 1, 1, tmp_path / "other")
+    assert not made  # the time was up
+    trained.parent.mkdir(parents=True)
+    threading.Timer(0.3, trained.touch).start()
+    slices.work(tmp_path / "there", time.time() + 60, 1, 1, tmp_path / "other")
+    assert made == [True]
 
 
 def test_losses_that_differ_by_more_than_five_per_cent_are_told():
@@ -233,6 +261,7 @@ def test_a_slice_that_is_killed_goes_on_and_comes_home_as_if_it_had_not_been(tmp
     assert draft.checkpoint.exists() and slices.stage(whole, there, *whole.experiments()) == "to train"
     slices.start(there, 5, "--finishers=1")
     slices.wait(there, 5)
+    assert (folder / "trained").exists()
     slices.collect(there, tmp_path / "out", ["*"])
     slices.receive(tmp_path / "out", tmp_path / "home")
     received = runs.load(tmp_path / "home" / name)

@@ -4,6 +4,7 @@
 
     python tools/slices.py smoke grey:0 mnist:1 --results R  is each kind of step right, and how fast?
     python tools/slices.py start --results R --minutes 10    train and measure, in processes that stay behind
+    python tools/slices.py start grey:0 --results R --after S  another slice, once all in S is trained
     python tools/slices.py wait --results R --minutes 4      until all is done, or for so long
     python tools/slices.py collect --results R --to FOLDER   what is finished and not yet collected, in pieces
     python tools/slices.py receive FOLDER --results R        at home: the pieces back into a results folder
@@ -35,7 +36,7 @@ import sys
 import tarfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -112,7 +113,9 @@ class Plan:
         profile = reproduce.PROFILES[self.profile]
         if not self.rehearsal:
             return profile
-        protocol = evaluation.Protocol(evaluation.MINIMUM_FID_IMAGES, 4)
+        # a quarter of the test images, or half of the validation images, are just enough
+        step = 2 if profile.held_out == "valid" else 4
+        protocol = evaluation.Protocol(evaluation.MINIMUM_FID_IMAGES, step)
         evaluation.PROTOCOLS["rehearsal"] = protocol
         return dataclasses.replace(profile, protocol="rehearsal", sets=("prior",))
 
@@ -289,14 +292,37 @@ def inception_is_here() -> bool:
 # ---------------------------------------------------------------- the processes
 
 
-def work(results: Path, until: float, at_once: int, finishers: int) -> None:
-    """One process trains, others finish; one that breaks down begins again, the trainer with half the lanes.
+def work(results: Path, until: float, at_once: int, finishers: int, after: Path | None = None) -> None:
+    """Train and measure a slice, and what its finished trials then ask for, until all is there.
+
+    Args:
+        results: where the slice is.
+        until: when to end.
+        at_once: runs that train at once, 0 for the best.
+        finishers: processes that publish and measure.
+        after: the results folder of another slice, which is to be trained first.
 
     Raises:
         RunError: another is at work in that folder.
     """
-    plan, context = read(results), multiprocessing.get_context("spawn")
-    at_once = at_once or plan.best()
+    with reproduce.locked(results):
+        plan, folder = read(results), folder_of(results)
+        (folder / "failures.jsonl").unlink(missing_ok=True)  # what failed is tried again
+        (folder / "trained").unlink(missing_ok=True)
+        (folder / "begun").touch()
+        while after and not (folder_of(after) / "trained").exists() and time.time() < until:
+            time.sleep(0.1)
+        known: list[Experiment] = []
+        while (now := plan.experiments()) != known and time.time() < until:
+            known = now
+            say(f"{len(known)} runs, {at_once or plan.best()} at once")
+            _work(plan, results, until, at_once or plan.best(), finishers)
+        say("the end")
+
+
+def _work(plan: Plan, results: Path, until: float, at_once: int, finishers: int) -> None:
+    """One process trains, others finish; one that breaks begins again, the trainer with half the lanes."""
+    context = multiprocessing.get_context("spawn")
     over, begun = context.Event(), collections.Counter()
 
     def begin(number: int) -> multiprocessing.Process:
@@ -310,23 +336,19 @@ def work(results: Path, until: float, at_once: int, finishers: int) -> None:
         process.start()
         return process
 
-    with reproduce.locked(results):
-        (folder_of(results) / "failures.jsonl").unlink(missing_ok=True)  # what failed is tried again
-        (folder_of(results) / "begun").touch()
-        say(f"{len(plan.experiments())} runs, {at_once} at once")
-        working = {number: begin(number) for number in range(1 + finishers)}
-        while any(process.is_alive() for process in working.values()) and time.time() < until:
-            time.sleep(0.1)
-            for number, process in working.items():
-                if process.exitcode and begun[number] < TRIES:
-                    say(f"process {number} broke down ({process.exitcode}) and is started again")
-                    working[number] = begin(number)
-            if working[0].exitcode is not None:
-                over.set()
-        for process in working.values():
-            process.terminate()  # which a run survives
-            process.join()
-        say("the end")
+    working = {number: begin(number) for number in range(1 + finishers)}
+    while any(process.is_alive() for process in working.values()) and time.time() < until:
+        time.sleep(0.1)
+        for number, process in working.items():
+            if process.exitcode and begun[number] < TRIES:
+                say(f"process {number} broke down ({process.exitcode}) and is started again")
+                working[number] = begin(number)
+        if working[0].exitcode is not None and not over.is_set():
+            over.set()
+            (folder_of(results) / "trained").touch()
+    for process in working.values():
+        process.terminate()  # which a run survives
+        process.join()
 
 
 def _child(threads: int, task, *arguments) -> None:
@@ -437,15 +459,22 @@ def say(words: str) -> None:
     print(time.strftime("%X"), words, flush=True)
 
 
-def start(results: Path, minutes: float, *options: str) -> None:
+def start(results: Path, minutes: float, *options: str, words: Sequence[str] = ()) -> None:
     """Leave :func:`work` behind, in a session of its own, and return once it is at work.
+
+    With ``words``, at another slice than smoke tried: its kinds of step that are not among smoke's are
+    trained unseen.
 
     Raises:
         RunError: another is at work there, or it ended at once; the message holds what it said.
     """
-    read(results)
+    plan = read(results)
     if at_work(results):  # whose process number is to stay known
         raise runs.RunError(f"the work in {results} has begun already; see wait")
+    if words:
+        plan = dataclasses.replace(plan, words=tuple(words))
+        plan.groups()  # whose words are checked
+        plan.write(results)
     path, begun = folder_of(results) / "log", folder_of(results) / "begun"
     begun.unlink(missing_ok=True)
     command = [sys.executable, __file__, "work", "--results", results, "--minutes", str(minutes), *options]
@@ -577,6 +606,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=math.inf, help="end, or wait no longer, than these")
     parser.add_argument("--at-once", type=int, default=0, help="runs that train at once (default: the best)")
     parser.add_argument("--finishers", type=int, default=2, help="processes that publish (default: 2)")
+    parser.add_argument("--after", type=Path, help="results folder of a slice to be trained first")
     parser.add_argument("--to", type=Path, help="folder of the pieces")
     parser.add_argument("--weights", nargs="*", default=[], metavar="PATTERN", help="runs whose weights come")
     arguments = parser.parse_intermixed_args()
@@ -597,14 +627,11 @@ def main() -> int:
             new = Plan(tuple(arguments.words), arguments.profile, arguments.rehearse, {}, {}, {})
             smoke(read(results) if os.environ.pop(GO_ON, "") else new, results)
         if arguments.what in ("run", "work"):
-            work(results, until, arguments.at_once, arguments.finishers)
+            work(results, until, arguments.at_once, arguments.finishers, arguments.after)
         if arguments.what == "start":
-            start(
-                results,
-                arguments.minutes,
-                f"--at-once={arguments.at_once}",
-                f"--finishers={arguments.finishers}",
-            )
+            options = [f"--at-once={arguments.at_once}", f"--finishers={arguments.finishers}"]
+            options += [f"--after={arguments.after.absolute()}"] if arguments.after else []
+            start(results, arguments.minutes, *options, words=arguments.words)
         if arguments.what in ("run", "wait"):
             wait(results, arguments.minutes)
         if arguments.what == "collect":
