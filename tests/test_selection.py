@@ -8,6 +8,7 @@ import itertools
 import json
 from pathlib import Path
 
+import choose_settings
 import made_up
 import pytest
 from conftest import small, stand_in
@@ -45,6 +46,15 @@ def test_a_shared_choice_changes_one_thing_of_the_baseline():
         changed = {key for key, value in one.as_dict().items() if value != baseline[key]}
         assert changed == {"variant", *(selection.SHARED[one.variant] or {"latent"})}
         assert one in PROFILES["selection"].experiments
+
+
+def test_the_table_of_what_is_chosen_is_written_from_the_records(monkeypatch, capsys):
+    monkeypatch.setenv("WWAE_RESULTS", str(Path(__file__).resolve().parents[1] / "book" / "results"))
+    table = choose_settings.TABLE.search(choose_settings.MODULE.read_text(encoding="utf-8"))
+    assert all(choose_settings.entry("mnist", method) in table[0] for method in ("wwae", "wae_mmd"))
+    monkeypatch.setattr(selection, "recorded_trials", lambda dataset, method: [])
+    assert choose_settings.entry("celeba", "wgan_gp") == ""
+    assert capsys.readouterr().err == "celeba/wgan_gp: 0 of 5 trials\n"
 
 
 def test_what_is_chosen_is_what_the_complete_trials_say(monkeypatch):
