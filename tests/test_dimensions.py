@@ -8,7 +8,8 @@ import made_up
 import pytest
 from matplotlib import pyplot as plt
 
-from wwae_lib.book import dimensions, selection
+from wwae_lib.book import dimensions, reproduce, selection
+from wwae_lib.book.reproduce import PROFILES
 
 # distances by method, estimator and dimensions: of reconstructions, and from each law in order
 DISTANCES = {
@@ -116,3 +117,64 @@ def test_the_figure_has_a_panel_per_kind_and_a_line_per_law():
         assert len(figure.axes[1].lines) == 4  # an AE has no prior
     finally:
         plt.close(figure)
+
+
+def test_what_was_chosen_is_the_lowest_of_the_wwae_on_validation_images(monkeypatch):
+    monkeypatch.undo()
+    for dataset, remedy in selection.REMEDY.items():
+        tried = [
+            run
+            for (method, _), runs in dimensions.recorded(dataset).items()
+            if method == "wwae"
+            for run in runs
+        ]
+        assert {run.record["data"]["test"]["split"] for run in tried} == {"valid"}
+        choices = [
+            (run.metrics[law], run.experiment.latent, law) for run in tried for law in dimensions.laws(run)
+        ]
+        assert min(choices)[1:] == remedy
+
+
+@pytest.fixture
+def tested(monkeypatch, tmp_path):
+    """Three seeds of the WWAE of the comparison, of the remedy, and one of an auto-encoder."""
+    made = {}
+    values = {
+        ("long", "wwae"): [{"fid": x, "fid_mixture": 25.0, "fid_training": 2.0} for x in (27.0, 28.0, 29.0)],
+        ("beyond", "wwae"): [{"fid": 26.0, "fid_mixture": x} for x in (14.0, 15.0, 16.0)],
+        ("beyond", "ae"): [{"fid": 99.0, "fid_mixture": 15.5}],
+    }
+    for (profile, method), some in values.items():
+        planned = [
+            one for one in PROFILES[profile].experiments if (one.dataset, one.method) == ("mnist", method)
+        ]
+        for one, metrics in zip(planned, some, strict=False):
+            errors = {f"{name}_error": 0.5 for name in metrics}
+            run = made_up.run(method, squared_error=9.0, fid_reconstruction=17.0, **metrics, **errors)
+            made[reproduce.results_folder(profile) / one.name] = dataclasses.replace(
+                run, record=run.record | {"config": one.as_dict()}
+            )
+    monkeypatch.setattr(dimensions, "exists", made.__contains__)
+    monkeypatch.setattr(dimensions, "load", made.__getitem__)
+    return made
+
+
+def test_the_remedy_is_judged_on_test_images_over_seeds(tested):
+    lines = [
+        line.replace("\N{NO-BREAK SPACE}", " ") for line in dimensions.tested_table("mnist").splitlines()
+    ]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:]]
+    assert [row[:3] for row in rows] == [["WWAE", "8", "3"], ["WWAE", "16", "3"], ["AE", "16", "1"]]
+    assert rows[0][5] == "28.0 ± 2.5" and rows[2][5:] == ["-", "-", "15.5 (0.5)"]
+    said = dimensions.tested_summary("mnist").replace("\N{NO-BREAK SPACE}", " ")
+    assert "WWAE with 16 dimensions, its codes drawn from a fitted mixture of 10, has 15.0" in said
+    assert "has 28.0 from the prior: a difference of -13.0 ± 2.3 (3 and 3 seeds, Welch)" in said
+    assert said.endswith("As many real training images have 2.0.")
+
+
+def test_nothing_is_judged_before_both_are_recorded(tested):
+    assert len(dimensions.tested("mnist")) == 3 and dimensions.tested("celeba") == []
+    for path in list(tested):
+        if "beyond" in path.parts:
+            del tested[path]
+    assert dimensions.tested("mnist") == []

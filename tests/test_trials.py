@@ -202,7 +202,7 @@ def test_pictures_of_the_shortest_and_the_longest_training_stand_side_by_side(so
     figure = trials.before_and_after("mnist")
     try:
         titles = [axis.get_title() or axis.get_title(loc="left") for axis in figure.axes]
-        assert titles == ["test images", "6 epochs", "50 epochs"]
+        assert titles == ["validation images", "6 epochs", "50 epochs"]
     finally:
         plt.close(figure)
     monkeypatch.setattr(selection, "recorded_length_trials", lambda dataset, method: lengths[:1])

@@ -7,6 +7,8 @@ adds to it is lost because new codes do not lie where the codes of images do.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import matplotlib.pyplot as plt
@@ -14,10 +16,11 @@ from matplotlib.ticker import LogLocator
 
 from ..data import DATASETS
 from ..methods import METHODS
-from ..runs import Run
+from ..runs import Run, exists, load, results_root
 from .figures import COLOURS, WIDTH
-from .tables import METRICS, cell, markdown
-from .uncertainty import measured
+from .reproduce import PROFILES, results_folder
+from .tables import METRICS, cell, markdown, plus_minus
+from .uncertainty import difference, measured
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,6 +37,9 @@ __all__ = [
     "seen_on_lines",
     "summary",
     "table",
+    "tested",
+    "tested_summary",
+    "tested_table",
 ]
 
 OWN = "fid_reconstruction"
@@ -43,6 +49,7 @@ LAWS = {  # where new codes can come from
     "fid_mixture": "a fitted mixture of 10",
     "fid_mixture_100": "a fitted mixture of 100",
 }
+TESTED = ("fid", "fid_gaussian", "fid_mixture")  # on test images
 LINES = {
     OWN: ("grey", "-"),
     "fid": ("orange", "-"),
@@ -95,17 +102,17 @@ def table(dataset: str) -> str:
         for run in runs:
             measured_laws = laws(run)
             lowest = "" if selection.failed(run) else min(measured_laws, key=run.metrics.__getitem__)
-            cells = [_written(run, key) for key in ("squared_error", OWN)]
+            cells = [_written([run], key) for key in ("squared_error", OWN)]
             for law in LAWS:
-                written = _written(run, law) if law in measured_laws else "-"
+                written = _written([run], law) if law in measured_laws else "-"
                 cells.append(f"**{written}**" if law == lowest else written)
             rows.append([title(kind), str(run.experiment.latent), *cells])
     heads = ["squared error per image", "FID of reconstructions", *(f"from {law}" for law in LAWS.values())]
     return markdown(["method", "dimensions", *heads], rows, words=1)
 
 
-def _written(run: Run, key: str) -> str:
-    measurement = measured([run], key)
+def _written(runs: Sequence[Run], key: str) -> str:
+    measurement = measured(runs, key)
     return cell(measurement, METRICS[key]) if measurement else "-"
 
 
@@ -142,6 +149,56 @@ def summary(dataset: str) -> str:
         f"{title(kind)} with {run.experiment.latent} dimensions, its codes drawn from {LAWS[law]}. "
         f"Its reconstructions have {run.metrics[OWN]:.1f}."
     )
+    return " ".join(lines)
+
+
+def tested(dataset: str) -> list[list[Run]]:
+    """Runs of several seeds on test images: the WWAE of the profile ``long``, then what the trials chose.
+
+    Empty until a run of both is recorded.
+    """
+    plain = _made(dataset, "long", "wwae", results_folder("long"), results_root())
+    remedied = (_made(dataset, "beyond", method, results_folder("beyond")) for method in ("wwae", "ae"))
+    kinds = [runs for runs in remedied if runs]
+    return [plain, *kinds] if plain and kinds else []
+
+
+def _made(dataset: str, profile: str, method: str, *folders: Path) -> list[Run]:
+    """The recorded runs of a method in a profile, wherever they are."""
+    planned = [one for one in PROFILES[profile].experiments if (one.dataset, one.method) == (dataset, method)]
+    there = [load(folder / one.name) for one in planned for folder in folders if exists(folder / one.name)]
+    return [run for run in there if run.experiment in planned]
+
+
+def tested_table(dataset: str) -> str:
+    """An auto-encoder per row, on test images: mean over seeds and, from three on, the 95% interval."""
+    rows = []
+    for runs in tested(dataset):
+        cells = [_written(runs, key) for key in ("squared_error", OWN)]
+        cells += [_written(runs, law) if law in laws(runs[0]) else "-" for law in TESTED]
+        kind = runs[0].experiment
+        rows.append([METHODS[kind.method].title, str(kind.latent), str(len(runs)), *cells])
+    heads = ["squared error per image", "FID of reconstructions", *(f"from {LAWS[law]}" for law in TESTED)]
+    return markdown(["method", "dimensions", "seeds", *heads], rows, words=1)
+
+
+def tested_summary(dataset: str) -> str:
+    """How far the remedy brings the WWAE on test images, and an auto-encoder without a penalty."""
+    law = selection.REMEDY[dataset].law
+    plain, *remedied = tested(dataset)
+    before, lines = measured(plain, "fid"), []
+    assert before, "the WWAE's new images are measured"
+    for runs in remedied:
+        if after := measured(runs, law):
+            gap, kind = difference(after, before), runs[0].experiment
+            lines.append(
+                f"{METHODS[kind.method].title} with {kind.latent} dimensions, its codes drawn from "
+                f"{LAWS[law]}, has {after.mean:.1f} on test images. The WWAE with "
+                f"{plain[0].experiment.latent} dimensions has {before.mean:.1f} from the prior: a difference "
+                f"of {plus_minus(gap.value, gap.half, '{:.1f}', '+')} ({gap.basis})."
+            )
+    if floor := measured(plain, "fid_training"):
+        lines.append(f"As many real training images have {floor.mean:.1f}.")
     return " ".join(lines)
 
 

@@ -366,14 +366,15 @@ def metrics_by_choice(
 def samples(
     runs: Sequence[Run], titles: Sequence[str] | None = None, columns: int = 5, rows: int = 4
 ) -> Figure:
-    """Each run's first images from the prior, beside test images where a run has some.
+    """Each run's first images from the prior, beside the held-out images that a run reconstructs, if any.
 
     The titles are by default what figures call the runs.
     """
     grids = [run.grid("samples") for run in runs]
     panels = [*zip(titles or map(name_of, runs), grids, strict=True)]
     if with_encoder := [run for run in runs if run.experiment.has_encoder]:
-        panels.insert(0, ("test images", originals(with_encoder[0])))
+        held_out = "validation" if with_encoder[0].record["data"]["test"]["split"] == "valid" else "test"
+        panels.insert(0, (f"{held_out} images", originals(with_encoder[0])))
     across = min(3, len(panels))
     down = -(-len(panels) // across)
     side = WIDTH / across
@@ -387,7 +388,7 @@ def samples(
 
 
 def originals(run: Run) -> np.ndarray:
-    """The rows of test images of a run's reconstructions."""
+    """The rows of held-out images of a run's reconstructions."""
     grid = run.grid("reconstructions")
     side = grid.shape[1] // 10
     return grid.reshape(-1, 2 * side, *grid.shape[1:])[:, :side].reshape(-1, *grid.shape[1:])

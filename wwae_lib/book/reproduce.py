@@ -107,6 +107,7 @@ def _trials(*kinds: Callable[[str], Iterable[Experiment]], **options: Any) -> Pr
     return Profile(tuple(tried), **options)
 
 
+LONG = {"mnist": 30, "fashion_mnist": 30, "celeba": 40}  # epochs
 REFERENCE = {"network": "reference", "variant": "reference"}
 PROFILES = {
     "quick": Profile(tuple(_all_methods("mnist", (0,), 2, network="tiny")), embedded=True, sets=()),
@@ -126,10 +127,10 @@ PROFILES = {
     # It takes the place of cpu, one data set after another, as soon as all of a data set is measured.
     "long": Profile(
         (
-            *_faces((0,), 40),
-            *_grey((0,), 30),
-            *_faces((1, 2), 40),
-            *(trained for trained in _grey((1, 2), 30) if trained.method != "wgan_gp"),
+            *_faces((0,), LONG["celeba"]),
+            *_grey((0,), LONG["mnist"]),
+            *_faces((1, 2), LONG["celeba"]),
+            *(trained for trained in _grey((1, 2), LONG["mnist"]) if trained.method != "wgan_gp"),
         ),
         sets=MEASURED,
         protocol="extrapolated",
@@ -142,6 +143,17 @@ PROFILES = {
         sets=("prior", "reconstruction", "gaussian", "mixture", "mixture_100"),
     ),
     "convergence": _trials(selection.length_trials),
+    # What the trials of dimensions chose, on test images, as long as the runs of long.
+    "beyond": Profile(
+        tuple(
+            run
+            for dataset in selection.REMEDY
+            for run in selection.remedied(dataset, range(3), LONG[dataset])
+        ),
+        sets=MEASURED,
+        protocol="extrapolated",
+        folder="beyond",
+    ),
     "ablations": Profile(_ablations(), sets=()),
     "full": Profile(
         (
