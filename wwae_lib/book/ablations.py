@@ -9,7 +9,8 @@ from ..penalties import ESTIMATORS
 
 __all__ = ["ABLATIONS", "ablations"]
 
-# What the WWAE's choices change, one at a time, from the baseline ``lambda_10``.
+# What the WWAE's choices change, one at a time, from the baseline ``lambda_10``; of "steps" the baseline is
+# its own, which takes as many steps as the others.
 CHOICES: dict[str, dict[str, dict[str, Any]]] = {
     "lambda": {
         "lambda_01": {"penalty_weight": 0.1},
@@ -32,6 +33,9 @@ CHOICES: dict[str, dict[str, dict[str, Any]]] = {
         "batch_256": {"batch_size": 256},
         "batch_512": {"batch_size": 512},
     },
+    "steps": {  # as many steps whatever the batch, 60,000 images / 32
+        f"equal_steps_{size}": {"batch_size": size, "epochs": size // 32} for size in (32, 64, 128, 256, 512)
+    },
     "latent": {
         "latent_2": {"latent": 2},
         "latent_4": {"latent": 4},
@@ -48,7 +52,13 @@ CHOICES: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def ablations(dataset: str = "mnist", prefix: str = "", **changes: Any) -> dict[str, tuple[Experiment, ...]]:
-    """The WWAE with one choice changed at a time: for each question its experiments, baseline among them."""
+    """The WWAE with one choice changed at a time: for each question its experiments, baseline among them.
+
+    Args:
+        dataset: on which.
+        prefix: of the variants.
+        changes: to all experiments; the epochs of ``steps`` stay its own.
+    """
     return {
         question: tuple(
             experiment(dataset, "wwae", variant=prefix + variant, **({"epochs": 3} | changes | choice))
