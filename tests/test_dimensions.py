@@ -41,20 +41,20 @@ def test_every_run_is_a_row_and_its_lowest_law_is_bold():
         (line[0], line[1]): [cell.replace("\N{NO-BREAK SPACE}", " ") for cell in line[2:]] for line in lines
     }
     assert rows["WWAE", "32"] == [
-        "9.00", "10.0 (0.5)", "40.0 (0.5)", "30.0 (0.5)", "20.0 (0.5)", "**16.5 (0.5)**"
+        "9.00", "10.0 (0.5)", "40.0 (0.5)", "30.0 (0.5)", "20.0 (0.5)", "**16.5 (0.5)**", "-"
     ]  # fmt: skip
-    assert rows["AE", "8"][2:] == ["-", "29.0 (0.5)", "27.5 (0.5)", "**26.5 (0.5)**"]
+    assert rows["AE", "8"][2:] == ["-", "29.0 (0.5)", "27.5 (0.5)", "**26.5 (0.5)**", "-"]
     assert len(lines) == 2 + len(DISTANCES)
 
 
 def test_the_lowest_distance_of_new_images_is_named_with_what_separates_it():
     assert dimensions.best("mnist").run.experiment.latent == 32
     said = dimensions.summary("mnist")
-    assert "WWAE: from 8 to 32 dimensions the distance of reconstructions goes from 25.0 to 10.0" in said
-    assert "that of images from the prior from 28.0 to 40.0" in said
+    assert "WWAE: with 8 and 32 dimensions the distance of reconstructions is 25.0 and 10.0" in said
+    assert "that of images from the prior is 28.0 and 40.0" in said
     assert "is 16.5: WWAE with 32 dimensions, its codes drawn from a fitted mixture of 100." in said
     assert said.endswith("Its reconstructions have 10.0.")
-    assert " AE: from" not in said  # of one run there is nothing to compare
+    assert " AE: with" not in said  # of one run there is nothing to compare
 
 
 def test_a_training_that_failed_is_said_to_have_and_is_not_drawn(monkeypatch):
@@ -72,13 +72,34 @@ def test_a_training_that_failed_is_said_to_have_and_is_not_drawn(monkeypatch):
     monkeypatch.setattr(selection, "last_attempt", of)
     said = dimensions.summary("mnist")
     assert "The training of WWAE with 32 dimensions failed: its squared error stayed at 28 per image" in said
-    assert "1,234 from the prior" in said and "WWAE: from" not in said
+    assert "1,234 from the prior" in said and "WWAE: with" not in said
     figure = dimensions.figure("mnist")
     try:
         assert [list(axis.lines[0].get_xdata()) for axis in figure.axes] == [[8], [8]]
     finally:
         plt.close(figure)
     assert "| WWAE | 32 | 28.00 |" in dimensions.table("mnist")
+
+
+def test_noise_and_second_trainings_are_told_and_the_control_is(monkeypatch):
+    recorded = selection.last_attempt
+
+    def of(experiment):
+        run = recorded(experiment)
+        if run and (run.experiment.method, run.experiment.latent) == ("wwae", 32):
+            run.record["metrics"] |= {"posterior_variance": 0.43}
+        if run and run.experiment.method == "ae":
+            run.record["config"] |= {"warm_up": 400}
+        return run
+
+    monkeypatch.setattr(selection, "last_attempt", of)
+    assert dimensions.table("mnist").splitlines()[3].endswith("| 0.43 |")
+    said = dimensions.summary("mnist")
+    assert "With 32 dimensions the encoder of WWAE hides codes in noise: its mean variance is 0.43." in said
+    assert "The first training of AE with 8 dimensions failed; the table has the second" in said
+    (line,) = dimensions.control("mnist")
+    assert line.startswith("8 dimensions: an auto-encoder without a penalty has 29.0 from a fitted Gaussian")
+    assert line.endswith("The WWAE has 28.0 from the prior, 28.5 and 27.0.")
 
 
 def test_what_lines_see_is_said_where_both_are_recorded(monkeypatch):
@@ -122,12 +143,7 @@ def test_the_figure_has_a_panel_per_kind_and_a_line_per_law():
 def test_what_was_chosen_is_the_lowest_of_the_wwae_on_validation_images(monkeypatch):
     monkeypatch.undo()
     for dataset, remedy in selection.REMEDY.items():
-        tried = [
-            run
-            for (method, _), runs in dimensions.recorded(dataset).items()
-            if method == "wwae"
-            for run in runs
-        ]
+        tried = dimensions.recorded(dataset)["wwae", "total"]
         assert {run.record["data"]["test"]["split"] for run in tried} == {"valid"}
         choices = [
             (run.metrics[law], run.experiment.latent, law) for run in tried for law in dimensions.laws(run)

@@ -30,7 +30,8 @@ LOWER = Effect(-8.0, -12.0, -4.0, (-math.inf, 0), 2.0, "FID: WWAE less VAE")  # 
         ((HOLDS, HOLDS), "holds"),
         ((HOLDS, OPEN), "holds in part"),
         ((HOLDS, CONTRADICTED), "holds in part"),
-        ((CONTRADICTED, OPEN), "does not hold"),
+        ((CONTRADICTED, OPEN), "contradicted in part"),
+        ((CONTRADICTED,), "does not hold"),  # where it could be tested
         ((TIE, OPEN), "makes no difference"),
         ((OPEN, OPEN), "open"),
         ((HOLDS,), "holds in part"),  # not tested on the other
@@ -68,7 +69,12 @@ def test_an_effect_without_interval_is_a_hollow_dot():
 def test_claims_are_counted_in_a_sentence():
     some = [verdict(finding("MNIST", LOWER, one)) for one in (OPEN, OPEN, CONTRADICTED)]
     found = dict(zip("abc", some, strict=True))
-    assert forest.counted(found) == "Of three claims that we tested, one does not hold and two are open."
+    assert (
+        forest.counted(found) == "Of three claims, three could be tested: one does not hold and two are open."
+    )
+    found["d"] = verdict(finding("MNIST", LOWER, p=math.nan))
+    assert forest.counted(found).startswith("Of four claims, three could be tested")
+    assert forest.counted(found).endswith(" For the other there are too few seeds or no records.")
 
 
 def test_every_row_is_told_in_words_and_escaped():

@@ -63,8 +63,10 @@ def test_every_trial_is_in_its_place_and_the_lowest_is_bold_once_all_are_there(s
 
 def test_what_is_missing_and_what_lies_at_an_end_is_said(some):
     said = trials.summary("mnist")
-    first = "On MNIST the trials are complete for WWAE. On MNIST trials are still to be made for VAE."
-    assert said.startswith(first)
+    assert said.startswith(
+        "On MNIST the trials are complete for WWAE. On MNIST trials are still to be made for VAE; VAE, "
+    )
+    assert "DCGAN; and WGAN-GP." in said  # those without any trial, too
     assert "For WWAE the lowest distance lies at an end" in said
 
 
@@ -83,7 +85,14 @@ def test_methods_are_compared_at_their_best_once_their_trials_are_complete(some,
     first, second = table.splitlines()[2:]
     assert first == "| **WWAE** | penalty weight 1000 | 29.0 (0.4) |  | - |"
     assert second == "| VAE | penalty weight 0.1 | 45.0 (0.4) | +16.0 (0.6) | - |"
-    assert said.startswith("VAE has a clearly higher distance than the WWAE. A difference is clear where")
+    assert said.startswith("VAE has a higher distance than the WWAE in these single trainings.")
+    assert "DCGAN and WGAN-GP have no trial yet" in said.replace("; and", " and")
+    assert "each number is the lowest of 5 or 7" in said
+    some.append(recorded(selection.trial("mnist", "gan", 1.0), fid=9.0, fid_error=0.3))
+    untuned = trials.at_their_best("mnist").replace(tables.GLUE, " ")
+    assert "| DCGAN | learning rate 0.0002, not chosen by trials | 9.0 (0.3) | -20.0 (0.5) | - |" in untuned
+    assert "DCGAN stands at its centre, since its trials are not complete." in untuned
+    assert "DCGAN has a lower" not in untuned
     assert trials.at_their_best("celeba") == ""
     some[:] = [run for run in some if run.experiment != selection.trial("mnist", "vae", 1.0)]
     again = selection.second_attempt(selection.trial("mnist", "vae", 1.0))
@@ -97,7 +106,7 @@ def test_methods_are_compared_at_their_best_once_their_trials_are_complete(some,
 
 def test_where_no_trials_are_complete_nothing_is_said_of_such(some):
     some[:] = [run for run in some if run.experiment.method == "vae"]
-    assert trials.summary("mnist") == "On MNIST trials are still to be made for VAE."
+    assert trials.summary("mnist").startswith("On MNIST trials are still to be made for WWAE; VAE; ")
     assert trials.summary("celeba") == ""
 
 

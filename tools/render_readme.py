@@ -33,8 +33,9 @@ def longer() -> str:
     """What the trials of settings say, which were trained for longer; empty where none are complete."""
     parts = [
         f"**Trained for longer.** On {row.title} each method stands below at the best of the values that "
-        f"were tried for it. The effort was the same for all: {selection.EPOCHS} epochs, one seed, the "
-        f"distance to validation images ([how](book/selection.ipynb)).\n\n{shown}\n\n"
+        f"were tried for it, by one rule for all: {selection.EPOCHS} epochs, one seed, the distance to "
+        f"validation images ([how](book/selection.ipynb)). These distances do not compare with those of the "
+        f"table above.\n\n{shown}\n\n"
         for dataset, row in DATASETS.items()
         if (shown := trials.at_their_best(dataset))
     ]

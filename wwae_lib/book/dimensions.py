@@ -19,7 +19,7 @@ from ..methods import METHODS
 from ..runs import Run, exists, load, results_root
 from .figures import COLOURS, WIDTH
 from .reproduce import PROFILES, results_folder
-from .tables import METRICS, cell, markdown, plus_minus
+from .tables import METRICS, cell, enumeration, markdown, plus_minus
 from .uncertainty import difference, measured
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ __all__ = [
     "LAWS",
     "Best",
     "best",
+    "control",
     "datasets",
     "figure",
     "laws",
@@ -49,6 +50,7 @@ LAWS = {  # where new codes can come from
     "fid_mixture": "a fitted mixture of 10",
     "fid_mixture_100": "a fitted mixture of 100",
 }
+NOISY = 0.1  # of the prior's variance, from which on an encoder's noise is no trifle
 TESTED = ("fid", "fid_gaussian", "fid_mixture")  # on test images
 LINES = {
     OWN: ("grey", "-"),
@@ -106,9 +108,25 @@ def table(dataset: str) -> str:
             for law in LAWS:
                 written = _written([run], law) if law in measured_laws else "-"
                 cells.append(f"**{written}**" if law == lowest else written)
+            noise = run.metrics.get("posterior_variance")
+            cells.append("-" if noise is None else f"{noise:.2f}")
             rows.append([title(kind), str(run.experiment.latent), *cells])
     heads = ["squared error per image", "FID of reconstructions", *(f"from {law}" for law in LAWS.values())]
-    return markdown(["method", "dimensions", *heads], rows, words=1)
+    return markdown(["method", "dimensions", *heads, "encoder's mean variance"], rows, words=1)
+
+
+def control(dataset: str) -> list[str]:
+    """For each number of dimensions: what laws fitted after training give without a penalty, and with one."""
+    kinds = recorded(dataset)
+    with_penalty = {run.experiment.latent: run.metrics for run in kinds.get(("wwae", "total"), [])}
+    return [
+        f"{run.experiment.latent} dimensions: an auto-encoder without a penalty has "
+        f"{run.metrics['fid_gaussian']:.1f} from a fitted Gaussian and {run.metrics['fid_mixture']:.1f} from "
+        f"a fitted mixture of 10. The WWAE has {ours['fid']:.1f} from the prior, {ours['fid_gaussian']:.1f} "
+        f"and {ours['fid_mixture']:.1f}."
+        for run in kinds.get(("ae", "total"), [])
+        if not selection.failed(run) and (ours := with_penalty.get(run.experiment.latent))
+    ]
 
 
 def _written(runs: Sequence[Run], key: str) -> str:
@@ -123,21 +141,40 @@ def best(dataset: str) -> Best:
 
 
 def summary(dataset: str) -> str:
-    """What more dimensions do to reconstructions and to prior samples, and what is left at the lowest."""
+    """What more dimensions do to reconstructions and to new images, what failed, and the lowest distance."""
     lines = []
     for kind, runs in recorded(dataset).items():
         trained = [run for run in runs if not selection.failed(run)]
         if len(trained) > 1:
-            few, many = trained[0], trained[-1]
-            law = laws(few)[0]
+            law = laws(trained[0])[0]
+            dims, own, new = (
+                enumeration([str(value) for value in values])
+                for values in (
+                    [run.experiment.latent for run in trained],
+                    [f"{run.metrics[OWN]:.1f}" for run in trained],
+                    [f"{run.metrics[law]:.1f}" for run in trained],
+                )
+            )
             lines.append(
-                f"{title(kind)}: from {few.experiment.latent} to {many.experiment.latent} dimensions the "
-                f"distance of reconstructions goes from {few.metrics[OWN]:.1f} to {many.metrics[OWN]:.1f}, "
-                f"and that of images from {LAWS[law]} from {few.metrics[law]:.1f} to {many.metrics[law]:.1f}."
+                f"{title(kind)}: with {dims} dimensions the distance of reconstructions is {own}, and that "
+                f"of images from {LAWS[law]} is {new}."
             )
         lines += [
-            f"The training of {title(kind)} with {run.experiment.latent} dimensions failed: its squared "
-            f"error stayed at {run.metrics['squared_error']:.0f} per image, and its codes lie at a squared "
+            f"The first training of {title(kind)} with {run.experiment.latent} dimensions failed; the table "
+            f"has the second, in which the learning rate rose over {run.experiment.warm_up} steps."
+            for run in trained
+            if run.experiment.warm_up
+        ]
+        lines += [
+            f"With {run.experiment.latent} dimensions the encoder of {title(kind)} hides codes in noise: its "
+            f"mean variance is {variance:.2f}."
+            for run in trained
+            if (variance := run.metrics.get("posterior_variance", 0.0)) > NOISY
+        ]
+        lines += [
+            f"The training of {title(kind)} with {run.experiment.latent} dimensions failed"
+            f"{', and so did the second one' * bool(run.experiment.warm_up)}: its squared error stayed at "
+            f"{run.metrics['squared_error']:.0f} per image, and its codes lie at a squared "
             f"distance of {run.metrics['posterior_w2_squared']:,.0f} from the prior."
             for run in runs
             if run not in trained

@@ -30,6 +30,7 @@ class Standing(NamedTuple):
 HELD = Standing("holds", "✓", "holds")
 IN_PART = Standing("holds in part", "◐", "part")
 FAILS = Standing("does not hold", "✗", "fails")
+FAILS_IN_PART = Standing("contradicted in part", "◐", "fails")
 TIED = Standing("makes no difference", "=", "tie")
 UNDECIDED = Standing("open", "?", "open")
 MARKS = {HOLDS: HELD, CONTRADICTED: FAILS, TIE: TIED, OPEN: UNDECIDED}
@@ -41,9 +42,10 @@ SHORT = {row.title: name for row, name in zip(DATASETS.values(), ("MNIST", "Fash
 def overall(verdict: Verdict) -> Standing:
     """A claim in one word.
 
-    It holds where it holds in every place that it names; in part where it holds in some; it does not hold
-    where it is contradicted in some and holds in none; where all that was decided is a tie, it makes no
-    difference; else it is open.
+    It holds where it holds in every place that it names, and does not hold where it is contradicted in every
+    place where it could be tested with enough seeds. It holds in part where it holds in some places, and is
+    contradicted in part where it holds in none and is contradicted in some. Where all that was decided is a
+    tie, it makes no difference; else it is open.
     """
     outcomes = set(verdict.outcomes.values())
     if outcomes == {HOLDS}:
@@ -51,21 +53,28 @@ def overall(verdict: Verdict) -> Standing:
     if HOLDS in outcomes:
         return IN_PART
     if CONTRADICTED in outcomes:
-        return FAILS
+        tested = {finding.outcome for finding in verdict.findings if not math.isnan(finding.p)}
+        return FAILS if tested == {CONTRADICTED} else FAILS_IN_PART
     return TIED if TIE in outcomes else UNDECIDED
 
 
 def counted(verdicts: Mapping[str, Verdict]) -> str:
     """How many claims hold, hold in part, and so on: a sentence."""
-    words = [overall(verdict).word for verdict in verdicts.values()]
+    made = [one for one in verdicts.values() if any(not math.isnan(finding.p) for finding in one.findings)]
+    words = [overall(verdict).word for verdict in made]
     plural = {"holds": "hold", "holds in part": "hold in part", "does not hold": "do not hold",
+              "contradicted in part": "are contradicted in part",
               "makes no difference": "make no difference", "open": "are open"}  # fmt: skip
+    singular = {"contradicted in part": "is contradicted in part", "open": "is open"}
     parts = []
     for word, many in plural.items():
         if n := words.count(word):
-            few = "is open" if word == "open" else word
-            parts.append(f"{in_words(n)} {few if n == 1 else many}")
-    return f"Of {in_words(len(words))} claims that we tested, {enumeration(parts)}."
+            parts.append(f"{in_words(n)} {singular.get(word, word) if n == 1 else many}")
+    sentence = f"Of {in_words(len(verdicts))} claims, {in_words(len(made))} could be tested"
+    sentence += f": {enumeration(parts)}." if parts else "."
+    if left := len(verdicts) - len(made):
+        sentence += f" For the other{'s' * (left > 1)} there are too few seeds or no records."
+    return sentence
 
 
 # ---------------------------------------------------------------- tiles

@@ -374,9 +374,15 @@ def rankings(runs: Sequence[Run], key: str, method: str = "wwae") -> list[str]:
             article = "an" if label.startswith(("FID", *"aeiou")) else "a"
             words = (
                 f"On {contest.title} the {METHODS[method].title} has {article} {label} of "
-                f"{cell(values[method], metric)}, {ordinal(order.index(method) + 1)} of "
-                f"{counted(len(order))} methods{_within(values, method, metric.better)}."
+                f"{cell(values[method], metric)}"
             )
+            within = _within(values, method, metric.better)
+            if len(order) == 2 and within:
+                (other,) = values.keys() - {method}
+                words += f", and the {METHODS[other].title} {cell(values[other], metric)}"
+                lines.append(f"{words}. The two cannot be told apart.")
+                continue
+            words += f", {ordinal(order.index(method) + 1)} of {counted(len(order))} methods{within}."
             if (first := order[0]) != method:
                 few = f" with {_seeds(values[first].seeds)}" * (values[first].seeds != values[method].seeds)
                 words += f" The {METHODS[first].title} has the {metric.better[:-2]}est, "

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
@@ -11,11 +13,12 @@ from matplotlib.ticker import LogLocator
 
 from ..data import DATASETS
 from ..methods import METHODS
-from ..runs import Run
+from ..runs import Run, recorded
 from . import figures, selection
 from .figures import COLOURS, WIDTH
+from .selection import compared_methods
 from .tables import GLUE, METRICS, cell, enumeration, markdown
-from .uncertainty import measured
+from .uncertainty import SEVERAL, measured
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,6 +32,7 @@ __all__ = [
     "figure",
     "lengths",
     "remedies",
+    "repeated",
     "shared_choices",
     "summary",
     "table",
@@ -99,11 +103,15 @@ def table(dataset: str, kinds: Sequence[tuple[str, str]] | None = None) -> str:
 
 def summary(dataset: str) -> str:
     """For which methods a value could be chosen, and for which the lowest is at an end of what was tried."""
-    tried, title = _tried(dataset, methods()), DATASETS[dataset].title
+    if not (tried := _tried(dataset, methods())):
+        return ""
+    title = DATASETS[dataset].title
     best = {
         kind: selection.best_trial(dataset, *kind) for kind in tried if selection.complete(dataset, *kind)
     }
-    missing = [_title(kind) for kind in tried if kind not in best]
+    missing = [
+        _title(kind) for kind in methods() if kind[0] in compared_methods(dataset) and kind not in best
+    ]
     ends = [
         _title(kind) for kind, run in best.items() if _value(run) in {_value(tried[kind][k]) for k in (0, -1)}
     ]
@@ -131,42 +139,53 @@ def summary(dataset: str) -> str:
 
 
 def at_their_best(dataset: str) -> str:
-    """Every method whose trials are complete, at the value that was chosen: how far is it from the WWAE?
+    """Every method at the value that its trials chose: how far is it from the WWAE?
 
-    A row per method, the lowest distance first, and a sentence on those that are clearly apart. Empty where
-    the WWAE's trials are incomplete, or those of all others.
+    A row per method, the lowest distance first. One whose trials are incomplete stands at its centre, if that
+    is recorded. Then, in words, who is apart, and what these numbers are not. Empty where the WWAE's trials
+    are incomplete, or those of all others.
     """
-    complete = [name for name, _ in methods() if selection.complete(dataset, name)]
+    names = [name for name, _ in methods() if name in compared_methods(dataset)]
+    complete = [name for name in names if selection.complete(dataset, name)]
     if "wwae" not in complete or len(complete) < 2:
         return ""
     best = {name: selection.best_trial(dataset, name) for name in complete}
-    ordered = sorted(best.values(), key=lambda run: run.metrics["fid"])
+    centres = {name: selection.recorded(selection.trial(dataset, name, 1.0)) for name in names}
+    untuned = [run for name, run in centres.items() if name not in best and run and "fid" in run.metrics]
+    ordered = sorted([*best.values(), *untuned], key=lambda run: run.metrics["fid"])
     head = ["method", "setting", "FID to validation images", "less the WWAE's", "squared error per image"]
-    rows = [_beside(run, best["wwae"]) for run in ordered]
-    return f"{markdown(head, rows, words=2)}\n\n{_told_apart(ordered, best['wwae'])}"
+    rows = [_beside(run, best["wwae"], run in untuned) for run in ordered]
+    told = [
+        *_told_apart([run for run in ordered if run not in untuned], best["wwae"]),
+        *_incomplete(untuned, [name for name in names if name not in best and not centres[name]]),
+        *_of_one_training(dataset, best),
+        *convergence(dataset),
+    ]
+    return f"{markdown(head, rows, words=2)}\n\n{' '.join(told)}"
 
 
-def _beside(run: Run, ours: Run) -> list[str]:
-    """A method's best trial beside the WWAE's, as the cells of a row."""
+def _beside(run: Run, ours: Run, untuned: bool = False) -> list[str]:
+    """A method's best trial, or its only one, beside the WWAE's, as the cells of a row."""
     title = METHODS[run.experiment.method].title
     field, _ = selection.setting(run.experiment.dataset, run.experiment.method)
     difference, error = _difference(run, ours)
     squares = run.metrics.get("squared_error")
     return [
         f"**{title}**" if run is ours else title,
-        f"{field.replace('_', ' ')} {_value(run):g}{', second training' if run.experiment.warm_up else ''}",
+        f"{field.replace('_', ' ')} {_value(run):g}{', second training' if run.experiment.warm_up else ''}"
+        f"{', not chosen by trials' if untuned else ''}",
         _distance(run),
         "" if run is ours else f"{difference:+.1f}{GLUE}({error:.1f})",
         "-" if squares is None else METRICS["squared_error"].form.format(squares),
     ]
 
 
-def _told_apart(best: Sequence[Run], ours: Run) -> str:
-    """Which methods' distances differ from the WWAE's by more than two standard errors, and which do not."""
+def _told_apart(best: Sequence[Run], ours: Run) -> list[str]:
+    """Which trainings' distances are more than two standard errors from the WWAE's, and which are not."""
     words = {
-        "lower": ("has a clearly lower distance than", "have clearly lower distances than"),
-        "higher": ("has a clearly higher distance than", "have clearly higher distances than"),
-        "level": ("cannot be told from", "cannot be told from"),
+        "lower": ("has a lower distance than", "have lower distances than"),
+        "higher": ("has a higher distance than", "have higher distances than"),
+        "level": ("has about the distance of", "have about the distance of"),
     }
     found: dict[str, list[str]] = {side: [] for side in words}
     for run in best:
@@ -175,20 +194,66 @@ def _told_apart(best: Sequence[Run], ours: Run) -> str:
             side = "level" if abs(difference) <= 2 * error else "lower" if difference < 0 else "higher"
             found[side].append(METHODS[run.experiment.method].title)
     said = [
-        f"{enumeration(titles)} {words[side][len(titles) > 1]} the WWAE."
+        f"{enumeration(titles)} {words[side][len(titles) > 1]} the WWAE in these single trainings."
         for side, titles in found.items()
         if titles
     ]
     if again := [METHODS[run.experiment.method].title for run in best if run.experiment.warm_up]:
         said.append(
             f"The number of {enumeration(again)} is of a second training, whose learning rate rose at the "
-            "start. The others were trained without that, and might have gained by it."
+            f"start. The others were trained without that.{_risen(ours.experiment.dataset)}"
         )
-    said.append(
-        "A difference is clear where it is more than two standard errors. They are of the images drawn from "
-        "one training each; another seed moves the numbers too."
-    )
-    return " ".join(said)
+    return said
+
+
+def _risen(dataset: str) -> str:
+    """What the rising rate did to the methods that it was tried on, at their centres."""
+    changes = []
+    for changed in selection.shared_choice_trials(dataset):
+        pair = [
+            selection.recorded(changed),
+            selection.recorded(selection.trial(dataset, changed.method, 1.0)),
+        ]
+        if changed.variant == "warm_up" and all(run and "fid" in run.metrics for run in pair):
+            difference, error = _difference(*pair)
+            changes.append(f"that of {METHODS[changed.method].title} by {difference:+.1f}{GLUE}({error:.1f})")
+    return f" At their centres it changes the distance of two: {enumeration(changes)}." if changes else ""
+
+
+def _incomplete(untuned: Sequence[Run], missing: Sequence[str]) -> list[str]:
+    """Which methods stand in the table without a choice, and which are absent."""
+    said = []
+    if untuned:
+        titles = enumeration([METHODS[run.experiment.method].title for run in untuned])
+        stands = (
+            "stands at its centre, since its" if len(untuned) == 1 else "stand at their centres, since their"
+        )
+        said.append(f"{titles} {stands} trials are not complete.")
+    if missing:
+        titles = enumeration([METHODS[name].title for name in missing])
+        said.append(f"{titles} {'has' if len(missing) == 1 else 'have'} no trial yet.")
+    return said
+
+
+def _of_one_training(dataset: str, best: Mapping[str, Run]) -> list[str]:
+    """What the standard errors leave out: seeds, and that the lowest of several was taken."""
+    counts = sorted({len(selection.factors(dataset, name)) for name in best})
+    several = " or ".join(map(str, counts))
+    said = [
+        "The standard errors are of the images that are drawn from one training each. They leave out that "
+        f"each number is the lowest of {several}, and that another seed moves it too."
+    ]
+    spreads = []
+    for name, title in ((name, METHODS[name].title) for name in METHODS):
+        value = measured(recorded(f"{dataset}/{name}/seed-*"), "fid")
+        if value and value.seeds >= SEVERAL:
+            spreads.append(f"{value.deviation:.1f} for {title}")
+    if spreads:
+        said.append(
+            "Over the seeds of the runs of the other pages the FID has a standard deviation of "
+            f"{enumeration(spreads)}."
+        )
+    return said
 
 
 def _difference(run: Run, ours: Run) -> tuple[float, float]:
@@ -264,7 +329,10 @@ def remedies(dataset: str) -> str:
 
 
 def figure(dataset: str, kinds: Sequence[tuple[str, str]] | None = None) -> Figure:
-    """FID to validation images against the multiple of the centre, a line per method, the lowest filled."""
+    """FID to validation images against the multiple of the centre, a line per method.
+
+    The lowest of a line is filled where all its trials are recorded.
+    """
     drawn, axis = plt.subplots(figsize=(WIDTH, 3.4))
     dashes = dict(zip(selection.REMEDIES, (":", "--", "-."), strict=True))
     factors = {*selection.FACTORS}
@@ -286,8 +354,9 @@ def figure(dataset: str, kinds: Sequence[tuple[str, str]] | None = None) -> Figu
             ms=4,
             label=_title(kind),
         )
-        lowest = distances.index(min(distances))
-        axis.plot(multiples[lowest], distances[lowest], "o", color=COLOURS[colour], ms=4)
+        if selection.complete(dataset, *kind):
+            lowest = distances.index(min(distances))
+            axis.plot(multiples[lowest], distances[lowest], "o", color=COLOURS[colour], ms=4)
     axis.set(xscale="log", yscale="log", xlabel="multiple of the centre", ylabel="FID to validation images")
     axis.set_xticks(sorted(factors), [f"{factor:g}" for factor in sorted(factors)])
     axis.minorticks_off()
@@ -393,6 +462,26 @@ def lengths(dataset: str) -> str:
     return markdown(["epochs", *(METHODS[name].title for name in tried)], rows)
 
 
+def repeated(dataset: str) -> str:
+    """Where a length of training repeats a trial in all but its name: how far apart are the two?"""
+    apart = []
+    for name in selection.MAIN:
+        if not (name in selection.CENTRES and selection.complete(dataset, name)):
+            continue
+        best = selection.best_trial(dataset, name)
+        for run in selection.recorded_length_trials(dataset, name):
+            same = dataclasses.replace(run.experiment, variant=best.experiment.variant) == best.experiment
+            if same and _distance(run) != _distance(best):
+                apart.append(f"{METHODS[name].title} {_distance(run)} here and {_distance(best)} there")
+    if not apart:
+        return ""
+    return (
+        "A length that is that of the trials above is one of them, trained again by a later version of the "
+        f"library, which rounds in another order: {enumeration(apart)}. So far can rounding alone move a "
+        "training."
+    )
+
+
 def _ends(run: Run) -> str:
     """The FID and the squared error of a run, each where it is judged by it."""
     shown = [_distance(run)] if selection.draws_from_prior(run.experiment.method) else []
@@ -406,8 +495,11 @@ def convergence(dataset: str) -> Sequence[str]:
     lines = []
     for name in selection.MAIN:
         some = selection.recorded_length_trials(dataset, name)
-        if len(some) > 1:
-            shorter, longer = some[-2:]
+        pairs = [
+            (a, b) for a, b in itertools.pairwise(some) if b.experiment.epochs < 2.5 * a.experiment.epochs
+        ]
+        if pairs:  # the last doubling
+            shorter, longer = pairs[-1]
             few, many = shorter.experiment.epochs, longer.experiment.epochs
             title = METHODS[name].title
             lines.append(

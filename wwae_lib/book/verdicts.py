@@ -16,6 +16,7 @@ from scipy.special import fdtr, fdtri, ndtri
 from ..data import DATASETS
 from ..methods import METHODS
 from ..runs import Run, results_root
+from . import selection
 from .tables import METRICS, Contest, cell, contests, enumeration, markdown, plus_minus
 from .uncertainty import (
     LEVEL,
@@ -77,16 +78,20 @@ RULE = (
     "Each claim has one primary measure, one rival, and one test for each data set. They are written down "
     "in the library, and were chosen with the book's first runs in sight, of a few epochs, and before the "
     "long ones. Other measures and rivals stand beside them as secondary evidence, without a vote.\n\nOn a "
-    "data set the claim **holds**, or is **contradicted**, where the difference is more than the chance of "
-    f"seeds explains: where the p-value of its two-sided test is at most {1 - LEVEL:.0%} after Holm's "
-    "correction {cite:p}`holm1979` for all primary tests of all claims together. Differences of methods "
-    "are tested by Welch's test {cite:p}`welch1947` with Satterthwaite's degrees of freedom. A claim of "
-    "equality names a margin, and is judged by two one-sided tests {cite:p}`schuirmann1987`: it holds "
-    "where the difference lies surely within the margin, and is contradicted where it lies surely outside. "
-    "Where a claim of superiority is neither, it is **a tie** if the whole 95% interval of the difference "
-    "lies within a margin, which is named too; else it is **open**. A method with fewer than "
-    f"{'three' if SEVERAL == 3 else SEVERAL} seeds cannot decide anything: the test stays open, and leaves "
-    "the count of tests. What no record tells is **not tested**."
+    "data set the claim **holds**, or is **contradicted**, where the difference is more than chance "
+    f"explains: where the p-value of its two-sided test is at most {1 - LEVEL:.0%} after Holm's "
+    "correction {cite:p}`holm1979` for all primary tests of all claims together, those included that cannot "
+    "be made yet. Differences of methods are tested over seeds by Welch's test {cite:p}`welch1947` with "
+    "Satterthwaite's degrees of freedom, and spreads over seeds by the F test, which takes logarithms of "
+    "FIDs to be normal. Times of a step are tested by Student's test of the logarithms of ratios, paired by "
+    "visits on one machine; they speak of that machine alone. A claim of equality names a margin, and is "
+    "judged by two one-sided tests {cite:p}`schuirmann1987`: it holds where the difference lies surely "
+    "within the margin, and is contradicted where it lies surely outside. Its p-value here is twice that of "
+    "the weaker of the two, so that it compares with the two-sided ones. Where a claim of superiority is "
+    "neither, it is **a tie** if the whole 95% interval of the difference, without a correction, lies within "
+    "a margin, which is named too; else it is **open**. A method with fewer than "
+    f"{'three' if SEVERAL == 3 else SEVERAL} seeds cannot decide anything: the test stays open. What no "
+    "record tells is **not tested**."
 )
 
 # The rival of each family, and all its members.
@@ -212,23 +217,27 @@ def verdicts(runs: Sequence[Run], timings: Mapping[str, Any]) -> dict[str, Verdi
         runs: the records to judge by; variants that belong to no comparison are left aside.
         timings: what the benchmarks recorded (:func:`read_benchmarks`); may be empty.
     """
-    tested = {key: tuple(claim.primary(runs, timings)) for key, claim in CLAIMS.items()}
-    p = [finding.p for findings in tested.values() for finding in findings if not math.isnan(finding.p)]
-    corrected, judged = iter(holm(p)), {}
-    for key, claim in CLAIMS.items():
-        findings = tuple(
-            _judged(finding, math.nan if math.isnan(finding.p) else next(corrected))
-            for finding in tested[key]
-        )
-        verdict = Verdict(claim, findings, tuple(claim.secondary(runs, timings)), "")
+    made = {
+        key: Verdict(claim, tuple(claim.primary(runs, timings)), tuple(claim.secondary(runs, timings)), "")
+        for key, claim in CLAIMS.items()
+    }
+    # Which tests there are does not depend on the records: one that cannot be made yet counts as one that
+    # shows nothing.
+    p = [1.0 if math.isnan(one.p) else one.p for verdict in made.values() for one in verdict.findings]
+    missing = sum(list(verdict.outcomes.values()).count(UNTESTED) for verdict in made.values())
+    corrected, judged = iter(holm(p + [1.0] * missing)), {}
+    for key, verdict in made.items():
+        findings = tuple(_judged(finding, next(corrected)) for finding in verdict.findings)
+        verdict = verdict._replace(findings=findings)
         judged[key] = verdict._replace(verdict=_in_words(verdict.outcomes))
     return judged
 
 
 def _judged(finding: Finding, corrected: float) -> Finding:
     """``RULE``, on one data set."""
-    significant = corrected <= 1 - LEVEL  # False for nan
-    outcome = finding.leans if significant else TIE if finding.tie else OPEN
+    if math.isnan(finding.p):
+        return finding
+    outcome = finding.leans if corrected <= 1 - LEVEL else TIE if finding.tie else OPEN
     return finding._replace(corrected=corrected, outcome=outcome)
 
 
@@ -327,7 +336,7 @@ def _compared(contest: Contest, key: str, name: str) -> tuple[Finding, Differenc
         cell(theirs, metric),
         _effect(gap, metric.form),
         _times(*quotient) if quotient else "-",
-        gap.basis,
+        _based(gap),
         effect=Effect(
             *(gap.value, gap.value - gap.half, gap.value + gap.half),
             (-math.inf, 0) if metric.better == "lower" else (0, math.inf),
@@ -335,6 +344,11 @@ def _compared(contest: Contest, key: str, name: str) -> tuple[Finding, Differenc
         ),
     )
     return finding, gap
+
+
+def _based(gap: Difference) -> str:
+    """Where an interval is from, with the degrees of freedom of Student's law where it is that."""
+    return gap.basis + ("" if math.isinf(gap.freedom) else f", {gap.freedom:.1f} degrees of freedom")
 
 
 def _alike(contest: Contest, key: str, name: str) -> bool:
@@ -478,6 +492,14 @@ def _logarithm(value: float) -> float:
     return math.log(value) if value > 0 else -math.inf
 
 
+def _longer(gap: Difference) -> str:
+    """How much longer ours takes, with its 95% interval, from the logarithm of theirs over ours."""
+    value, *ends = (math.expm1(-gap.value + sign * gap.half) for sign in (0, -1, 1))
+    if math.isnan(gap.half):
+        return f"{math.expm1(-gap.value):+.1%}"
+    return f"{value:+.1%} ({ends[0]:+.1%} to {ends[1]:+.1%})"
+
+
 def _in_time(setting: str, ours: float, name: str, theirs: float, gap: Difference) -> Finding:
     ends = [math.exp(gap.value + sign * gap.half) for sign in (-1, 1)]
     return Finding(
@@ -486,7 +508,7 @@ def _in_time(setting: str, ours: float, name: str, theirs: float, gap: Differenc
         f"{1e3 * ours:.1f} ms",
         METHODS[name].title,
         f"{1e3 * theirs:.1f} ms",
-        f"{1e3 * (ours - theirs):+.1f} ms",
+        _longer(gap),
         f"theirs is {_times(math.exp(gap.value), *ends)}",
         gap.basis,
         effect=Effect(
@@ -643,8 +665,8 @@ CLAIMS = {
         "time of a whole step of training, against the quickest of the methods whose penalty samples "
         f"({enumeration([METHODS[name].title for name in SAMPLED])}); "
         f"a ratio within {1 + SHARE:g} either way is a tie",
-        "A burden is felt in training as a whole. Of the penalty alone, slow rivals would say whatever one "
-        "likes.",
+        "A burden is felt in training as a whole. The penalty alone can be made to look quick or slow by the "
+        "choice of its rival.",
         "cost",
         _saves_time,
         _penalties_beside,
@@ -700,7 +722,7 @@ CLAIMS = {
     "quality-gans": Claim(
         "better visual quality than GANs",
         BETTER,
-        "The abstract makes the claim of VAEs and of GANs at once. The GANs' budget of training, in "
+        "The abstract makes the claim about VAEs and GANs together. The GANs' budget of training, in "
         "{doc}`deviations`, is short for them.",
         f"density of prior samples, against the {GAN}; {TENTH}",
         DENSITY,
@@ -722,7 +744,9 @@ CLAIMS = {
     "sharpness": Claim(
         "sharper than VAEs",
         CHALLENGES,
-        "A WWAE's new images are closer than those of VAEs to as sharp as the data.",
+        "The abstract names blurriness as a challenge, and does not say that the WWAE overcomes it. We read "
+        "it as a claim that the sharpness of its new images is nearer to that of the data than the "
+        "sharpness of a VAE's.",
         "distance, on a logarithmic scale, of the sharpness of prior samples from that of test images, "
         f"against the {VAE}; a difference of less than {LOGARITHM:g} is a tie",
         "Blur lowers the variance of the Laplacian and noise raises it. The distance from the data "
@@ -734,7 +758,9 @@ CLAIMS = {
     "stability": Claim(
         "more stable than GANs",
         CHALLENGES,
-        "From seed to seed the training of a WWAE ends less differently than that of a GAN.",
+        "The abstract names instability as a challenge, and does not say that the WWAE overcomes it. We "
+        "read it as a claim that the results of its training differ less from seed to seed than those of a "
+        "GAN.",
         f"standard deviation of the logarithm of the FID over seeds, against the {GAN}",
         "It is the spread relative to the size of the FID. Three seeds tell only very different spreads "
         "apart.",
@@ -755,9 +781,15 @@ def why_these_rivals(runs: Sequence[Run]) -> str:
         f"Of the VAEs, the rival is the {learned}. The {fixed} has a decoder of a fixed variance: a weight "
         "of the KL term that nobody derived from the data. Where this variance is far above what "
         "reconstructions miss, the VAE blurs by choice, and to win against it says nothing of W2. The "
-        "learned variance is the one that the likelihood asks for, so that no choice of ours can make this "
-        "rival weak."
+        "learned variance is the one that the likelihood asks for. Its weight is still a choice."
     ]
+    for dataset, row in DATASETS.items():
+        preferred = selection.CHOSEN.get(f"{dataset}/{DEFAULT_RIVAL['VAEs']}", {}).get("penalty_weight", 1.0)
+        if preferred != 1:
+            lines.append(
+                f"The trials on {row.title} ({{doc}}`selection`) find a lower FID at a weight of "
+                f"{preferred:g}, which is no likelihood any more; the runs that are judged here have 1."
+            )
     for contest in contests(runs):
         weights = {run.experiment.penalty_weight for run in contest.methods.get("vae", ())}
         missed = contest.measured("squared_error").get(DEFAULT_RIVAL["VAEs"])
@@ -782,10 +814,11 @@ def test_counts(judged: Mapping[str, Verdict]) -> str:
     stand = sum(finding.corrected <= 1 - LEVEL for finding in tested)
     untested = sum(list(verdict.outcomes.values()).count(UNTESTED) for verdict in judged.values())
     return (
-        f"Holm's correction counts {len(tested)} primary test{'s' * (len(tested) != 1)}. Significance at "
-        f"{1 - LEVEL:.0%} is reached by {alone} of them taken alone, and by {stand} after the correction. "
-        f"For want of seeds or of paired times, {len(findings) - len(tested)} more cannot decide; for "
-        f"{untested} there is no record."
+        f"Of {len(findings) + untested} primary tests that are planned, {len(tested)} could be made. For "
+        f"{len(findings) - len(tested)} there are too few seeds or no paired times, and for {untested} there "
+        f"is no record. Taken alone, {alone} reach{'es' * (alone == 1)} significance at "
+        f"{1 - LEVEL:.0%}; after Holm's correction, which counts all that are planned, {stand} "
+        f"do{'es' * (stand == 1)}."
     )
 
 
