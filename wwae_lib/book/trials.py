@@ -65,6 +65,13 @@ def _title(kind: tuple[str, str]) -> str:
     return f"{METHODS[method].title}{f', {remedy}' if remedy else ''}"
 
 
+def _spoken(method: str) -> str:
+    """What a sentence calls a method: a title with a comma in it reads badly there."""
+    kind, _, which = METHODS[method].title.partition(", ")
+    named = {"learned variance": f"{kind} with learned variance", "Bernoulli": f"Bernoulli {kind}"}
+    return named.get(which, METHODS[method].title)
+
+
 def _value(run: Run) -> float:
     field, _ = selection.setting(run.experiment.dataset, run.experiment.method)
     return getattr(run.experiment, field)
@@ -110,22 +117,24 @@ def summary(dataset: str) -> str:
         kind: selection.best_trial(dataset, *kind) for kind in tried if selection.complete(dataset, *kind)
     }
     missing = [
-        _title(kind) for kind in methods() if kind[0] in compared_methods(dataset) and kind not in best
+        _spoken(kind[0]) for kind in methods() if kind[0] in compared_methods(dataset) and kind not in best
     ]
     ends = [
-        _title(kind) for kind, run in best.items() if _value(run) in {_value(tried[kind][k]) for k in (0, -1)}
+        _spoken(kind[0])
+        for kind, run in best.items()
+        if _value(run) in {_value(tried[kind][k]) for k in (0, -1)}
     ]
     lines = []
     if best:
         lines.append(
-            f"On {title} the trials are complete for {enumeration([_title(kind) for kind in best])}."
+            f"On {title} the trials are complete for {enumeration([_spoken(name) for name, _ in best])}."
         )
     if missing:
         lines.append(f"On {title} trials are still to be made for {enumeration(missing)}.")
     if ends:
         lines.append(f"For {enumeration(ends)} the lowest distance lies at an end of all that was tried.")
     again = [
-        f"{_title(kind)} at {_value(run):g}"
+        f"{_spoken(kind[0])} at {_value(run):g}"
         for kind in tried
         for run in tried[kind]
         if run.experiment.warm_up
@@ -153,13 +162,16 @@ def at_their_best(dataset: str) -> str:
     centres = {name: selection.recorded(selection.trial(dataset, name, 1.0)) for name in names}
     untuned = [run for name, run in centres.items() if name not in best and run and "fid" in run.metrics]
     ordered = sorted([*best.values(), *untuned], key=lambda run: run.metrics["fid"])
-    head = ["method", "setting", "FID to validation images", "less the WWAE's", "squared error per image"]
+    head = ["method", "setting", "FID to validation images", "less the WWAE's"]
+    head += ["squared error per image", "density", "nats a mixture gains"]
     rows = [_beside(run, best["wwae"], run in untuned) for run in ordered]
     told = [
         *_told_apart([run for run in ordered if run not in untuned], best["wwae"]),
         *_incomplete(untuned, [name for name in names if name not in best and not centres[name]]),
         *_of_one_training(dataset, best),
         *convergence(dataset),
+        "Density is that of new images among real ones. The nats are those per code that a mixture of ten "
+        "Gaussians gains over one, less those of exact draws.",
     ]
     return f"{markdown(head, rows, words=2)}\n\n{' '.join(told)}"
 
@@ -169,14 +181,14 @@ def _beside(run: Run, ours: Run, untuned: bool = False) -> list[str]:
     title = METHODS[run.experiment.method].title
     field, _ = selection.setting(run.experiment.dataset, run.experiment.method)
     difference, error = _difference(run, ours)
-    squares = run.metrics.get("squared_error")
+    more = (measured([run], key) for key in ("squared_error", "density", "mixture_excess"))
     return [
         f"**{title}**" if run is ours else title,
         f"{field.replace('_', ' ')} {_value(run):g}{', second training' if run.experiment.warm_up else ''}"
         f"{', not chosen by trials' if untuned else ''}",
         _distance(run),
         "" if run is ours else f"{difference:+.1f}{GLUE}({error:.1f})",
-        "-" if squares is None else METRICS["squared_error"].form.format(squares),
+        *("-" if value is None else f"{value.mean:.2f}" for value in more),
     ]
 
 
@@ -192,13 +204,13 @@ def _told_apart(best: Sequence[Run], ours: Run) -> list[str]:
         if run is not ours:
             difference, error = _difference(run, ours)
             side = "level" if abs(difference) <= 2 * error else "lower" if difference < 0 else "higher"
-            found[side].append(METHODS[run.experiment.method].title)
+            found[side].append(_spoken(run.experiment.method))
     said = [
         f"{enumeration(titles)} {words[side][len(titles) > 1]} the WWAE in these single trainings."
         for side, titles in found.items()
         if titles
     ]
-    if again := [METHODS[run.experiment.method].title for run in best if run.experiment.warm_up]:
+    if again := [_spoken(run.experiment.method) for run in best if run.experiment.warm_up]:
         said.append(
             f"The number of {enumeration(again)} is of a second training, whose learning rate rose at the "
             f"start. The others were trained without that.{_risen(ours.experiment.dataset)}"
@@ -216,7 +228,7 @@ def _risen(dataset: str) -> str:
         ]
         if changed.variant == "warm_up" and all(run and "fid" in run.metrics for run in pair):
             difference, error = _difference(*pair)
-            changes.append(f"that of {METHODS[changed.method].title} by {difference:+.1f}{GLUE}({error:.1f})")
+            changes.append(f"that of the {_spoken(changed.method)} by {difference:+.1f}{GLUE}({error:.1f})")
     return f" At their centres it changes the distance of two: {enumeration(changes)}." if changes else ""
 
 
@@ -224,13 +236,13 @@ def _incomplete(untuned: Sequence[Run], missing: Sequence[str]) -> list[str]:
     """Which methods stand in the table without a choice, and which are absent."""
     said = []
     if untuned:
-        titles = enumeration([METHODS[run.experiment.method].title for run in untuned])
+        titles = enumeration([_spoken(run.experiment.method) for run in untuned])
         stands = (
             "stands at its centre, since its" if len(untuned) == 1 else "stand at their centres, since their"
         )
         said.append(f"{titles} {stands} trials are not complete.")
     if missing:
-        titles = enumeration([METHODS[name].title for name in missing])
+        titles = enumeration([_spoken(name) for name in missing])
         said.append(f"{titles} {'has' if len(missing) == 1 else 'have'} no trial yet.")
     return said
 
@@ -244,10 +256,10 @@ def _of_one_training(dataset: str, best: Mapping[str, Run]) -> list[str]:
         f"each number is the lowest of {several}, and that another seed moves it too."
     ]
     spreads = []
-    for name, title in ((name, METHODS[name].title) for name in METHODS):
+    for name in METHODS:
         value = measured(recorded(f"{dataset}/{name}/seed-*"), "fid")
         if value and value.seeds >= SEVERAL:
-            spreads.append(f"{value.deviation:.1f} for {title}")
+            spreads.append(f"{value.deviation:.1f} for the {_spoken(name)}")
     if spreads:
         said.append(
             "Over the seeds of the runs of the other pages the FID has a standard deviation of "
@@ -472,7 +484,7 @@ def repeated(dataset: str) -> str:
         for run in selection.recorded_length_trials(dataset, name):
             same = dataclasses.replace(run.experiment, variant=best.experiment.variant) == best.experiment
             if same and _distance(run) != _distance(best):
-                apart.append(f"{METHODS[name].title} {_distance(run)} here and {_distance(best)} there")
+                apart.append(f"the {_spoken(name)} has {_distance(run)} here and {_distance(best)} there")
     if not apart:
         return ""
     return (
@@ -501,7 +513,7 @@ def convergence(dataset: str) -> Sequence[str]:
         if pairs:  # the last doubling
             shorter, longer = pairs[-1]
             few, many = shorter.experiment.epochs, longer.experiment.epochs
-            title = METHODS[name].title
+            title = f"The {_spoken(name)}"
             lines.append(
                 f"{title} has converged after {few} epochs: {many} epochs changed little."
                 if selection.converged(shorter, longer)
