@@ -38,7 +38,7 @@ from .selection import compared_methods
 __all__ = ["PROFILES", "Profile", "State", "records", "reproduce", "results_folder", "select", "state"]
 
 GREY = ("mnist", "fashion_mnist")
-FID_PASSES = 20  # what measuring a FID costs, in passes of MNIST's 60,000 images through a compact network
+FID_PASSES = 20  # what measuring an FID costs, in passes of MNIST's 60,000 images through a compact network
 
 
 @dataclass(frozen=True)

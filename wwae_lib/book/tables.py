@@ -113,7 +113,7 @@ METRICS = {
     "coverage": Metric("coverage", "{:.3f}", "higher"),
     "sharpness": Metric("sharpness", "{:.4f}"),
     "sharpness_data": Metric("sharpness of test images", "{:.4f}"),
-    "sharpness_gap": Metric("gap to theirs", "{:.3f}", "lower"),
+    "sharpness_gap": Metric("gap to test images", "{:.3f}", "lower"),
     "sharpness_reconstruction": Metric("sharpness of reconstructions", "{:.4f}"),
     "sharpness_reconstruction_gap": Metric("gap of reconstructions", "{:.3f}", "lower"),
     "squared_error": Metric("squared error per image", "{:.2f}", "lower"),
@@ -167,7 +167,7 @@ LEGEND = (
     "error of measuring the trained model, which leaves out how training spreads. A cell of fewer seeds "
     "than its row says so. Bold: the best, where its lead over every other exceeds the 95% uncertainty of "
     "the difference over seeds, each by itself; a single run is taken to vary as the method on the same "
-    "data that varies most. -: not measured, or there is no such thing.*"
+    "data that varies most. A dash: not measured, or nothing to measure.*"
 )
 
 

@@ -109,7 +109,7 @@ def evaluate(
         The run with its new record, whose entry ``evaluation`` tells for each set how it was measured.
 
     Raises:
-        ValueError: the protocol or a set is unknown, or there are too few images for a FID.
+        ValueError: the protocol or a set is unknown, or there are too few images for an FID.
         RunError: these are not the images that the run recorded; or another process changes the run, or it
             cannot be written to.
     """
