@@ -138,18 +138,20 @@ def test_runs_are_made_once_and_one_failure_stops_no_other(tmp_path, capfd):
 
 def test_states_as_they_are_read_from_the_folder(tmp_path, finished):
     planned = small()
-    cheap = Profile((planned,), sets=())
+    cheap = Profile((planned,), embedded=True, sets=())
     prior, mixture = (dataclasses.replace(cheap, sets=sets) for sets in (("prior",), ("prior", "mixture")))
     assert reproduce.state(planned, tmp_path, cheap).words == "3 epochs to train"
     path = tmp_path / planned.name
     shutil.copytree(finished.path, path)
     assert reproduce.state(planned, tmp_path, cheap).name == "finished"
+    without_sets = dataclasses.replace(cheap, embedded=False)
+    assert reproduce.state(planned, tmp_path, without_sets).words == "trained, to measure: codes"
     assert reproduce.state(planned, tmp_path, prior).name == "to measure"
     runs.load(path).add_metrics({"fid": 1.0}, evaluation={"prior": {"protocol": "full"}})
     assert reproduce.state(planned, tmp_path, prior).name == "finished"
     brief = dataclasses.replace(prior, protocol="brief")
     assert reproduce.state(planned, tmp_path, brief).name == "to measure"
-    assert reproduce.state(planned, tmp_path, mixture).words == "trained, FID to measure: mixture"
+    assert reproduce.state(planned, tmp_path, mixture).words == "trained, to measure: mixture"
     other = reproduce.state(small(latent=4), tmp_path, cheap)
     assert other.name == "differs" and "latent was 3, is now 4" in other.words
     assert "latent was 3, is now 4" in run(few("wwae", latent=4), tmp_path)[planned.name]

@@ -429,7 +429,7 @@ def stage(plan: Plan, results: Path, experiment: Experiment) -> str:
     record = results / experiment.name / "run.json"
     if record.exists():
         run = runs.Run(record.parent, json.loads(record.read_text()))
-        return "to measure" if reproduce.missing_sets(run, plan.whole()) else "finished"
+        return "to measure" if reproduce.unmeasured(run, plan.whole()) else "finished"
     done = reproduce.epochs_done(runs.Draft(record.parent))
     return "to publish" if done == experiment.epochs else "to train"
 

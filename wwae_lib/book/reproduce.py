@@ -216,8 +216,8 @@ def state(experiment: Experiment, results: Path, profile: Profile) -> State:
     run = runs.load(path)
     if changes := experiment.changes_from(run.experiment.as_dict()):
         return State("differs", 0, f"{'; '.join(changes)}: move {path} away, or choose other --results")
-    if missing := missing_sets(run, profile):
-        return State("to measure", experiment.epochs, f"trained, FID to measure: {', '.join(missing)}")
+    if missing := unmeasured(run, profile):
+        return State("to measure", experiment.epochs, f"trained, to measure: {', '.join(missing)}")
     return State("finished", experiment.epochs, "finished")
 
 
@@ -412,7 +412,7 @@ def _train_and_measure(experiment: Experiment, profile: Profile, results: Path, 
     fabric = training.choose_fabric(accelerator)
     options = {"results": results, "resume": True, "fabric": fabric, "progress": False}
     run = training.train(experiment, images, test_images, **options)
-    if missing_sets(run, profile):
+    if unmeasured(run, profile):
         measure(run, profile, images, test_images, fabric.device)
 
 
@@ -424,9 +424,13 @@ def images_of(profile: Profile, dataset: str) -> tuple[data.Images, data.Images]
     return load("train"), load(profile.held_out)
 
 
-def missing_sets(run: runs.Run, profile: Profile) -> list[str]:
-    """The sets of images of the profile that the run's record lacks."""
-    return evaluation.missing_sets(run, profile.protocol, profile.sets)
+def unmeasured(run: runs.Run, profile: Profile) -> list[str]:
+    """What the run's record lacks of what the profile measures: ``codes``, and sets of images.
+
+    Codes are what needs no Inception network; the embedded digits are too few for their measures.
+    """
+    codes = profile.embedded or "codes" in run.record.get("evaluation", {})
+    return ["codes"] * (not codes) + evaluation.missing_sets(run, profile.protocol, profile.sets)
 
 
 def measure(run: runs.Run, profile: Profile, images: data.Images, test_images: data.Images, device) -> None:
