@@ -248,3 +248,12 @@ def test_lengths_double():
             assert [one.epochs for one in some] == list(selection.LENGTHS)
     assert len({one.name for one in tried}) == len(tried)
     assert all(1.9 <= b / a <= 2.1 for a, b in itertools.pairwise(selection.LENGTHS))
+
+
+def test_a_length_that_is_a_trial_of_dimensions_is_not_made_twice(monkeypatch):
+    made = next(one for one in selection.dimension_trials("mnist") if one.method == "ae")
+    assert (made.variant, made.epochs) == ("latent_8", selection.EPOCHS)
+    run = runs.Run(Path("ae"), {"config": made.as_dict()})
+    monkeypatch.setattr(selection, "recorded", lambda asked: run if asked == made else None)
+    assert selection.recorded_length_trials("mnist", "ae") == [run]
+    assert selection.recorded_length_trials("mnist", "wwae") == []

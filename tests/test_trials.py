@@ -220,3 +220,24 @@ def test_pictures_of_the_shortest_and_the_longest_training_stand_side_by_side(so
     monkeypatch.setattr(selection, "recorded_length_trials", lambda dataset, method: lengths[:1])
     with pytest.raises(ValueError, match="1 lengths of mnist/wwae"):
         trials.before_and_after("mnist")
+
+
+def test_a_training_that_was_made_twice_shows_what_rounding_does(some, monkeypatch):
+    chosen = selection.best_trial("mnist", "wwae")
+    again = made_up.run("wwae", fid=31.0, fid_error=0.5)
+    again.record["config"] |= chosen.experiment.as_dict() | {"variant": "epochs_25"}
+    lengths = {"wwae": [again]}
+    monkeypatch.setattr(selection, "recorded_length_trials", lambda dataset, method: lengths.get(method, []))
+    said = trials.repeated("mnist").replace(tables.GLUE, " ")
+    assert "the WWAE has 31.0 (0.5) here and 29.0 (0.4) there." in said
+    again.record["metrics"] |= chosen.metrics
+    assert trials.repeated("mnist") == ""
+
+
+def test_the_spread_over_seeds_is_told_where_there_are_seeds(monkeypatch):
+    seeds = made_up.seeds("vae", fid=[40.0, 42.0, 44.0])
+    monkeypatch.setattr(trials, "recorded", lambda pattern: seeds if "/vae/" in pattern else [])
+    monkeypatch.setattr(selection, "factors", lambda dataset, name: (0.1, 1.0))
+    first, second = trials._of_one_training("mnist", {"vae": seeds[0]})
+    assert "each number is the lowest of 2, and another" not in first and "lowest of 2, and that" in first
+    assert second.endswith("a standard deviation of 2.0 for the VAE.")
