@@ -20,7 +20,7 @@ from ..runs import Run, exists, load, results_root
 from .figures import COLOURS, WIDTH
 from .reproduce import PROFILES, results_folder
 from .tables import METRICS, cell, enumeration, markdown, plus_minus
-from .uncertainty import difference, measured
+from .uncertainty import Measured, difference, measured
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -190,14 +190,14 @@ def summary(dataset: str) -> str:
 
 
 def tested(dataset: str) -> list[list[Run]]:
-    """Runs of several seeds on test images: the WWAE of the profile ``long``, then what the trials chose.
+    """Runs of several seeds on test images: the WWAE of the profile ``long``, and what the trials chose.
 
-    Empty until a run of both is recorded.
+    Empty until a run of the latter is recorded.
     """
     plain = _made(dataset, "long", "wwae", results_folder("long"), results_root())
     remedied = (_made(dataset, "beyond", method, results_folder("beyond")) for method in ("wwae", "ae"))
     kinds = [runs for runs in remedied if runs]
-    return [plain, *kinds] if plain and kinds else []
+    return [runs for runs in (plain, *kinds) if runs] if kinds else []
 
 
 def _made(dataset: str, profile: str, method: str, *folders: Path) -> list[Run]:
@@ -220,23 +220,33 @@ def tested_table(dataset: str) -> str:
 
 
 def tested_summary(dataset: str) -> str:
-    """How far the remedy brings the WWAE on test images, and an auto-encoder without a penalty."""
-    law = selection.REMEDY[dataset].law
-    plain, *remedied = tested(dataset)
-    before, lines = measured(plain, "fid"), []
-    assert before, "the WWAE's new images are measured"
-    for runs in remedied:
+    """How near the remedy brings new images to real ones on test images, with a penalty and without."""
+    latent, law = selection.REMEDY[dataset]
+    lines, plain = [], None
+    for runs in tested(dataset):
+        kind = runs[0].experiment
+        if kind.latent != latent:
+            plain = measured(runs, "fid")
+            continue
         if after := measured(runs, law):
-            gap, kind = difference(after, before), runs[0].experiment
-            lines.append(
-                f"{METHODS[kind.method].title} with {kind.latent} dimensions, its codes drawn from "
-                f"{LAWS[law]}, has {after.mean:.1f} on test images. The WWAE with "
-                f"{plain[0].experiment.latent} dimensions has {before.mean:.1f} from the prior: a difference "
-                f"of {plus_minus(gap.value, gap.half, '{:.1f}', '+')} ({gap.basis})."
-            )
-    if floor := measured(plain, "fid_training"):
-        lines.append(f"As many real training images have {floor.mean:.1f}.")
+            name = f"{METHODS[kind.method].title} with {latent} dimensions"
+            lines.append(f"{name} has {_words(after)} from {LAWS[law]}.")
+            if kind.method == "wwae" and (before := measured(runs, "fid")):
+                lines.append(f"From the prior it has {_words(before)}.")
+            if kind.method == "wwae" and plain:
+                gap = difference(after, plain)
+                lines.append(
+                    f"That of the comparison, with fewer dimensions and from the prior, has "
+                    f"{_words(plain)}: a difference of {plus_minus(gap.value, gap.half, '{:.1f}', '+')} ({gap.basis})."
+                )
+    floors = [floor for runs in tested(dataset) if (floor := measured(runs, "fid_training"))]
+    if floors:
+        lines.append(f"As many real training images have {floors[0].mean:.1f}.")
     return " ".join(lines)
+
+
+def _words(value: Measured) -> str:
+    return cell(value, METRICS["fid"])
 
 
 def seen_on_lines(dataset: str) -> list[str]:
