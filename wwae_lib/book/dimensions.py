@@ -235,9 +235,10 @@ def tested_summary(dataset: str) -> str:
                 lines.append(f"From the prior it has {_words(before)}.")
             if kind.method == "wwae" and plain:
                 gap = difference(after, plain)
+                apart = plus_minus(gap.value, gap.half, "{:.1f}", "+")
                 lines.append(
-                    f"That of the comparison, with fewer dimensions and from the prior, has "
-                    f"{_words(plain)}: a difference of {plus_minus(gap.value, gap.half, '{:.1f}', '+')} ({gap.basis})."
+                    "That of the comparison, with fewer dimensions and from the prior, has "
+                    f"{_words(plain)}: a difference of {apart} ({gap.basis})."
                 )
     floors = [floor for runs in tested(dataset) if (floor := measured(runs, "fid_training"))]
     if floors:
