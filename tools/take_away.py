@@ -29,11 +29,12 @@ WHEN = (1980, 1, 1, 0, 0, 0)  # the same bytes whenever it is made
 def files(root: Path = ROOT) -> list[Path]:
     """What the zip holds: tracked kinds alone, and of the weights those that notebooks load."""
     found = {path for pattern in KEPT for path in root.glob(pattern) if path.is_file()}
+    weighed = [root / "book" / "results" / name for name in WEIGHED]
     return sorted(
         path
         for path in found
         if not any(part.startswith(".") or part == "__pycache__" for part in path.relative_to(root).parts)
-        and (path.name != "weights.safetensors" or path.parent.as_posix().endswith(WEIGHED))
+        and (path.name != "weights.safetensors" or path.parent in weighed)
     )
 
 
