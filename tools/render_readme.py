@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from wwae_lib import runs
-from wwae_lib.book import selection, tables, trials
+from wwae_lib.book import dimensions, reproduce, selection, tables, trials
 from wwae_lib.data import DATASETS
 
 README = Path(__file__).resolve().parents[1] / "README.md"
@@ -30,7 +30,7 @@ def rendered(text: str, recorded: list[runs.Run]) -> str:
 
 
 def longer() -> str:
-    """What the trials of settings say, which were trained for longer; empty where none are complete."""
+    """What longer trainings say: the trials of settings, and the runs of the chapter beyond two moments."""
     parts = [
         f"**Trained for longer.** On {row.title} each method stands below at the best of the values that "
         f"were tried for it, by one rule for all: {selection.EPOCHS} epochs, one seed, the distance to "
@@ -38,6 +38,13 @@ def longer() -> str:
         f"table above.\n\n{shown}\n\n"
         for dataset, row in DATASETS.items()
         if (shown := trials.at_their_best(dataset))
+    ]
+    parts += [
+        f"**Beyond the prior.** On test images of {row.title}, after {reproduce.LONG[dataset]} epochs, the FID "
+        f"being extrapolated to 10,000 images ([how](book/beyond.ipynb)): "
+        f"{dimensions.tested_summary(dataset)}\n\n"
+        for dataset, row in DATASETS.items()
+        if dimensions.tested(dataset)
     ]
     return "".join(parts)
 
