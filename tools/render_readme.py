@@ -40,8 +40,8 @@ def longer() -> str:
         if (shown := trials.at_their_best(dataset))
     ]
     parts += [
-        f"**Beyond the prior.** On test images of {row.title}, after {reproduce.LONG[dataset]} epochs, the FID "
-        f"being extrapolated to 10,000 images ([how](book/beyond.ipynb)): "
+        f"**Beyond the prior.** On test images of {row.title}, after {reproduce.LONG[dataset]} epochs, the "
+        "FID being extrapolated to 10,000 images ([how](book/beyond.ipynb)): "
         f"{dimensions.tested_summary(dataset)}\n\n"
         for dataset, row in DATASETS.items()
         if dimensions.tested(dataset)

@@ -35,7 +35,17 @@ from . import selection
 from .ablations import ablations
 from .selection import compared_methods
 
-__all__ = ["LONG", "PROFILES", "Profile", "State", "records", "reproduce", "results_folder", "select", "state"]
+__all__ = [
+    "LONG",
+    "PROFILES",
+    "Profile",
+    "State",
+    "records",
+    "reproduce",
+    "results_folder",
+    "select",
+    "state",
+]
 
 GREY = ("mnist", "fashion_mnist")
 FID_PASSES = 20  # what measuring an FID costs, in passes of MNIST's 60,000 images through a compact network
