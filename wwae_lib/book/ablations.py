@@ -33,7 +33,7 @@ CHOICES: dict[str, dict[str, dict[str, Any]]] = {
         "batch_256": {"batch_size": 256},
         "batch_512": {"batch_size": 512},
     },
-    "steps": {  # as many steps whatever the batch, 60,000 images / 32
+    "steps": {  # as many steps whatever the batch: those of one epoch with the smallest
         f"equal_steps_{size}": {"batch_size": size, "epochs": size // 32} for size in (32, 64, 128, 256, 512)
     },
     "latent": {
