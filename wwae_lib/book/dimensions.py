@@ -7,7 +7,7 @@ adds to it is lost because new codes do not lie where the codes of images do.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -51,7 +51,13 @@ LAWS = {  # where new codes can come from
     "fid_mixture_100": "a fitted mixture of 100",
 }
 NOISY = 0.1  # of the prior's variance, from which on an encoder's noise is no trifle
-TESTED = ("fid", "fid_gaussian", "fid_mixture")  # on test images
+# The columns of tables, those that carry the message first, for a phone has room for two of them.
+SHOWN = {
+    **{law: f"from {LAWS[law]}" for law in ("fid", "fid_mixture")},
+    OWN: "FID of reconstructions",
+    **{law: f"from {LAWS[law]}" for law in ("fid_gaussian", "fid_mixture_100")},
+    "squared_error": "squared error per image",
+}
 LINES = {
     OWN: ("grey", "-"),
     "fid": ("orange", "-"),
@@ -104,15 +110,12 @@ def table(dataset: str) -> str:
         for run in runs:
             measured_laws = laws(run)
             lowest = "" if selection.failed(run) else min(measured_laws, key=run.metrics.__getitem__)
-            cells = [_written([run], key) for key in ("squared_error", OWN)]
-            for law in LAWS:
-                written = _written([run], law) if law in measured_laws else "-"
-                cells.append(f"**{written}**" if law == lowest else written)
+            cells = _cells([run], SHOWN)
+            cells = [f"**{cell}**" if key == lowest else cell for key, cell in zip(SHOWN, cells, strict=True)]
             noise = run.metrics.get("posterior_variance")
             cells.append("-" if noise is None else f"{noise:.2f}")
             rows.append([title(kind), str(run.experiment.latent), *cells])
-    heads = ["squared error per image", "FID of reconstructions", *(f"from {law}" for law in LAWS.values())]
-    return markdown(["method", "dimensions", *heads, "encoder's mean variance"], rows, words=1)
+    return markdown(["method", "dimensions", *SHOWN.values(), "encoder's mean variance"], rows, words=1)
 
 
 def control(dataset: str) -> list[str]:
@@ -127,6 +130,12 @@ def control(dataset: str) -> list[str]:
         for run in kinds.get(("ae", "total"), [])
         if not selection.failed(run) and (ours := with_penalty.get(run.experiment.latent))
     ]
+
+
+def _cells(runs: Sequence[Run], keys: Iterable[str]) -> list[str]:
+    """The metrics of some runs of one kind; a dash for a law that they were not measured with."""
+    drawn = laws(runs[0])
+    return [_written(runs, key) if key in drawn or key not in LAWS else "-" for key in keys]
 
 
 def _written(runs: Sequence[Run], key: str) -> str:
@@ -209,14 +218,11 @@ def _made(dataset: str, profile: str, method: str, *folders: Path) -> list[Run]:
 
 def tested_table(dataset: str) -> str:
     """An auto-encoder per row, on test images: mean over seeds and, from three on, the 95% interval."""
-    rows = []
+    rows, shown = [], {key: words for key, words in SHOWN.items() if key != "fid_mixture_100"}
     for runs in tested(dataset):
-        cells = [_written(runs, key) for key in ("squared_error", OWN)]
-        cells += [_written(runs, law) if law in laws(runs[0]) else "-" for law in TESTED]
         kind = runs[0].experiment
-        rows.append([METHODS[kind.method].title, str(kind.latent), str(len(runs)), *cells])
-    heads = ["squared error per image", "FID of reconstructions", *(f"from {LAWS[law]}" for law in TESTED)]
-    return markdown(["method", "dimensions", "seeds", *heads], rows, words=1)
+        rows.append([METHODS[kind.method].title, str(kind.latent), *_cells(runs, shown), str(len(runs))])
+    return markdown(["method", "dimensions", *shown.values(), "seeds"], rows, words=1)
 
 
 def tested_summary(dataset: str) -> str:
