@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 import re
@@ -219,6 +220,16 @@ def test_ours_are_the_defaults(monkeypatch):
     monkeypatch.setitem(METHODS["wae_mmd"].defaults_on, "fashion_mnist", {"penalty_weight": 100.0})
     assert settings()["WAE-MMD", "weight of the penalty"]["why it differs"] == "-"
     assert "77 (CelebA)" in settings()["WAE-MMD", "batch size"]["ours"]
+
+
+def test_ours_are_those_of_the_records_where_there_are_any():
+    run = made_up.run("wae_mmd")
+    config = run.record["config"] | {"penalty_weight": 60.0}
+    run = dataclasses.replace(run, record=run.record | {"config": config})
+    shown = rows(published.method_settings(Anything(), [run]))
+    row = next(row for row in shown if row["method"] == "WAE-MMD")
+    assert row["ours"] == "60 (MNIST); 200 (Fashion-MNIST); 500 (CelebA)"
+    assert row["why it differs"] == "because of wae_mmd/weight"
 
 
 def test_a_difference_wants_a_reason():

@@ -13,6 +13,7 @@ import sys
 import time
 from types import SimpleNamespace
 
+import made_up
 import pytest
 from conftest import small, subprocess_environment
 
@@ -39,8 +40,9 @@ def run(profile: Profile, results, **options) -> dict[str, str]:
 def test_profiles_hold_every_method_and_no_name_twice():
     for name, datasets, seeds in (
         ("quick", {"mnist"}, {0}),
-        ("cpu", set(data.DATASETS), {0, 1, 2}),
-        ("long", set(data.DATASETS), {0, 1, 2}),
+        ("cpu", set(data.DATASETS) - set(reproduce.REPLACED), {0, 1, 2}),
+        ("long", set(reproduce.REPLACED), {0, 1, 2}),
+        ("next", set(data.DATASETS) - set(reproduce.REPLACED), {0, 1, 2}),
         ("full", set(data.DATASETS), set(range(5))),
     ):
         profile = PROFILES[name]
@@ -52,7 +54,7 @@ def test_profiles_hold_every_method_and_no_name_twice():
             every = set(METHODS) - ({"vae_bernoulli"} if dataset == "celeba" else set())
             some = {
                 ("celeba", "cpu"): {"wwae", "vae"},
-                ("celeba", "long"): {"wwae", "vae_learned", "ae", "swae", "wae_mmd", "gan"},
+                ("celeba", "next"): {"wwae", "vae_learned", "ae", "swae", "wae_mmd", "gan"},
             }
             assert methods == some.get((dataset, name), every)
     assert [name for name, profile in PROFILES.items() if profile.held_out != "test"] == [
@@ -77,17 +79,18 @@ def test_quick_runs_are_none_of_the_books():
         reproduce.results_folder("quick"),
         *reproduce.results_folder("quick").parents,
     )
-    assert reproduce.results_folder("cpu") == reproduce.results_folder("full") == runs.results_root()
-    # what is still to take its place is not yet among the book's runs
+    for name in ("cpu", "long", "full"):
+        assert reproduce.results_folder(name) == runs.results_root()
+    # what is still to take their place is not yet among the book's runs
     assert (
-        reproduce.results_folder("long").parent
+        reproduce.results_folder("next").parent
         == reproduce.results_folder("selection").parent
         == runs.results_root()
     )
 
 
 def test_a_wgan_gp_is_trained_for_longer():
-    for name in ("quick", "cpu", "long", "full"):
+    for name in ("quick", "cpu", "long", "next", "full"):
         for planned in PROFILES[name].experiments:
             if planned.method == "wgan_gp":
                 (other,) = {
@@ -419,6 +422,30 @@ def test_a_notebook_reads_the_records_or_the_same_experiments_trained_again(tmp_
         reproduce.records("fast", "mnist/wwae/seed-0")
     with pytest.raises(ValueError, match="no recorded run's name is 'mnist/nosuch"):
         reproduce.records("quick", "mnist/wwae/*", "mnist/nosuch/*")
+
+
+def test_runs_that_are_made_again_are_measured_as_they_were(monkeypatch):
+    """Each by its own protocol, on the sets of any of that protocol; codes alone are of none."""
+    measured = {
+        "a": {"codes": {}, "prior": {"protocol": "brief"}},
+        "b": {"prior": {"protocol": "extrapolated"}, "training": {"protocol": "extrapolated"}},
+        "c": {"prior": {"protocol": "extrapolated"}, "mixture": {"protocol": "extrapolated"}},
+        "d": {"codes": {}},
+    }
+    known = []
+    for variant, entries in measured.items():
+        run = made_up.run("wwae", variant=variant)
+        known.append(dataclasses.replace(run, record=run.record | {"evaluation": entries}))
+    monkeypatch.setattr(runs, "recorded", lambda *patterns: known)
+    monkeypatch.setattr(runs, "load", lambda path: path.parent.name)
+    asked = []
+    monkeypatch.setattr(reproduce, "reproduce", lambda *given: asked.append(given) or {})
+    assert reproduce.records("full") == [f"wwae-{variant}" for variant in measured]
+    assert [(profile.protocol, profile.sets, len(some)) for profile, some, _ in asked] == [
+        ("brief", ("prior",), 1),
+        ("extrapolated", ("prior", "mixture", "training"), 2),
+        ("full", (), 1),
+    ]
 
 
 def test_the_bar_weighs_runs_by_pixels_and_counts_what_is_done(tmp_path):

@@ -30,14 +30,17 @@ def rendered(text: str, recorded: list[runs.Run]) -> str:
 
 
 def longer() -> str:
-    """What longer trainings say: the trials of settings, and the runs of the chapter beyond two moments."""
+    """What longer trainings say: trials of settings, and the runs of the chapter beyond two moments.
+
+    Of data sets whose recorded runs are long, the trials add nothing to the table.
+    """
     parts = [
         f"**Trained for longer.** On {row.title} each method stands below at the best of the values that "
         f"were tried for it, by one rule for all: {selection.EPOCHS} epochs, one seed, the distance to "
         f"validation images ([how](book/selection.ipynb)). These distances do not compare with those of the "
         f"table above.\n\n{shown}\n\n"
         for dataset, row in DATASETS.items()
-        if (shown := trials.at_their_best(dataset))
+        if dataset not in reproduce.REPLACED and (shown := trials.at_their_best(dataset))
     ]
     parts += [
         f"**Beyond the prior.** On test images of {row.title}, after {reproduce.LONG[dataset]} epochs, the "

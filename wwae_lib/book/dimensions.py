@@ -8,7 +8,6 @@ adds to it is lost because new codes do not lie where the codes of images do.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import matplotlib.pyplot as plt
@@ -16,9 +15,9 @@ from matplotlib.ticker import LogLocator
 
 from ..data import DATASETS
 from ..methods import METHODS
-from ..runs import Run, exists, load, results_root
+from ..runs import Run, exists, load
 from .figures import COLOURS, WIDTH
-from .reproduce import PROFILES, results_folder
+from .reproduce import PROFILES, REPLACED, results_folder
 from .tables import METRICS, cell, enumeration, markdown, plus_minus
 from .uncertainty import Measured, difference, measured
 
@@ -199,20 +198,21 @@ def summary(dataset: str) -> str:
 
 
 def tested(dataset: str) -> list[list[Run]]:
-    """Runs of several seeds on test images: the WWAE of the profile ``long``, and what the trials chose.
+    """Runs of several seeds on test images: the WWAE's long ones, and what the trials chose.
 
     Empty until a run of the latter is recorded.
     """
-    plain = _made(dataset, "long", "wwae", results_folder("long"), results_root())
-    remedied = (_made(dataset, "beyond", method, results_folder("beyond")) for method in ("wwae", "ae"))
+    plain = _made(dataset, "long" if dataset in REPLACED else "next", "wwae")
+    remedied = (_made(dataset, "beyond", method) for method in ("wwae", "ae"))
     kinds = [runs for runs in remedied if runs]
     return [runs for runs in (plain, *kinds) if runs] if kinds else []
 
 
-def _made(dataset: str, profile: str, method: str, *folders: Path) -> list[Run]:
-    """The recorded runs of a method in a profile, wherever they are."""
+def _made(dataset: str, profile: str, method: str) -> list[Run]:
+    """The recorded runs of a method in a profile."""
     planned = [one for one in PROFILES[profile].experiments if (one.dataset, one.method) == (dataset, method)]
-    there = [load(folder / one.name) for one in planned for folder in folders if exists(folder / one.name)]
+    paths = [results_folder(profile) / one.name for one in planned]
+    there = [load(path) for path in paths if exists(path)]
     return [run for run in there if run.experiment in planned]
 
 

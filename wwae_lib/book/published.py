@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import Any
 
 from ..data import DATASETS
-from ..experiments import experiment
+from ..experiments import Experiment, experiment
 from ..methods import METHODS
 from ..runs import Run, RunError, checkout
 from .tables import GLUE, METRICS, by_dataset, cell, contests, markdown
@@ -174,19 +174,28 @@ def stated_values(setting: Mapping[str, Any], source: Mapping[str, Any], field: 
     return {dataset: value for dataset, value in values.items() if value is not None}
 
 
-def method_settings(reasons: Mapping[str, str]) -> str:
-    """Published settings of every method beside ours, which are those of ``experiments.DEFAULTS``.
+def method_settings(reasons: Mapping[str, str], runs: Sequence[Run] = ()) -> str:
+    """Published settings of every method beside ours.
 
     Args:
         reasons: why ours differ, by field of ``FIELDS``, or by method and field as in ``"swae/weight"``.
+        runs: records whose settings are ours; of what has none, ours are those of ``experiments.DEFAULTS``.
 
     Raises:
         ValueError: one of ours differs from that of the first source which has a value for the data set,
             and no reason is given.
     """
     known = read()
+    recorded = {
+        (contest.dataset, method): some[0].experiment
+        for contest in reversed(contests(runs))
+        for method, some in contest.methods.items()
+    }
     rows = []
     for method in METHODS:
+        configured = {
+            dataset: recorded.get((dataset, method)) or experiment(dataset, method) for dataset in DATASETS
+        }
         entries = [
             (known["sources"][entry["source"]], entry)
             for entry in known["settings"]
@@ -196,7 +205,7 @@ def method_settings(reasons: Mapping[str, str]) -> str:
         for field, label in FIELDS.items():
             stated = [(source["name"], stated_values(entry, source, field)) for source, entry in entries]
             if stated := [(name, values) for name, values in stated if values]:
-                ours = {dataset: _ours(dataset, method, field) for dataset in DATASETS}
+                ours = {dataset: _ours(planned, field) for dataset, planned in configured.items()}
                 why = _why(f"{method}/{field}", reasons, ours, [values for _, values in stated])
                 rows.append([title, label, _gathered(stated), by_dataset(ours, _text), why])
                 title = ""
@@ -218,13 +227,13 @@ def shared_settings(ours: Mapping[str, Any], reasons: Mapping[str, str]) -> str:
     return markdown(["setting", "published (source)", "ours", "why it differs"], rows, words=4)
 
 
-def _ours(dataset: str, method: str, field: str) -> Any:
-    configuration, kind = experiment(dataset, method), METHODS[method]
+def _ours(planned: Experiment, field: str) -> Any:
+    kind = METHODS[planned.method]
     if field == "betas":
         return list(kind.betas)
     if field == "adversary_rate":
-        return configuration.learning_rate * kind.rates.get(kind.adversaries[0], 1.0)
-    return getattr(configuration, "penalty_weight" if field == "weight" else field)
+        return planned.learning_rate * kind.rates.get(kind.adversaries[0], 1.0)
+    return getattr(planned, "penalty_weight" if field == "weight" else field)
 
 
 def _why(

@@ -38,6 +38,7 @@ from .selection import compared_methods
 __all__ = [
     "LONG",
     "PROFILES",
+    "REPLACED",
     "Profile",
     "State",
     "records",
@@ -48,6 +49,8 @@ __all__ = [
 ]
 
 GREY = ("mnist", "fashion_mnist")
+LONG = {"mnist": 30, "fashion_mnist": 30, "celeba": 40}  # epochs
+REPLACED = ("mnist",)  # data sets whose short runs the long ones have replaced
 FID_PASSES = 20  # what measuring an FID costs, in passes of MNIST's 60,000 images through a compact network
 
 
@@ -98,16 +101,36 @@ def _ablations(**changes: Any) -> tuple[Experiment, ...]:
     return tuple(dict.fromkeys(itertools.chain(*ablations(**changes).values())))
 
 
-def _grey(seeds: Iterable[int], epochs: int, **changes: Any) -> list[Experiment]:
-    return [trained for dataset in GREY for trained in _all_methods(dataset, seeds, epochs, **changes)]
-
-
-def _faces(seeds: Iterable[int], epochs: int) -> list[Experiment]:
-    """Methods of every kind on CelebA, where each takes long."""
-    methods = ("wwae", "vae_learned", "ae", "swae", "wae_mmd", "gan")
-    return [
-        selection.chosen("celeba", method, seed=seed, epochs=epochs) for seed in seeds for method in methods
+def _short(*datasets: str) -> tuple[Experiment, ...]:
+    """A few epochs of every method, with the settings from before the trials; some of three seeds."""
+    planned = [
+        trained
+        for dataset in GREY
+        for trained in (
+            *_all_methods(dataset, (0,), 6, plan=experiment),
+            *(experiment(dataset, method, seed=seed) for seed in (1, 2) for method in ("wwae", "vae", "gan")),
+        )
     ]
+    planned += [experiment("celeba", method, seed=seed) for seed in range(3) for method in ("wwae", "vae")]
+    return tuple(trained for trained in planned if trained.dataset in datasets)
+
+
+def _long(*datasets: str) -> tuple[Experiment, ...]:
+    """Many epochs of the methods with the settings that trials chose, seed after seed.
+
+    The WGAN-GP, which takes longest, has one seed; on CelebA there are methods of every kind.
+    """
+    faces = ("wwae", "vae_learned", "ae", "swae", "wae_mmd", "gan")
+    planned = []
+    for seed in range(3):
+        for dataset in datasets:
+            if dataset in GREY:
+                made = _all_methods(dataset, (seed,), LONG[dataset])
+                planned += [trained for trained in made if not seed or trained.method != "wgan_gp"]
+            else:
+                options = {"seed": seed, "epochs": LONG[dataset]}
+                planned += [selection.chosen(dataset, method, **options) for method in faces]
+    return tuple(planned)
 
 
 def _trials(*kinds: Callable[[str], Iterable[Experiment]], **options: Any) -> Profile:
@@ -117,31 +140,14 @@ def _trials(*kinds: Callable[[str], Iterable[Experiment]], **options: Any) -> Pr
     return Profile(tuple(tried), **options)
 
 
-LONG = {"mnist": 30, "fashion_mnist": 30, "celeba": 40}  # epochs
 REFERENCE = {"network": "reference", "variant": "reference"}
 PROFILES = {
     "quick": Profile(tuple(_all_methods("mnist", (0,), 2, network="tiny")), embedded=True, sets=()),
-    "cpu": Profile(
-        (
-            *_grey((0,), 6, plan=experiment),  # recorded before the trials
-            *(
-                experiment(dataset, method, seed=seed)
-                for seed in (1, 2)
-                for dataset in GREY
-                for method in ("wwae", "vae", "gan")
-            ),
-            *(experiment("celeba", method, seed=seed) for seed in range(3) for method in ("wwae", "vae")),
-        ),
-        protocol="brief",
-    ),
-    # It takes the place of cpu, one data set after another, as soon as all of a data set is measured.
-    "long": Profile(
-        (
-            *_faces((0,), LONG["celeba"]),
-            *_grey((0,), LONG["mnist"]),
-            *_faces((1, 2), LONG["celeba"]),
-            *(trained for trained in _grey((1, 2), LONG["mnist"]) if trained.method != "wgan_gp"),
-        ),
+    "cpu": Profile(_short(*(name for name in data.DATASETS if name not in REPLACED)), protocol="brief"),
+    "long": Profile(_long(*REPLACED), sets=MEASURED, protocol="extrapolated"),
+    # They take the place of cpu's, one data set after another.
+    "next": Profile(
+        _long(*(name for name in data.DATASETS if name not in REPLACED)),
         sets=MEASURED,
         protocol="extrapolated",
         folder="next",
@@ -167,7 +173,7 @@ PROFILES = {
     "ablations": Profile(_ablations(), sets=()),
     "full": Profile(
         (
-            *_grey(range(5), 50, **REFERENCE),
+            *(run for dataset in GREY for run in _all_methods(dataset, range(5), 50, **REFERENCE)),
             *_all_methods("celeba", range(3), 60, most=2, **REFERENCE),
             *_ablations(prefix="reference_", network="reference", epochs=15),
         ),
@@ -479,12 +485,22 @@ def records(profile: str, *patterns: str) -> list[runs.Run]:
             raise ValueError(f"no recorded run's name is {pattern!r} (in {runs.results_root()})")
     if profile == "quick":
         return known
-    entries = [run.record.get("evaluation", {}) for run in known]
-    sets = tuple(name for name in evaluation.SETS if any(name in entry for entry in entries))
-    protocols = {entry[name]["protocol"] for entry in entries for name in sets if name in entry}
-    experiments = tuple(run.experiment for run in known)
-    again = Profile(experiments, sets=sets, protocol=min(protocols, default="full"))
     results = data.data_root() / "full"
-    if failures := reproduce(again, experiments, results):
-        raise files.RunError("\n".join(f"{name}: {why}" for name, why in failures.items()))
-    return [runs.load(results / experiment.name) for experiment in experiments]
+    for protocol, measured in _by_protocol(known).items():
+        entries = [run.record.get("evaluation", {}) for run in measured]
+        sets = tuple(name for name in evaluation.SETS if any(name in entry for entry in entries))
+        experiments = tuple(run.experiment for run in measured)
+        again = Profile(experiments, sets=sets, protocol=protocol)
+        if failures := reproduce(again, experiments, results):
+            raise files.RunError("\n".join(f"{name}: {why}" for name, why in failures.items()))
+    return [runs.load(results / run.experiment.name) for run in known]
+
+
+def _by_protocol(known: Iterable[runs.Run]) -> dict[str, list[runs.Run]]:
+    """Runs by the protocol of their images. Where codes alone were measured there is none, and any serves."""
+    groups: dict[str, list[runs.Run]] = {}
+    for run in known:
+        entries = run.record.get("evaluation", {})
+        used = [entries[name]["protocol"] for name in evaluation.SETS if name in entries]
+        groups.setdefault(used[0] if used else "full", []).append(run)
+    return groups

@@ -783,12 +783,16 @@ def why_these_rivals(runs: Sequence[Run]) -> str:
         "reconstructions miss, the VAE blurs by choice, and to win against it says nothing of W2. The "
         "learned variance is the one that the likelihood asks for. Its weight is still a choice."
     ]
-    for dataset, row in DATASETS.items():
-        preferred = selection.CHOSEN.get(f"{dataset}/{DEFAULT_RIVAL['VAEs']}", {}).get("penalty_weight", 1.0)
-        if preferred != 1:
+    for contest in contests(runs):
+        rival = DEFAULT_RIVAL["VAEs"]
+        preferred = selection.CHOSEN.get(f"{contest.dataset}/{rival}", {}).get("penalty_weight", 1.0)
+        judged = {run.experiment.penalty_weight for run in contest.methods.get(rival, ())}
+        if preferred != 1 and len(judged) == 1:
+            (weight,) = judged
             lines.append(
-                f"The trials on {row.title} ({{doc}}`selection`) find a lower FID at a weight of "
-                f"{preferred:g}, which is no likelihood any more; the runs that are judged here have 1."
+                f"The trials on {DATASETS[contest.dataset].title} ({{doc}}`selection`) find a lower FID at a "
+                f"weight of {preferred:g}, which is no likelihood any more. The runs that are judged here "
+                f"have {'that one' if weight == preferred else f'{weight:g}'}."
             )
     for contest in contests(runs):
         weights = {run.experiment.penalty_weight for run in contest.methods.get("vae", ())}
