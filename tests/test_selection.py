@@ -80,6 +80,23 @@ def test_what_is_chosen_is_what_the_complete_trials_say(monkeypatch):
             assert getattr(planned[f"{name}/seed-0"], field) == value
 
 
+def test_a_data_set_without_trials_borrows_those_of_mnist_where_images_have_its_shape(monkeypatch):
+    known = {
+        "mnist/wwae": {"penalty_weight": 1.0},
+        "mnist/swae": {"penalty_weight": 9.0, "warm_up": 7},
+        "fashion_mnist/swae": {"penalty_weight": 5.0},
+    }
+    monkeypatch.setattr(selection, "CHOSEN", known)
+    assert selection.best_known("mnist", "wwae", seed=3) == experiment(
+        "mnist", "wwae", penalty_weight=1.0, seed=3
+    )
+    assert selection.best_known("fashion_mnist", "wwae", epochs=2).penalty_weight == 1.0
+    assert selection.best_known("celeba", "wwae") == experiment("celeba", "wwae")
+    assert selection.best_known("fashion_mnist", "cwae") == experiment("fashion_mnist", "cwae")
+    own = selection.best_known("fashion_mnist", "swae")
+    assert (own.penalty_weight, own.warm_up) == (5.0, experiment("fashion_mnist", "swae").warm_up)
+
+
 def test_a_value_is_written_as_one_reads_it():
     assert selection.trial("mnist", "vae", 0.3).penalty_weight == 0.03
     assert selection.trial("mnist", "gan", 0.3).learning_rate == 6e-5

@@ -116,7 +116,7 @@ def _short(*datasets: str) -> tuple[Experiment, ...]:
 
 
 def _long(*datasets: str) -> tuple[Experiment, ...]:
-    """Many epochs of the methods with the settings that trials chose, seed after seed.
+    """Many epochs of the methods with the best settings that trials know, seed after seed.
 
     The WGAN-GP, which takes longest, has one seed; on CelebA there are methods of every kind.
     """
@@ -125,11 +125,11 @@ def _long(*datasets: str) -> tuple[Experiment, ...]:
     for seed in range(3):
         for dataset in datasets:
             if dataset in GREY:
-                made = _all_methods(dataset, (seed,), LONG[dataset])
+                made = _all_methods(dataset, (seed,), LONG[dataset], plan=selection.best_known)
                 planned += [trained for trained in made if not seed or trained.method != "wgan_gp"]
             else:
                 options = {"seed": seed, "epochs": LONG[dataset]}
-                planned += [selection.chosen(dataset, method, **options) for method in faces]
+                planned += [selection.best_known(dataset, method, **options) for method in faces]
     return tuple(planned)
 
 

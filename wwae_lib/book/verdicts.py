@@ -722,8 +722,8 @@ CLAIMS = {
     "quality-gans": Claim(
         "better visual quality than GANs",
         BETTER,
-        "The abstract makes the claim about VAEs and GANs together. The GANs' budget of training, in "
-        "{doc}`deviations`, is short for them.",
+        "The abstract makes the claim about VAEs and GANs together. On Fashion-MNIST the GANs' budget of "
+        "training, in {doc}`deviations`, is short for them.",
         f"density of prior samples, against the {GAN}; {TENTH}",
         DENSITY,
         "quality",
@@ -733,8 +733,8 @@ CLAIMS = {
     "fid-gans": Claim(
         "better FID than GANs",
         BETTER,
-        "We take higher to mean better here too. The GANs' budget of training, in {doc}`deviations`, is "
-        "short for them.",
+        "We take higher to mean better here too. On Fashion-MNIST the GANs' budget of training, in "
+        "{doc}`deviations`, is short for them.",
         f"FID of prior samples, against the {GAN}; {TENTH}",
         "The claim names it.",
         "fid",
