@@ -202,7 +202,8 @@ def difference(first: Measured, second: Measured, spread: Spread | None = None) 
         basis = f"{counts[0]} and {counts[1]} seeds, largest spread of any method"
         return Difference(value, error, min(freedom, spread.freedom), basis)
     error = math.hypot(first.error, second.error)
-    basis = "1 seed each, " + ("no error known" if math.isnan(error) else "own errors")
+    seeds = "1 seed each" if counts == (1, 1) else f"{counts[0]} and {counts[1]} seeds"
+    basis = f"{seeds}, " + ("no error known" if math.isnan(error) else "own errors")
     return Difference(value, error, math.inf, basis, over_seeds=False)
 
 
