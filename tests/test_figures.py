@@ -326,7 +326,7 @@ def test_a_map_of_codes_is_refused_when_the_codes_are_others(finished):
         figures.code_map(record, [finished])
 
 
-def test_the_recorded_maps_and_sizes_are_of_the_books_present_runs(monkeypatch):
+def test_the_recorded_maps_are_of_the_books_present_runs_and_the_page_tells_whose_the_sizes_are(monkeypatch):
     monkeypatch.setenv("WWAE_RESULTS", str(ROOT / "book" / "results"))
     from wwae_lib import runs
     from wwae_lib.measures import inception
@@ -335,7 +335,9 @@ def test_the_recorded_maps_and_sizes_are_of_the_books_present_runs(monkeypatch):
     for name, made in maps.items():
         assert runs.load(name).record["files"]["codes.safetensors"] == made["codes_sha256"]
     sizes = figures.read("fid_sizes")
-    assert sizes["weights_sha256"] == runs.load(sizes["run"]).record["files"]["weights.safetensors"]
+    page = (ROOT / "book" / "protocol.ipynb").read_text(encoding="utf-8")
+    replaced = sizes["weights_sha256"] != runs.load(sizes["run"]).record["files"]["weights.safetensors"]
+    assert (f"have the SHA-256 `{sizes['weights_sha256'][:12]}...`" in page) == replaced
     assert sizes["inception_sha256"] == inception.TENSORS
 
 
