@@ -154,7 +154,8 @@ def test_the_penalty_is_held_against_whitening_after_the_fact():
     assert "The AE without penalty is not measured from a mixture of ten" in text
     change = stats.ttest_rel([38.0, 38.7, 38.0], [37.0, 37.5, 36.8]).confidence_interval()
     half = np.diff(change).item() / 2
-    assert f"the FID changes thus: WWAE +1.1 ± {half:.1f} (3 seeds, paired)" in text
+    assert f"the FID changes thus: WWAE +1.1 ± {half:.1f} and AE -" in text
+    assert text.count("(each 3 seeds, paired)") == 1, "what is alike is said once"
 
 
 def test_what_the_records_do_not_show_of_the_control_is_not_said():

@@ -138,7 +138,7 @@ def test_measurements_of_the_same_runs_are_paired():
     run = made_up.run("wwae", fid=20.0, fid_error=0.3, fid_mixture=18.0, fid_mixture_error=0.4)
     single = paired([run], "fid", "fid_mixture")
     assert single.half == pytest.approx(stats.norm.ppf(0.975) * 0.7, rel=1e-9)
-    assert (single.basis, single.sure) == ("1 seed, at most", False)
+    assert (single.basis, single.sure) == ("1 seed, error bounded from above", False)
     assert paired(runs, "fid", "kid") is None
 
 

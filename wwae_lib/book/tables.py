@@ -544,13 +544,16 @@ def _changes(contest: Contest) -> list[str]:
             for name, recorded in contest.methods.items()
             if key != "fid" and (gap := paired(recorded, key, "fid"))
         }
-        if changes:
-            form = METRICS["fid"].form
-            words = [
-                f"{METHODS[name].title} {plus_minus(gap.value, gap.half, form, '+')} ({gap.basis})"
+        words = []
+        for basis in dict.fromkeys(gap.basis for gap in changes.values()):
+            alike = [
+                f"{METHODS[name].title} {plus_minus(gap.value, gap.half, METRICS['fid'].form, '+')}"
                 for name, gap in changes.items()
+                if gap.basis == basis
             ]
-            lines.append(f"With {law} in the place of the prior, the FID changes thus: {enumeration(words)}.")
+            words.append(f"{enumeration(alike)} ({'each ' * (len(alike) > 1)}{basis})")
+        if words:
+            lines.append(f"With {law} in the place of the prior, the FID changes thus: {'; '.join(words)}.")
     return lines
 
 

@@ -235,7 +235,7 @@ def paired(runs: Sequence[Run], first: str, second: str) -> Difference | None:
         return over_seeds([row[first] - row[second] for row in both])
     errors = [row.get(f"{key}_error", math.nan) for row in both for key in (first, second)]
     value = statistics.fmean(row[first] - row[second] for row in both)
-    basis = f"{len(both)} seed{'s' * (len(both) > 1)}, at most"
+    basis = f"{len(both)} seed{'s' * (len(both) > 1)}, error bounded from above"
     return Difference(value, sum(errors) / len(both), math.inf, basis, over_seeds=False)
 
 
