@@ -449,14 +449,14 @@ def test_runs_that_are_made_again_are_measured_as_they_were(monkeypatch):
 
 
 def test_the_bar_weighs_runs_by_pixels_and_counts_what_is_done(tmp_path):
-    """Costs are in passes over 60,000 images of MNIST, by hand: channels, sides, images, epochs."""
-    grey = experiment("mnist", "wwae", epochs=6)
+    """Costs are in passes over 60,000 images of MNIST, by hand: channels, sides, images, epochs, players."""
+    grey = experiment("mnist", "gan", epochs=6)
     faces = experiment("celeba", "wwae", epochs=2)
-    profile = Profile((grey, faces), sets=("prior", "gaussian"))
+    profile = Profile((grey, faces), sets=("prior", "gaussian", "training"))
     view = reproduce._ProgressBar(profile, profile.experiments, tmp_path, 1, False)
-    passes = {grey: 6 * 55_000 / 60_000, faces: 2 * 162_770 * 3 * 64 * 64 / (60_000 * 784)}
-    sets = 2 * reproduce.FID_PASSES
-    assert view.bar.total == pytest.approx(sum(passes.values()) + 2 * sets)
+    passes = {grey: 2 * 6 * 55_000 / 60_000, faces: 2 * 162_770 * 3 * 64 * 64 / (60_000 * 784)}
+    a_set = 4 * reproduce.FID_PASSES  # of 10,000 images
+    assert view.bar.total == pytest.approx(sum(passes.values()) + 3 * a_set), "a GAN has no fitted Gaussian"
     assert view.bar.n == 0
 
     draft = runs.Draft(tmp_path / faces.name)
@@ -465,5 +465,16 @@ def test_the_bar_weighs_runs_by_pixels_and_counts_what_is_done(tmp_path):
     assert view.bar.n == pytest.approx(passes[faces] / 2)
     view.ended(faces, failed=True)
     view.show([])
-    assert view.bar.n == pytest.approx(passes[faces] + sets)
+    assert view.bar.n == pytest.approx(passes[faces] + 2 * a_set)
     assert "1 of 2 runs, 2 failed" in view.bar.postfix
+
+
+def test_the_bar_counts_the_sets_that_a_trained_run_has(tmp_path, monkeypatch):
+    run = made_up.run("wwae", fid=30.0)
+    entries = {"prior": {"protocol": "full"}, "training": {"protocol": "full"}}
+    trained = dataclasses.replace(run, record=run.record | {"evaluation": entries})
+    monkeypatch.setattr(runs, "exists", lambda path: True)
+    monkeypatch.setattr(runs, "load", lambda path: trained)
+    profile = Profile((run.experiment,), sets=("prior", "gaussian", "training"))
+    view = reproduce._ProgressBar(profile, profile.experiments, tmp_path, 0, False)
+    assert view.bar.total - view.bar.n == pytest.approx(4 * reproduce.FID_PASSES)

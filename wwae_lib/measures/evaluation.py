@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from .. import data, files, methods, processes, runs
 from ..data import Images, check_pixels, checksum, to_unit
+from ..experiments import Experiment
 from ..gaussian import total_moments, w2_squared_to_standard_normal
 from ..methods import AutoEncoder, Method
 from ..precision import distances, wide
@@ -35,6 +36,7 @@ __all__ = [
     "evaluate",
     "fid",
     "missing_sets",
+    "possible_sets",
     "prior_samples",
     "quick_metrics",
 ]
@@ -197,6 +199,17 @@ def dump(
     return [folder / name for name in (*names, "reference")]
 
 
+def possible_sets(experiment: Experiment, sets: Sequence[str]) -> list[str]:
+    """Which of these sets an experiment's method can make, in the order of ``SETS``.
+
+    Raises:
+        ValueError: a set is unknown.
+    """
+    if unknown := [name for name in sets if name not in SETS]:
+        raise ValueError(f"there is no set of images {unknown[0]!r}; known: {', '.join(SETS)}")
+    return [name for name in SETS if name in sets and (experiment.has_encoder or name in WITHOUT_ENCODER)]
+
+
 def missing_sets(
     run: runs.Run, protocol: str = "full", sets: Sequence[str] | None = None, redo: bool = False
 ) -> list[str]:
@@ -207,15 +220,11 @@ def missing_sets(
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f"there is no protocol {protocol!r}; known: {', '.join(PROTOCOLS)}")
-    wanted = SETS[:1] if sets is None else sets
-    if unknown := [name for name in wanted if name not in SETS]:
-        raise ValueError(f"there is no set of images {unknown[0]!r}; known: {', '.join(SETS)}")
-    possible = [name for name in SETS if run.experiment.has_encoder or name in WITHOUT_ENCODER]
     entries = run.record.get("evaluation", {})
     return [
         name
-        for name in possible
-        if name in wanted and (redo or entries.get(name, {}).get("protocol") != protocol)
+        for name in possible_sets(run.experiment, SETS[:1] if sets is None else sets)
+        if redo or entries.get(name, {}).get("protocol") != protocol
     ]
 
 
