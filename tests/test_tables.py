@@ -13,6 +13,7 @@ from scipy import stats
 
 from wwae_lib.book import figures, tables
 from wwae_lib.book.tables import METRICS
+from wwae_lib.methods import METHODS
 from wwae_lib.runs import Run
 
 
@@ -344,3 +345,14 @@ def test_a_reading_of_the_distance_has_its_p_value():
     for sure in ([0.02, 0.03], [0.02]):
         (contest,) = tables.contests(made_up.seeds("wwae", posterior_w2_squared=sure))
         assert tables.comparison(contest, ("posterior_w2_p",)).endswith("| < 0.001 |")
+
+
+def test_methods_that_are_still_to_be_trained_are_named():
+    (contest,) = tables.contests(
+        [made_up.run("wwae", dataset="celeba"), made_up.run("vae", dataset="celeba")]
+    )
+    text = tables.methods_recorded(contest)
+    assert text.startswith("These methods are recorded: WWAE and VAE. Still to be trained: ")
+    assert "DCGAN" in text and "Bernoulli" not in text, "which is for grey images alone"
+    everything = tables.Contest("MNIST", "mnist", {name: [made_up.run(name)] for name in METHODS})
+    assert "Still" not in tables.methods_recorded(everything)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from ..data import DATASETS
 from ..methods import METHODS
 from ..runs import Run
+from .selection import compared_methods
 from .uncertainty import (
     SEVERAL,
     Measured,
@@ -46,6 +47,7 @@ __all__ = [
     "ex_post_sampling",
     "fid_sample_sizes",
     "markdown",
+    "methods_recorded",
     "metric_across_datasets",
     "name_of",
     "near_best",
@@ -254,6 +256,17 @@ def near_best(runs: Sequence[Run], key: str, share: float = 0.1) -> list[Run]:
         raise ValueError(f"there is no best {key} among these runs")
     best = min(values) if better == "lower" else max(values)
     return [run for run in runs if key in run.metrics and abs(run.metrics[key] - best) <= share * abs(best)]
+
+
+def methods_recorded(contest: Contest) -> str:
+    """Which methods of the comparison are recorded, and which are still to be trained, in words."""
+    names = [name_of(some[0]) for some in contest.methods.values()]
+    missing = [
+        METHODS[name].title for name in compared_methods(contest.dataset) if name not in contest.methods
+    ]
+    return f"These methods are recorded: {enumeration(names)}." + (
+        f" Still to be trained: {enumeration(missing)}." if missing else ""
+    )
 
 
 def settings(runs: Sequence[Run]) -> str:
