@@ -8,7 +8,7 @@ import made_up
 import pytest
 from matplotlib import pyplot as plt
 
-from wwae_lib.book import dimensions, reproduce, selection
+from wwae_lib.book import dimensions, reproduce, selection, tables
 from wwae_lib.book.reproduce import PROFILES
 
 # distances by method, estimator and dimensions: of reconstructions, and from each law in order
@@ -206,3 +206,15 @@ def test_nothing_is_judged_before_the_remedy_is_recorded(tested):
         if "beyond" in path.parts:
             del tested[path]
     assert dimensions.tested("mnist") == []
+
+
+def test_a_mixture_in_the_comparison_is_told_with_the_penalty_and_without():
+    runs = [made_up.run("wwae", dataset="fashion_mnist", fid=62.1, fid_error=0.9, fid_mixture=44.1)]
+    runs += [made_up.run("ae", dataset="fashion_mnist", fid=205.6, fid_mixture=48.5, fid_mixture_error=0.7)]
+    (contest,) = tables.contests(runs)
+    assert dimensions.fitted_summary(contest).replace(tables.GLUE, " ") == (
+        "WWAE has 44.1 from a fitted mixture of 10, and 62.1 (0.9) from the prior. "
+        "AE has 48.5 (0.7) from a fitted mixture of 10."
+    )
+    (contest,) = tables.contests([made_up.run("wwae", dataset="fashion_mnist", fid=62.1)])
+    assert dimensions.fitted_summary(contest) == ""

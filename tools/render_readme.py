@@ -25,14 +25,17 @@ def rendered(text: str, recorded: list[runs.Run]) -> str:
         raise ValueError(f"{README.name} needs {START!r} once and then {END!r} once")
     results = "\n\nNothing is measured yet.\n\n"
     if any("fid" in run.metrics for run in recorded):
-        results = f"\n\n{tables.metric_across_datasets(recorded, 'fid')}\n\n{tables.LEGEND}\n\n{longer()}"
+        results = (
+            f"\n\n{tables.metric_across_datasets(recorded, 'fid')}\n\n{tables.LEGEND}\n\n{longer(recorded)}"
+        )
     return text[: text.index(START)] + START + results + text[text.index(END) :]
 
 
-def longer() -> str:
-    """What longer trainings say: trials of settings, and the runs of the chapter beyond two moments.
+def longer(recorded: list[runs.Run]) -> str:
+    """What longer trainings say: trials of settings, and other laws of codes than the prior.
 
-    Of data sets whose recorded runs are long, the trials add nothing to the table.
+    Of data sets whose recorded runs are long, the trials add nothing to the table. Where the chapter beyond
+    two moments has no run of its own, a mixture that is fitted to the codes of the table's runs stands in.
     """
     parts = [
         f"**Trained for longer.** On {row.title} each method stands below at the best of the values that "
@@ -48,6 +51,12 @@ def longer() -> str:
         f"{dimensions.tested_summary(dataset)}\n\n"
         for dataset, row in DATASETS.items()
         if dimensions.tested(dataset)
+    ]
+    parts += [
+        f"On {contest.title}, by the same protocol and with the codes of the table's runs: {shown}\n\n"
+        for contest in tables.contests(recorded)
+        if not dimensions.tested(contest.dataset) and contest.dataset in reproduce.REPLACED
+        if (shown := dimensions.fitted_summary(contest))
     ]
     return "".join(parts)
 

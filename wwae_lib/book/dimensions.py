@@ -18,7 +18,7 @@ from ..methods import METHODS
 from ..runs import Run, exists, load
 from .figures import COLOURS, WIDTH
 from .reproduce import PROFILES, REPLACED, results_folder
-from .tables import METRICS, cell, enumeration, markdown, plus_minus
+from .tables import METRICS, Contest, cell, enumeration, markdown, plus_minus
 from .uncertainty import Measured, difference, measured
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ __all__ = [
     "control",
     "datasets",
     "figure",
+    "fitted_summary",
     "laws",
     "recorded",
     "seen_on_lines",
@@ -249,6 +250,18 @@ def tested_summary(dataset: str) -> str:
     floors = [floor for runs in tested(dataset) if (floor := measured(runs, "fid_training"))]
     if floors:
         lines.append(f"As many real training images have {floors[0].mean:.1f}.")
+    return " ".join(lines)
+
+
+def fitted_summary(contest: Contest) -> str:
+    """How near to real ones a fitted mixture brings new images in a comparison, of the WWAE and the AE."""
+    prior, mixture = (contest.measured(key) for key in ("fid", "fid_mixture"))
+    lines = [
+        f"{METHODS[name].title} has {_words(mixture[name])} from {LAWS['fid_mixture']}"
+        + (f", and {_words(prior[name])} from the prior." if name == "wwae" else ".")
+        for name in ("wwae", "ae")
+        if name in mixture
+    ]
     return " ".join(lines)
 
 
