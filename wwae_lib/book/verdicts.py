@@ -722,8 +722,8 @@ CLAIMS = {
     "quality-gans": Claim(
         "better visual quality than GANs",
         BETTER,
-        "The abstract makes the claim about VAEs and GANs together. On Fashion-MNIST all methods have "
-        "few epochs, from which GANs suffer most. On MNIST the DCGAN's learning rate was not searched.",
+        "The abstract makes the claim about VAEs and GANs together. The DCGAN's learning rate was not "
+        "searched.",
         f"density of prior samples, against the {GAN}; {TENTH}",
         DENSITY,
         "quality",
@@ -733,8 +733,7 @@ CLAIMS = {
     "fid-gans": Claim(
         "better FID than GANs",
         BETTER,
-        "We take higher to mean better here too. On Fashion-MNIST all methods have few epochs, from "
-        "which GANs suffer most. On MNIST the DCGAN's learning rate was not searched.",
+        "We take higher to mean better here too. The DCGAN's learning rate was not searched.",
         f"FID of prior samples, against the {GAN}; {TENTH}",
         "The claim names it.",
         "fid",
