@@ -106,6 +106,8 @@ def test_settings_show_the_configuration_of_the_record():
     both = tables.settings([run, warmed_up])
     assert dict(zip(column(both, ""), column(both, "VAE"), strict=True))[rises] == "400"
     assert dict(zip(column(both, ""), column(both, "WWAE"), strict=True))[rises] == "0"
+    moments = tables.SETTINGS["estimator"]
+    assert dict(zip(column(both, ""), column(both, "VAE"), strict=True))[moments] == "-", "a VAE has none"
 
 
 # ---------------------------------------------------------------- methods over seeds

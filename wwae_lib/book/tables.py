@@ -273,19 +273,21 @@ def settings(runs: Sequence[Run]) -> str:
     """Configuration and circumstances of recorded runs, a run a column."""
     columns = [_settings(run) for run in runs]
     keys = dict.fromkeys(key for column in columns for key in column)
-    rows = [[key, *(column.get(key, "0") for column in columns)] for key in keys]
+    absent = {SETTINGS["warm_up"]: "0"}
+    rows = [[key, *(column.get(key, absent.get(key, "-")) for column in columns)] for key in keys]
     return markdown(["", *map(name_of, runs)], rows, words=len(runs) + 1)
 
 
 def _settings(run: Run) -> dict[str, str]:
-    images, environment = run.record["data"], run.record["environment"]
+    images, environment, kind = run.record["data"], run.record["environment"], METHODS[run.experiment.method]
+    foreign = {*NAMED_ELSEWHERE, *{"estimator", "penalty_weight", "initial_std"}.difference(kind.takes)}
     machine = [environment["device"], _threads(environment["threads"]), environment["precision"]]
     return {
         "data": f"{images['train']['images']:,} images, {images['source']}",
         **{
             SETTINGS.get(key, key): ESTIMATORS.get(value, str(value)) if key == "estimator" else str(value)
             for key, value in sorted(run.experiment.as_dict().items())
-            if key not in NAMED_ELSEWHERE and not (key == "warm_up" and value == 0)
+            if key not in foreign and not (key == "warm_up" and value == 0)
         },
         "computed on": ", ".join([*machine, f"torch {environment['torch']}"]),
         "training time": f"{environment['train_seconds'] / 60:.0f} min",
