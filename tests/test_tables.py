@@ -164,7 +164,7 @@ def test_the_penalty_is_held_against_whitening_after_the_fact():
 def test_what_the_records_do_not_show_of_the_control_is_not_said():
     text = plain(tables.ex_post_sampling(control(fid_gaussian=[32.0])))
     assert "The floor, the FID of training images, is not measured." in text
-    assert "one of the two has fewer than 3 seeds, which decide nothing" in text
+    assert "one of the two has not 3 seeds, so that this decides nothing" in text
     text = plain(tables.ex_post_sampling(seeds("wwae", fid=[37.0])))
     assert "There is no run of an auto-encoder without penalty." in text
     assert tables.ex_post_sampling(seeds("gan", fid=[9.0])) == ""
@@ -250,6 +250,8 @@ def test_places_within_the_uncertainty():
     assert "The VAE has the lowest" in line
     (line,) = tables.rankings([*ours, others[2]], "fid")
     assert line.endswith("first of two methods."), "a place that is sure is said alone"
+    (line,) = tables.rankings([made_up.run("wwae", fid=20.0), *others], "fid")
+    assert "second of four methods, with too few seeds to tell neighbouring places apart." in line
     (line,) = tables.rankings([*ours, others[0]], "fid")
     assert plain(line) == (
         "On MNIST the WWAE has an FID of 20.0 ± 2.5, and the VAE 19.5. The two cannot be told apart."

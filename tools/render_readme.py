@@ -53,7 +53,7 @@ def longer(recorded: list[runs.Run]) -> str:
         if dimensions.tested(dataset)
     ]
     parts += [
-        f"On {contest.title}, by the same protocol and with the codes of the table's runs: {shown}\n\n"
+        f"On {contest.title}, by the same protocol, of the runs of the table: {shown}\n\n"
         for contest in tables.contests(recorded)
         if not dimensions.tested(contest.dataset) and contest.dataset in reproduce.REPLACED
         if (shown := dimensions.fitted_summary(contest))

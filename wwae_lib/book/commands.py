@@ -16,9 +16,9 @@ __all__ = ["add_accelerator", "add_to", "path"]
 
 TOLD = ("fid", "squared_error", "posterior_w2_squared", "train_minutes")  # at the end of reproduce
 PROFILES = """\
-quick: every method, embedded digits, minutes; long: what the book records of MNIST, compact networks, 30
-epochs, a day; cpu: what it records of Fashion-MNIST and CelebA, a few epochs, hours; next: the long runs that
-are to replace those of cpu, days; beyond: the dimensions that trials chose, 30 epochs, hours; full: all data
+quick: every method, embedded digits, minutes; long: what the book records of MNIST and Fashion-MNIST, compact
+networks, 30 epochs, two days; cpu: what it records of CelebA, a few epochs, an hour; next: the long runs that
+are to replace those of cpu, a day; beyond: the dimensions that trials chose, 30 epochs, hours; full: all data
 sets, reference networks, several seeds, and the ablations, on a GPU; ablations: the WWAE's choices, MNIST, an
 hour; the others are measured on validation images, hours each: selection: five values of each method's
 setting; remedies: the same for the WWAE's other estimators; dimensions: codes of several dimensions;

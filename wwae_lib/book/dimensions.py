@@ -18,7 +18,7 @@ from ..methods import METHODS
 from ..runs import Run, exists, load
 from .figures import COLOURS, WIDTH
 from .reproduce import PROFILES, REPLACED, results_folder
-from .tables import METRICS, Contest, cell, enumeration, markdown, plus_minus
+from .tables import METRICS, Contest, cell, counted, enumeration, markdown, plus_minus
 from .uncertainty import Measured, difference, measured
 
 if TYPE_CHECKING:
@@ -244,7 +244,7 @@ def tested_summary(dataset: str) -> str:
                 gap = difference(after, plain)
                 apart = plus_minus(gap.value, gap.half, "{:.1f}", "+")
                 lines.append(
-                    "That of the comparison, with fewer dimensions and from the prior, has "
+                    "The WWAE of the comparison, with fewer dimensions and from the prior, has "
                     f"{_words(plain)}: a difference of {apart} ({gap.basis})."
                 )
     floors = [floor for runs in tested(dataset) if (floor := measured(runs, "fid_training"))]
@@ -258,10 +258,13 @@ def fitted_summary(contest: Contest) -> str:
     prior, mixture = (contest.measured(key) for key in ("fid", "fid_mixture"))
     lines = [
         f"{METHODS[name].title} has {_words(mixture[name])} from {LAWS['fid_mixture']}"
-        + (f", and {_words(prior[name])} from the prior." if name == "wwae" else ".")
+        + (f", and {_words(prior[name])} from the prior" if name == "wwae" else "")
+        + f" ({counted(mixture[name].seeds)} seed{'s' * (mixture[name].seeds > 1)})."
         for name in ("wwae", "ae")
         if name in mixture
     ]
+    if lines and (floors := contest.measured("fid_training")):
+        lines.append(f"As many real training images have {next(iter(floors.values())).mean:.1f}.")
     return " ".join(lines)
 
 

@@ -179,7 +179,8 @@ def method_settings(reasons: Mapping[str, str], runs: Sequence[Run] = ()) -> str
 
     Args:
         reasons: why ours differ, by field of ``FIELDS``, or by method and field as in ``"swae/weight"``.
-        runs: records whose settings are ours; of what has none, ours are those of ``experiments.DEFAULTS``.
+        runs: records whose settings are ours, on the data sets that have one; without any, ours are what the
+            book would run.
 
     Raises:
         ValueError: one of ours differs from that of the first source which has a value for the data set,
@@ -193,8 +194,9 @@ def method_settings(reasons: Mapping[str, str], runs: Sequence[Run] = ()) -> str
     }
     rows = []
     for method in METHODS:
-        configured = {
-            dataset: recorded.get((dataset, method)) or experiment(dataset, method) for dataset in DATASETS
+        planned = {} if runs else {dataset: experiment(dataset, method) for dataset in DATASETS}
+        configured = planned | {
+            dataset: made for (dataset, name), made in reversed(recorded.items()) if name == method
         }
         entries = [
             (known["sources"][entry["source"]], entry)
@@ -205,9 +207,10 @@ def method_settings(reasons: Mapping[str, str], runs: Sequence[Run] = ()) -> str
         for field, label in FIELDS.items():
             stated = [(source["name"], stated_values(entry, source, field)) for source, entry in entries]
             if stated := [(name, values) for name, values in stated if values]:
-                ours = {dataset: _ours(planned, field) for dataset, planned in configured.items()}
+                ours = {dataset: _ours(made, field) for dataset, made in configured.items()}
                 why = _why(f"{method}/{field}", reasons, ours, [values for _, values in stated])
-                rows.append([title, label, _gathered(stated), by_dataset(ours, _text), why])
+                shown = by_dataset(ours, _text) if ours else "not trained yet"
+                rows.append([title, label, _gathered(stated), shown, why])
                 title = ""
     return markdown(["method", "setting", "published (source)", "ours", "why it differs"], rows, words=5)
 
@@ -241,7 +244,11 @@ def _why(
 ) -> str:
     """The reason of a difference from the first source that gives a value; a dash where there is none."""
     first = {dataset: values[dataset] for values in reversed(theirs) for dataset in values}
-    differs = [DATASETS[dataset].title for dataset in first if not _same(ours[dataset], first[dataset])]
+    differs = [
+        DATASETS[dataset].title
+        for dataset in first
+        if dataset in ours and not _same(ours[dataset], first[dataset])
+    ]
     reason = reasons.get(name) or reasons.get(name.partition("/")[2])
     if differs and not reason:
         raise ValueError(f"{name} is not what its first source has ({', '.join(differs)}): say why")

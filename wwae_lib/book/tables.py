@@ -412,7 +412,9 @@ def _within(values: Mapping[str, Measured], method: str, better: str) -> str:
     gaps = [difference(values[method], value, spread) for name, value in values.items() if name != method]
     sure = [(gap.value > 0) == (better == "lower") for gap in gaps if gap.sure]
     least, most = 1 + sum(sure), len(values) - sure.count(False)
-    if not spread or least == most:
+    if not spread:
+        return ", with too few seeds to tell neighbouring places apart" if len(values) > 2 else ""
+    if least == most:
         return ""
     return f"; the uncertainty allows any place from {ordinal(least)} to {ordinal(most)}"
 
@@ -538,10 +540,11 @@ def _whitened(contest: Contest) -> list[str]:
                 plain[key], penalised[best], largest_spread([*laws[key].values(), *penalised.values()])
             )
             shown = plus_minus(gap.value, gap.half, METRICS["fid"].form, "+")
-            undecided = min(plain[key].seeds, penalised[best].seeds) < SEVERAL
+            few = sum(side.seeds < SEVERAL for side in (plain[key], penalised[best]))
             conclusion = f"this is {'more than' if gap.sure else 'within'} the 95% uncertainty over seeds"
-            if undecided:
-                conclusion = f"one of the two has fewer than {SEVERAL} seeds, which decide nothing"
+            if few:
+                who = "neither has" if few == 2 else "one of the two has not"
+                conclusion = f"{who} {SEVERAL} seeds, so that this decides nothing"
             lines.append(
                 f"The {METHODS['ae'].title} without penalty, sampled from {law}, has an FID of "
                 f"{cell(plain[key], METRICS['fid'])} ({_seeds(plain[key].seeds)}). "

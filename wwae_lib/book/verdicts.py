@@ -782,16 +782,19 @@ def why_these_rivals(runs: Sequence[Run]) -> str:
         "reconstructions miss, the VAE blurs by choice, and to win against it says nothing of W2. The "
         "learned variance is the one that the likelihood asks for. Its weight is still a choice."
     ]
-    for contest in contests(runs):
-        rival = DEFAULT_RIVAL["VAEs"]
-        preferred = selection.CHOSEN.get(f"{contest.dataset}/{rival}", {}).get("penalty_weight", 1.0)
-        judged = {run.experiment.penalty_weight for run in contest.methods.get(rival, ())}
-        if preferred != 1 and len(judged) == 1:
-            (weight,) = judged
+    rival = DEFAULT_RIVAL["VAEs"]
+    judged = {
+        contest.title: contest.methods[rival][0].experiment.penalty_weight
+        for contest in contests(runs)
+        if rival in contest.methods
+    }
+    for dataset, row in DATASETS.items():
+        preferred = selection.CHOSEN.get(f"{dataset}/{rival}", {}).get("penalty_weight", 1.0)
+        if preferred != 1 and (places := [title for title, weight in judged.items() if weight == preferred]):
             lines.append(
-                f"The trials on {DATASETS[contest.dataset].title} ({{doc}}`selection`) find a lower FID at a "
-                f"weight of {preferred:g}, with which the loss is no longer a likelihood. The runs on that "
-                f"data set that are judged here have {'that one' if weight == preferred else f'{weight:g}'}."
+                f"The trials on {row.title} ({{doc}}`selection`) find a lower FID at a weight of "
+                f"{preferred:g}, with which the loss is no longer a likelihood. The runs that are judged "
+                f"here have that weight on {enumeration(places)}."
             )
     for contest in contests(runs):
         weights = {run.experiment.penalty_weight for run in contest.methods.get("vae", ())}
