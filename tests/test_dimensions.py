@@ -217,7 +217,7 @@ def test_a_mixture_in_the_comparison_is_told_with_the_penalty_and_without():
     runs += [made_up.run("ae", dataset="fashion_mnist", fid=205.6, fid_mixture=48.5, fid_mixture_error=0.7)]
     (contest,) = tables.contests(runs)
     assert dimensions.fitted_summary(contest).replace(tables.GLUE, " ") == (
-        "WWAE has 44.1 from a fitted mixture of 10, and 62.1 (0.9) from the prior (one seed). "
+        "WWAE has 44.1 from a fitted mixture of 10 (one seed), and 62.1 (0.9) from the prior. "
         "AE has 48.5 (0.7) from a fitted mixture of 10 (one seed). As many real training images have 1.9."
     )
     (contest,) = tables.contests([made_up.run("wwae", dataset="fashion_mnist", fid=62.1)])

@@ -257,9 +257,9 @@ def fitted_summary(contest: Contest) -> str:
     """How near to real ones a fitted mixture brings new images in a comparison, of the WWAE and the AE."""
     prior, mixture = (contest.measured(key) for key in ("fid", "fid_mixture"))
     lines = [
-        f"{METHODS[name].title} has {_words(mixture[name])} from {LAWS['fid_mixture']}"
-        + (f", and {_words(prior[name])} from the prior" if name == "wwae" else "")
-        + f" ({counted(mixture[name].seeds)} seed{'s' * (mixture[name].seeds > 1)})."
+        f"{METHODS[name].title} has {_words(mixture[name])} from {LAWS['fid_mixture']} "
+        f"({counted(mixture[name].seeds)} seed{'s' * (mixture[name].seeds > 1)})"
+        + (f", and {_words(prior[name])} from the prior." if name == "wwae" else ".")
         for name in ("wwae", "ae")
         if name in mixture
     ]
