@@ -819,10 +819,14 @@ def test_counts(judged: Mapping[str, Verdict]) -> str:
     alone = sum(finding.p <= 1 - LEVEL for finding in tested)
     stand = sum(finding.corrected <= 1 - LEVEL for finding in tested)
     untested = sum(list(verdict.outcomes.values()).count(UNTESTED) for verdict in judged.values())
+    left = {
+        "there are too few seeds or no paired times": len(findings) - len(tested),
+        "there is no record": untested,
+    }
+    why = ", and ".join(f"for {count} {words}" for words, count in left.items() if count)
     return (
-        f"Of {len(findings) + untested} primary tests that are planned, {len(tested)} could be made. For "
-        f"{len(findings) - len(tested)} there are too few seeds or no paired times, and for {untested} there "
-        f"is no record. Taken alone, {alone} reach{'es' * (alone == 1)} significance at "
+        f"Of {len(findings) + untested} primary tests that are planned, {len(tested)} could be made."
+        f"{f' F{why[1:]}.' if why else ''} Taken alone, {alone} reach{'es' * (alone == 1)} significance at "
         f"{1 - LEVEL:.0%}; after Holm's correction, which counts all that are planned, {stand} "
         f"do{'es' * (stand == 1)}."
     )
