@@ -100,9 +100,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_train(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser(
-        "train",
-        help="train one experiment and record it as a run",
-        description=TRAIN,
+        "train", help="train one experiment and record it as a run", description=TRAIN
     )
     _add_images(command)
     command.add_argument(
@@ -178,9 +176,7 @@ def _add_record(command: argparse.ArgumentParser) -> None:
 
 def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser(
-        "evaluate",
-        help="measure recorded runs: FID and more",
-        description=EVALUATE,
+        "evaluate", help="measure recorded runs: FID and more", description=EVALUATE
     )
     command.add_argument(
         "paths", nargs="+", metavar="RUN", help="a run's folder, or its name, such as mnist/wwae/seed-0"

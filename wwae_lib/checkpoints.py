@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import os
@@ -151,10 +150,8 @@ def _check_checkpoint(
 def _changes(state: dict[str, Any], identity: dict[str, Any]) -> str:
     """How a checkpoint's experiment and images differ from those at hand, in words."""
     recorded = state["experiment"] if isinstance(state["experiment"], dict) else {}
-    later = {field.name: field.default for field in dataclasses.fields(Experiment)}
-    recorded = {name: value for name, value in later.items() if value is not dataclasses.MISSING} | recorded
-    if recorded != identity["experiment"]:
-        return "; ".join(Experiment(**identity["experiment"]).changes_from(recorded))
+    if changes := Experiment(**identity["experiment"]).changes_from(recorded):
+        return "; ".join(changes)
     return "" if state["images"] == identity["images"] else "the training images are not those it began with"
 
 
@@ -174,10 +171,10 @@ def environment(fabric: Fabric, at_once: int = 1) -> dict[str, Any]:
     }
 
 
-def trained_in(draft: runs.Draft, fabric: Fabric) -> dict[str, Any]:
+def trained_in(draft: runs.Draft) -> dict[str, Any]:
     """Where the last epoch was computed, which need not be where the run is published."""
     with safe_open(draft.checkpoint, "pt") as file:
-        return json.loads(file.metadata()["state"]).get("environment") or environment(fabric)
+        return json.loads(file.metadata()["state"])["environment"]
 
 
 def _git_commit() -> str:

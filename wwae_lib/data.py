@@ -22,7 +22,7 @@ import itertools
 import os
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -199,7 +199,7 @@ def load(dataset: str, split: str, root: Path | None = None, *, fall_back: bool 
     """
     if dataset not in DATASETS | OWN:
         raise DataError(f"there is no data set {dataset!r}; known: {', '.join(DATASETS)}")
-    _check_split(split, SPLITS)
+    check_split(split, SPLITS)
     try:
         return get_dataset(dataset).load(Path(root or data_root()), split)
     except _Unavailable as missing:
@@ -218,7 +218,7 @@ def embedded_digits(split: str) -> Images:
 
     There are 500 of each class. The first 400 are for training, the last 100 for testing; classes take turns.
     """
-    _check_split(split, EMBEDDED_SPLITS)
+    check_split(split, EMBEDDED_SPLITS)
     table = _embedded_table()
     by_class = table.reshape(10, 500, -1)  # the file is sorted by class
     rows = by_class[:, :400] if split == "train" else by_class[:, 400:]
@@ -334,7 +334,7 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _check_split(split: str, known: tuple[str, ...]) -> None:
+def check_split(split: str, known: Iterable[str]) -> None:
     if split not in known:
         raise DataError(f"there is no split {split!r}; known: {', '.join(known)}")
 

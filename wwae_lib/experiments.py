@@ -104,12 +104,10 @@ class Experiment(Plan):
         return dataclasses.asdict(self)
 
     def changes_from(self, recorded: Mapping[str, Any]) -> list[str]:
-        """Each field that differs from a recorded configuration, in words."""
-        return [
-            f"{name} was {recorded.get(name)!r}, is now {value!r}"
-            for name, value in self.as_dict().items()
-            if recorded.get(name) != value
-        ]
+        """Each field that differs from a recorded configuration, in words; one it lacks had its default."""
+        was = {field.name: recorded.get(field.name, field.default) for field in dataclasses.fields(self)}
+        now = self.as_dict()
+        return [f"{name} was {was[name]!r}, is now {now[name]!r}" for name in now if was[name] != now[name]]
 
 
 KINDS = {

@@ -331,19 +331,21 @@ class Function(torch.autograd.Function):
     """
 
     @classmethod
-    def __init_subclass__(cls, **settings):
-        super().__init_subclass__(**settings)
-        cls.vmap = staticmethod(functools.partial(_with_one_more_dimension, cls))
+    def vmap(cls, info, in_dims, *inputs):
+        def placed(value, dim):
+            if not isinstance(value, Tensor):
+                return value
+            return value.expand(info.batch_size, *value.shape) if dim is None else value.movedim(dim, 0)
 
+        outputs = cls.apply(*map(placed, inputs, in_dims))
+        return outputs, (0,) * len(outputs) if isinstance(outputs, tuple) else 0
 
-def _with_one_more_dimension(function, info, in_dims, *inputs):
-    def placed(value, dim):
-        if not isinstance(value, Tensor):
-            return value
-        return value.expand(info.batch_size, *value.shape) if dim is None else value.movedim(dim, 0)
-
-    outputs = function.apply(*map(placed, inputs, in_dims))
-    return outputs, (0,) * len(outputs) if isinstance(outputs, tuple) else 0
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        """Keep the inputs and the output; of several, the first is the value, and has the only derivative."""
+        found = output[1:] if isinstance(output, tuple) else ()
+        ctx.save_for_backward(*inputs, *(found or [output]))
+        ctx.mark_non_differentiable(*found)
 
 
 class Lyapunov(Function):
@@ -360,12 +362,8 @@ class Lyapunov(Function):
         return (vectors @ turned @ vectors.mT).masked_fill(bad[..., None, None], torch.nan)
 
     @staticmethod
-    def setup_context(ctx, inputs, output) -> None:
-        ctx.save_for_backward(inputs[0], output)
-
-    @staticmethod
     def backward(ctx, grad: Tensor):
-        matrix, solution = ctx.saved_tensors
+        matrix, _, solution = ctx.saved_tensors
         adjoint = Lyapunov.apply(matrix, grad)
         return -(adjoint @ solution.mT + solution.mT @ adjoint), adjoint
 
@@ -377,10 +375,6 @@ class InverseRoot(Function):
     def forward(cov: Matrices) -> Matrices:
         bad = not_finite(cov)
         return powers(*eigh(cov, bad))[1].masked_fill(bad[..., None, None], torch.nan)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output) -> None:
-        ctx.save_for_backward(*inputs, output)
 
     @staticmethod
     def backward(ctx, grad: Tensor):
@@ -403,15 +397,10 @@ def matched_roots(
     root1, inverse1 = powers(*eigh(cov1, bad))
     root2, _ = powers(*eigh(cov2, bad))
     left, values, right = torch.linalg.svd(root1 @ root2)
-    bad = bad[..., None, None]
-    return (
-        root1.masked_fill(bad, torch.nan),
-        inverse1.masked_fill(bad, torch.nan),
-        root2.masked_fill(bad, torch.nan),
-        left,
-        values,
-        right,
+    root1, inverse1, root2 = (
+        x.masked_fill(bad[..., None, None], torch.nan) for x in (root1, inverse1, root2)
     )
+    return root1, inverse1, root2, left, values, right
 
 
 def powers(values: Vectors, vectors: Matrices) -> tuple[Matrices, Matrices]:
@@ -563,14 +552,10 @@ class _Map(Function):
         return _procrustes(cov1, cov2)[1]
 
     @staticmethod
-    def setup_context(ctx, inputs, output) -> None:
-        ctx.save_for_backward(inputs[0], output)
-
-    @staticmethod
     def backward(ctx, grad: Tensor):
         # T S1 T = S2; with A = S1^{1/2} the matrices M = A T A and X = A T' A have
         # M X + X M = A (S2' - T S1' T) A
-        cov, matrix = ctx.saved_tensors
+        cov, _, matrix = ctx.saved_tensors
         inverse = InverseRoot.apply(cov)
         if known_to_hold(((inverse @ cov @ inverse).diagonal(dim1=-2, dim2=-1) < 0.5).any()):
             raise RuntimeError("a second derivative of w2_squared in a singular covariance does not exist")
@@ -586,11 +571,6 @@ class _BuresSquared(Function):
     @staticmethod
     def forward(cov1: Matrices, cov2: Matrices) -> tuple[Values, Matrices, Matrices]:
         return _procrustes(cov1, cov2)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output) -> None:
-        ctx.save_for_backward(*inputs, *output[1:])
-        ctx.mark_non_differentiable(*output[1:])
 
     @staticmethod
     def backward(ctx, grad: Tensor, *_):
@@ -613,11 +593,6 @@ class _BuresSquaredToIdentity(Function):
         gradient = vectors * slope.unsqueeze(-2) @ vectors.mT
         value = (values.sqrt() - 1).square().sum(-1)
         return value.masked_fill(bad, torch.nan), gradient.masked_fill(bad[..., None, None], torch.nan)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output) -> None:
-        ctx.save_for_backward(*inputs, output[1])
-        ctx.mark_non_differentiable(output[1])
 
     @staticmethod
     def backward(ctx, grad: Tensor, _):

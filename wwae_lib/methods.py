@@ -205,14 +205,9 @@ class AutoEncoder(Method):
         initial_std: float = 0.01,
         **options: Any,
     ) -> Self:
-        networks = cls._networks(shape, network, latent, initial_std)
-        return cls(*networks, latent, **options)
-
-    @classmethod
-    def _networks(cls, shape: Shape, network: str, latent: int, std: float) -> tuple[Encoder, Decoder]:
         size = size_of(network, shape)
-        encoder = Encoder(shape, size, latent, std if cls.stochastic else 0.0)
-        return encoder, Decoder(shape, size, latent)
+        encoder = Encoder(shape, size, latent, initial_std if cls.stochastic else 0.0)
+        return cls(encoder, Decoder(shape, size, latent), latent, **options)
 
     def encode(self, images: Images) -> tuple[Codes, Codes]:
         """Mean and log-variance of each image's code, ``(n, latent)`` each."""
@@ -399,16 +394,11 @@ class WAEGAN(AutoEncoder):
     betas = (0.5, 0.999)
     rates = {"discriminator": 0.5}  # noqa: RUF012
 
-    def __init__(self, encoder, decoder, latent: int, penalty_weight: float | None = None, *, discriminator):
+    def __init__(
+        self, encoder, decoder, latent: int, penalty_weight: float | None = None, *, discriminator=None
+    ):
         super().__init__(encoder, decoder, latent, penalty_weight)
-        self.discriminator = discriminator
-
-    @classmethod
-    def for_images(
-        cls, shape: Shape, network: str = "compact", latent: int = 8, initial_std: float = 0.0, **options: Any
-    ) -> Self:
-        networks = cls._networks(shape, network, latent, initial_std)
-        return cls(*networks, latent, discriminator=LatentDiscriminator(latent), **options)
+        self.discriminator = discriminator or LatentDiscriminator(latent)
 
     def penalty(self, mean: Codes, log_variance: Codes, codes: Codes) -> Scalar:
         with _frozen(self.discriminator):
@@ -545,13 +535,11 @@ class WGANGP(Method):
         self.latent, self.penalty_weight = latent, penalty_weight
 
     @classmethod
-    def for_images(
-        cls, shape: Shape, network: str = "compact", latent: int = 64, penalty_weight: float = 10.0
-    ) -> Self:
+    def for_images(cls, shape: Shape, network: str = "compact", latent: int = 64, **options: Any) -> Self:
         size = size_of(network, shape)
         critic = Discriminator(shape, size, False)
         generator = Decoder(shape, dataclasses.replace(size, batch_norm=True), latent)
-        return cls(critic, generator, latent, penalty_weight)
+        return cls(critic, generator, latent, **options)
 
     decode = GAN.decode
     invent = GAN.invent

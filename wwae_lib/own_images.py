@@ -13,7 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from tqdm import tqdm
 
-from .data import OWN, DataError, Images, own_dataset_name
+from .data import OWN, DataError, Images, check_split, own_dataset_name
 
 __all__ = ["MINIMUM", "load", "read"]
 
@@ -31,8 +31,7 @@ def load(path: Path, split: str, side: int = 32, grey: bool = False) -> Images:
     Raises:
         DataError: as :func:`read`; there is no such split, or there are fewer than 500 pictures.
     """
-    if split not in PARTS:
-        raise DataError(f"there is no split {split!r}; known: {', '.join(PARTS)}")
+    check_split(split, PARTS)
     path = Path(path)
     pixels = read(path, side, grey)
     if len(pixels) < MINIMUM:

@@ -12,11 +12,7 @@ from torch.nn import functional
 
 from . import gaussian, processes
 from .exact_draws import expected_root_trace
-from .gaussian import (
-    moments_across_processes,
-    w2_squared_diagonal,
-    w2_squared_to_standard_normal,
-)
+from .gaussian import moments_across_processes, w2_squared_diagonal, w2_squared_to_standard_normal
 from .precision import wide
 from .shapes import Codes, Covariance, Mean, Scalar
 

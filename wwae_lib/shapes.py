@@ -37,7 +37,6 @@ __all__ = [
     "Mean",
     "OtherLabels",
     "OtherPoints",
-    "Others",
     "PerImage",
     "Pixels",
     "Points",
@@ -61,7 +60,6 @@ Clouds: TypeAlias = Float[Tensor, "*batch n d"]  # of points
 Matrices: TypeAlias = Float[Tensor, "*batch d d"]
 Grams: TypeAlias = Float[Tensor, "*batch k k"]  # of points or of dimensions
 Pixels: TypeAlias = UInt8[Tensor, "n channels height width"]  # 0, ..., 255
-Others: TypeAlias = UInt8[Tensor, "m channels height width"]  # as many as they may be
 Images: TypeAlias = Float[Tensor, "n *image"]  # numbers in [0, 1], of any shape
 Batch: TypeAlias = Shaped[Tensor, "n *image"]  # images or their pixels
 Bytes: TypeAlias = UInt8[Tensor, "*shape"]

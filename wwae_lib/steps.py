@@ -178,31 +178,24 @@ class Lane:
     """
 
     def __init__(self, device: torch.device):
-        self.device, self.numbers = device, {}
+        self.device, self.numbers = device, []
         if device.type == "cuda":
             self.stream = torch.cuda.Stream(device)
             self.generator = torch.Generator(device)
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
-        with contextlib.ExitStack() as exits:
-            exits.enter_context(self._numbers_of(torch))
-            if self.device.type == "mps":
-                exits.enter_context(self._numbers_of(torch.mps))
-            if self.device.type == "cuda":
-                exits.enter_context(self._on_stream())
-            yield
-
-    @contextlib.contextmanager
-    def _numbers_of(self, module: Any) -> Iterator[None]:
-        """Put the lane's state into a module's default generator; at first that is the state found there."""
-        outside = module.get_rng_state()
-        module.set_rng_state(self.numbers.get(module, outside))
+        modules = (torch, *[torch.mps] * (self.device.type == "mps"))  # each with a default generator
+        outside = [module.get_rng_state() for module in modules]
+        for module, state in zip(modules, self.numbers or outside, strict=True):
+            module.set_rng_state(state)
         try:
-            yield
+            with self._on_stream() if self.device.type == "cuda" else contextlib.nullcontext():
+                yield
         finally:
-            self.numbers[module] = module.get_rng_state()
-            module.set_rng_state(outside)
+            self.numbers = [module.get_rng_state() for module in modules]
+            for module, state in zip(modules, outside, strict=True):
+                module.set_rng_state(state)
 
     @contextlib.contextmanager
     def _on_stream(self) -> Iterator[None]:

@@ -29,7 +29,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
@@ -152,7 +151,7 @@ def train(
             return run
         fitted = fit_experiment(experiment, images, draft=draft, fabric=fabric, progress=progress)
         first = fabric.is_global_zero
-        run = _publish(draft, experiment, fitted, images, test_images, fabric) if first else None
+        run = _publish(draft, experiment, fitted, images, test_images) if first else None
         fabric.barrier()
     return run or runs.load(draft.path)
 
@@ -172,32 +171,22 @@ def _told(draft: runs.Draft) -> Iterator[None]:
 
 
 def _publish(
-    draft: runs.Draft,
-    experiment: Experiment,
-    fitted: Fitted,
-    images: Images,
-    test_images: Images,
-    fabric: Fabric,
+    draft: runs.Draft, experiment: Experiment, fitted: Fitted, images: Images, test_images: Images
 ) -> runs.Run:
     """Make the draft of a trained method its run: weights, pictures, record. Its history is there already."""
     method = fitted.method
     stored = {
         name: value.half() if value.is_floating_point() else value for name, value in method.kept().items()
     }
-    with files.write_atomically(draft.folder / runs.WEIGHTS) as part:
-        save_file({name: value.cpu().contiguous() for name, value in stored.items()}, part)
+    files.write_tensors(draft.folder / runs.WEIGHTS, stored)
     # what is shown and measured is what is stored: half precision
     method.load_state_dict(method.state_dict() | stored)
     pictures.write_pictures(method, images, test_images, draft.folder, experiment.seed)
     return draft.publish(
         {
             "config": experiment.as_dict(),
-            "environment": trained_in(draft, fabric) | {"train_seconds": round(fitted.seconds, 1)},
-            "data": {
-                "source": images.source,
-                "train": _identity(images),
-                "test": _identity(test_images),
-            },
+            "environment": trained_in(draft) | {"train_seconds": round(fitted.seconds, 1)},
+            "data": {"source": images.source, "train": _identity(images), "test": _identity(test_images)},
             "metrics": evaluation.quick_metrics(method, test_images),
         }
     )

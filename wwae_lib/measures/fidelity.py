@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..data import to_unit
-from ..gaussian import moments
+from ..gaussian import eigh, moments, not_finite, powers
 from ..precision import distances, wide
 from ..shapes import Covariance, OtherPoints, PerImage, Points
 
@@ -134,11 +134,7 @@ def _error_of_sum(u: Tensor, v: Tensor, shared: str) -> float:
 
 def _powers(covariance: Covariance) -> tuple[Covariance, Covariance]:
     """The square root, and its inverse on the directions in which there is any variance."""
-    values, vectors = torch.linalg.eigh(covariance)
-    root = values.clamp_min(0).sqrt()
-    some = values > values[-1] * len(values) * torch.finfo(values.dtype).eps
-    inverse = torch.where(some, 1 / root, 0)
-    return vectors * root @ vectors.mT, vectors * inverse @ vectors.mT
+    return powers(*eigh(covariance, not_finite(covariance)))
 
 
 def kid(made: Points, real: OtherPoints) -> Estimate:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 
 from .. import files
 from ..data import Images, to_unit
@@ -61,13 +60,9 @@ def _write_reconstructions(method: AutoEncoder, test_images: Images, folder: Pat
 
     kept = slice(0, None, max(1, len(test_images) // KEPT_CODES))
     mean, variance = (part[:KEPT_CODES] for part in encode(method, test_images.pixels[kept]))
-    codes = {
-        "mean": mean.half(),
-        "std": variance.sqrt().half(),
-        "label": test_images.labels[kept][:KEPT_CODES].clone(),
-    }
-    with files.write_atomically(folder / "codes.safetensors") as part:
-        save_file(codes, part)
+    labels = test_images.labels[kept][:KEPT_CODES].clone()
+    codes = {"mean": mean.half(), "std": variance.sqrt().half(), "label": labels}
+    files.write_tensors(folder / "codes.safetensors", codes)
 
 
 def _write_grid(path: Path, pixels: Pixels) -> None:
