@@ -310,6 +310,8 @@ def test_new_images_of_each_law_are_decoded_from_draws_of_it(finished, monkeypat
         expected = method.decode(torch.full((1, method.latent), value))[0, 0]
         top = row * (side + gap)
         assert np.abs(drawn[top : top + side, :side] - 255 * expected.numpy()).max() <= 1
+    (axis,) = figures.by_law([finished], ("prior", "Gaussian")).axes
+    assert len(axis.get_yticklabels()) == 2
 
 
 def test_a_map_of_codes_is_refused_when_the_codes_are_others(finished):

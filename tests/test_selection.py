@@ -261,10 +261,20 @@ def test_lengths_double():
     tried = PROFILES["convergence"].experiments
     for dataset in data.DATASETS:
         for method in selection.MAIN:
-            some = [one for one in tried if (one.dataset, one.method) == (dataset, method)]
+            some = [one for one in selection.length_trials(dataset) if one.method == method]
             assert [one.epochs for one in some] == list(selection.LENGTHS)
+            assert set(some) <= set(tried)
     assert len({one.name for one in tried}) == len(tried)
     assert all(1.9 <= b / a <= 2.1 for a, b in itertools.pairwise(selection.LENGTHS))
+
+
+def test_a_random_encoder_is_tried_where_the_experiments_have_a_deterministic_one():
+    assert not [*selection.encoder_trials("mnist"), *selection.encoder_trials("fashion_mnist")]
+    (random,) = selection.encoder_trials("celeba")
+    shortest = next(one for one in selection.length_trials("celeba") if one.method == "wwae")
+    assert random.initial_std > shortest.initial_std == 0
+    assert dataclasses.replace(random, initial_std=0, variant=shortest.variant) == shortest
+    assert random in PROFILES["convergence"].experiments
 
 
 def test_a_length_that_is_a_trial_of_dimensions_is_not_made_twice(monkeypatch):

@@ -251,29 +251,32 @@ def fid_by_size(record: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def by_law(runs: Sequence[Run]) -> Figure:
+def by_law(runs: Sequence[Run], laws: Sequence[str] = ("prior", "Gaussian", "mixture")) -> Figure:
     """Ten new images of each run's decoder, a row for each law that its codes are drawn from.
 
     The prior, and a Gaussian and a mixture of ten fitted to the mean codes of the test images that the run
-    keeps. A plain auto-encoder has no prior.
+    keeps, which are too few for a mixture in many dimensions. A plain auto-encoder has no prior.
     """
     labels, strips = [], []
     for run in runs:
         method, means = load_method(run), run.codes()["mean"].float()
-        codes = {
-            "prior": torch.randn(10, method.latent, generator=torch.Generator().manual_seed(0)),
-            "Gaussian": latents.draw_gaussian(means, 10, 0),
-            "mixture": latents.draw_mixture(means, 10, 0),
-        }
-        for law, some in codes.items():
+        for law in laws:
             if law == "prior" and run.experiment.method == "ae":
                 continue
             with torch.inference_mode():
-                pixels = to_pixels(method.decode(some)).permute(2, 0, 3, 1).numpy()
+                pixels = to_pixels(method.decode(_draw(law, means))).permute(2, 0, 3, 1).numpy()
             strip = pixels.reshape(pixels.shape[0], -1, pixels.shape[3])
             labels.append(f"{name_of(run)}, {law}")
             strips.append(strip[..., 0] if strip.shape[2] == 1 else strip)
     return _strips(labels, strips, 10)
+
+
+def _draw(law: str, means: Tensor) -> Tensor:
+    """Ten codes from the prior, or from a law that is fitted to these."""
+    if law == "prior":
+        return torch.randn(10, means.shape[1], generator=torch.Generator().manual_seed(0))
+    draw = {"Gaussian": latents.draw_gaussian, "mixture": latents.draw_mixture}[law]
+    return draw(means, 10, 0)
 
 
 # ---------------------------------------------------------------- training

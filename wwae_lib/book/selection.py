@@ -54,6 +54,7 @@ __all__ = [
     "converged",
     "dimension_trials",
     "draws_from_prior",
+    "encoder_trials",
     "factors",
     "failed",
     "folder",
@@ -318,6 +319,19 @@ def length_trials(dataset: str) -> Iterator[Experiment]:
     for epochs in LENGTHS:
         for method in MAIN:
             yield chosen(dataset, method, epochs=epochs, variant=f"epochs_{epochs}")
+
+
+def encoder_trials(dataset: str) -> Iterator[Experiment]:
+    """The WWAE with a random encoder, where its experiments have a deterministic one.
+
+    As long as the shortest of the trials of lengths, which stands beside it.
+    """
+    (plain,) = (
+        short for short in length_trials(dataset) if (short.method, short.epochs) == ("wwae", LENGTHS[0])
+    )
+    if plain.initial_std == 0:
+        started = Experiment(dataset=dataset, method="wwae").initial_std
+        yield dataclasses.replace(plain, initial_std=started, variant=f"random_{plain.variant}")
 
 
 def folder() -> Path:
