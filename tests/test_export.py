@@ -126,9 +126,10 @@ def pixels(path: Path) -> np.ndarray:
 
 def test_a_sheet_is_cut_from_what_the_run_recorded(shelf, tmp_path):
     explorers.export(tmp_path, shelf)
-    for method in explorers.COMPARED:
-        run = runs.load(shelf / "celeba" / method / "seed-0")
-        shown = pixels(tmp_path / f"celeba-{method}.png")
+    recorded = explorers.recorded(shelf, "celeba")
+    assert len(recorded) == 2
+    for run in recorded:
+        shown = pixels(tmp_path / f"celeba-{run.experiment.method}.png")
         assert shown.shape == (explorers.FACES * 64, 12 * 64 + 2 * explorers.GAP, 4)
         middle = shown[:, 64 + explorers.GAP : -64 - explorers.GAP]
         np.testing.assert_array_equal(middle[..., :3], run.grid("interpolations")[: explorers.FACES * 64])

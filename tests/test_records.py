@@ -295,10 +295,9 @@ def test_every_outcome_of_the_verdict_follows_from_the_records(records):
 @pytest.mark.parametrize(
     ("folder", "profiles"),
     [
-        ("", ("full", "long", "cpu", "ablations")),
+        ("", ("full", "long", "ablations")),
         (selection.FOLDER, ("selection", "remedies", "dimensions", "convergence")),
         ("beyond", ("beyond",)),
-        ("next", ("next",)),
     ],
 )
 def test_every_recorded_run_has_the_configuration_and_protocol_of_a_profile(folder, profiles, monkeypatch):

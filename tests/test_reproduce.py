@@ -40,9 +40,7 @@ def run(profile: Profile, results, **options) -> dict[str, str]:
 def test_profiles_hold_every_method_and_no_name_twice():
     for name, datasets, seeds in (
         ("quick", {"mnist"}, {0}),
-        ("cpu", set(data.DATASETS) - set(reproduce.REPLACED), {0, 1, 2}),
-        ("long", set(reproduce.REPLACED), {0, 1, 2}),
-        ("next", set(data.DATASETS) - set(reproduce.REPLACED), {0, 1, 2}),
+        ("long", set(data.DATASETS), {0, 1, 2}),
         ("full", set(data.DATASETS), set(range(5))),
     ):
         profile = PROFILES[name]
@@ -52,10 +50,7 @@ def test_profiles_hold_every_method_and_no_name_twice():
         for dataset in datasets:
             methods = {planned.method for planned in profile.experiments if planned.dataset == dataset}
             every = set(METHODS) - ({"vae_bernoulli"} if dataset == "celeba" else set())
-            some = {
-                ("celeba", "cpu"): {"wwae", "vae"},
-                ("celeba", "next"): {"wwae", "vae_learned", "ae", "swae", "wae_mmd", "gan"},
-            }
+            some = {("celeba", "long"): {"wwae", "vae_learned", "ae", "swae", "wae_mmd", "gan"}}
             assert methods == some.get((dataset, name), every)
     assert [name for name, profile in PROFILES.items() if profile.held_out != "test"] == [
         "selection", "remedies", "dimensions", "convergence"
@@ -71,7 +66,7 @@ def test_profiles_hold_every_method_and_no_name_twice():
     assert ablations == {planned for answers in ABLATIONS.values() for planned in answers}
     assert len({planned.name for planned in ablations}) == len(ablations)
     assert {planned.estimator for planned in ablations} == set(ESTIMATORS) - {"sliced"}
-    assert not ablations & set(PROFILES["cpu"].experiments)
+    assert not ablations & set(PROFILES["long"].experiments)
 
 
 def test_quick_runs_are_none_of_the_books():
@@ -79,18 +74,14 @@ def test_quick_runs_are_none_of_the_books():
         reproduce.results_folder("quick"),
         *reproduce.results_folder("quick").parents,
     )
-    for name in ("cpu", "long", "full"):
+    for name in ("long", "full"):
         assert reproduce.results_folder(name) == runs.results_root()
-    # what is still to take their place is not yet among the book's runs
-    assert (
-        reproduce.results_folder("next").parent
-        == reproduce.results_folder("selection").parent
-        == runs.results_root()
-    )
+    # trials are not among the runs that are compared
+    assert reproduce.results_folder("selection").parent == runs.results_root()
 
 
 def test_a_wgan_gp_is_trained_for_longer():
-    for name in ("quick", "cpu", "long", "next", "full"):
+    for name in ("quick", "long", "full"):
         for planned in PROFILES[name].experiments:
             if planned.method == "wgan_gp":
                 (other,) = {
@@ -246,13 +237,13 @@ def test_runs_are_measured_as_their_profile_says(monkeypatch, finished, digits, 
     monkeypatch.setattr(
         data, "load", lambda dataset, split, **how: loaded.append((dataset, split, how)) or digits
     )
-    for name in ("cpu", "selection", "convergence", "full"):
+    for name in ("long", "selection", "convergence", "full"):
         profile = PROFILES[name]
         reproduce.measure(finished, profile, digits, test_digits, "cpu")
         given, how = measured.pop()
         assert given == (finished, digits, test_digits)
         assert how == {
-            "protocol": {"cpu": "brief", "full": "full"}.get(name, "selection"), "sets": profile.sets,
+            "protocol": {"long": "extrapolated", "full": "full"}.get(name, "selection"), "sets": profile.sets,
             "device": "cpu", "progress": False,
         }  # fmt: skip
         reproduce.images_of(profile, "celeba")

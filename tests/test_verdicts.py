@@ -8,7 +8,7 @@ import pytest
 from made_up import seeds
 from scipy import stats
 
-from wwae_lib.book import verdicts
+from wwae_lib.book import selection, verdicts
 from wwae_lib.book.tables import GLUE
 from wwae_lib.book.verdicts import ABSTRACT, CLAIMS, DEFAULT_RIVAL, FAMILIES, OUTCOMES
 
@@ -373,8 +373,12 @@ def test_the_page_says_what_was_found():
     assert "Verdict: **contradicted on MNIST, not tested on Fashion-MNIST and CelebA**." in text
 
 
-def test_the_page_says_why_the_rival_is_the_fair_one():
+def test_the_page_says_why_the_rival_is_the_fair_one(monkeypatch):
+    monkeypatch.setattr(selection, "CHOSEN", {"mnist/vae_learned": {"penalty_weight": 3.0}})
     runs = seeds("vae", squared_error=[1.0]) + seeds("vae_learned", squared_error=[784 * 0.015])
+    assert "no trial has chosen" not in verdicts.why_these_rivals(runs)
+    runs += seeds("vae_learned", "celeba", squared_error=[100.0])
+    assert "On CelebA no trial has chosen its weight yet" in verdicts.why_these_rivals(runs)
     words = verdicts.why_these_rivals(runs)
     assert "takes a variance of 0.5 for each pixel" in words
     assert "miss it by 0.015 on average" in words

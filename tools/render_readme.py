@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from wwae_lib import runs
-from wwae_lib.book import dimensions, reproduce, selection, tables, trials
+from wwae_lib.book import dimensions, reproduce, tables
 from wwae_lib.data import DATASETS
 
 README = Path(__file__).resolve().parents[1] / "README.md"
@@ -26,26 +26,18 @@ def rendered(text: str, recorded: list[runs.Run]) -> str:
     results = "\n\nNothing is measured yet.\n\n"
     if any("fid" in run.metrics for run in recorded):
         results = (
-            f"\n\n{tables.metric_across_datasets(recorded, 'fid')}\n\n{tables.LEGEND}\n\n{longer(recorded)}"
+            f"\n\n{tables.metric_across_datasets(recorded, 'fid')}\n\n{tables.LEGEND}\n\n{beyond(recorded)}"
         )
     return text[: text.index(START)] + START + results + text[text.index(END) :]
 
 
-def longer(recorded: list[runs.Run]) -> str:
-    """What longer trainings say: trials of settings, and other laws of codes than the prior.
+def beyond(recorded: list[runs.Run]) -> str:
+    """What other laws of codes than the prior bring.
 
-    Of data sets whose recorded runs are long, the trials add nothing to the table. Where the chapter beyond
-    two moments has no run of its own, a mixture that is fitted to the codes of the table's runs stands in.
+    Where the chapter beyond two moments has no run of its own, a mixture that is fitted to the codes of the
+    table's runs stands in.
     """
     parts = [
-        f"**Trained for longer.** On {row.title} each method stands below at the best of the values that "
-        f"were tried for it, by one rule for all: {selection.EPOCHS} epochs, one seed, the distance to "
-        f"validation images ([how](book/selection.ipynb)). These distances do not compare with those of the "
-        f"table above.\n\n{shown}\n\n"
-        for dataset, row in DATASETS.items()
-        if dataset not in reproduce.REPLACED and (shown := trials.at_their_best(dataset))
-    ]
-    parts += [
         f"**Beyond the prior.** On test images of {row.title}, after {reproduce.LONG[dataset]} epochs, the "
         "FID being extrapolated to 10,000 images ([how](book/beyond.ipynb)): "
         f"{dimensions.tested_summary(dataset)}\n\n"
@@ -55,8 +47,7 @@ def longer(recorded: list[runs.Run]) -> str:
     parts += [
         f"On {contest.title}, by the same protocol, of the runs of the table: {shown}\n\n"
         for contest in tables.contests(recorded)
-        if not dimensions.tested(contest.dataset) and contest.dataset in reproduce.REPLACED
-        if (shown := dimensions.fitted_summary(contest))
+        if not dimensions.tested(contest.dataset) and (shown := dimensions.fitted_summary(contest))
     ]
     return "".join(parts)
 

@@ -16,13 +16,12 @@ __all__ = ["add_accelerator", "add_to", "path"]
 
 TOLD = ("fid", "squared_error", "posterior_w2_squared", "train_minutes")  # at the end of reproduce
 PROFILES = """\
-quick: every method, embedded digits, minutes; long: what the book records of MNIST and Fashion-MNIST, compact
-networks, 30 epochs, two days; cpu: what it records of CelebA, a few epochs, an hour; next: the long runs that
-are to replace those of cpu, a day; beyond: the dimensions that trials chose, 30 epochs, hours; full: all data
-sets, reference networks, several seeds, and the ablations, on a GPU; ablations: the WWAE's choices, MNIST, an
-hour; the others are measured on validation images, hours each: selection: five values of each method's
-setting; remedies: the same for the WWAE's other estimators; dimensions: codes of several dimensions;
-convergence: the main methods for 6 to 100 epochs (default: %(default)s)"""
+quick: every method, embedded digits, minutes; long: what the book compares, compact networks, 30 to 40
+epochs, three days; beyond: the dimensions that trials chose, 30 epochs, hours; full: all data sets, reference
+networks, several seeds, and the ablations, on a GPU; ablations: the WWAE's choices, MNIST, an hour; the
+others are measured on validation images, hours each: selection: five values of each method's setting;
+remedies: the same for the WWAE's other estimators; dimensions: codes of several dimensions; convergence: the
+main methods for 6 to 100 epochs (default: %(default)s)"""
 ACCELERATORS = """\
 auto (a CUDA GPU if there is one, else the processor), cpu, cuda, or mps, which we could not try (default:
 %(default)s)"""

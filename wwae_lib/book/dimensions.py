@@ -17,7 +17,7 @@ from ..data import DATASETS
 from ..methods import METHODS
 from ..runs import Run, exists, load
 from .figures import COLOURS, WIDTH
-from .reproduce import PROFILES, REPLACED, results_folder
+from .reproduce import PROFILES, results_folder
 from .tables import METRICS, Contest, cell, counted, enumeration, markdown, plus_minus
 from .uncertainty import Measured, difference, measured
 
@@ -203,7 +203,7 @@ def tested(dataset: str) -> list[list[Run]]:
 
     Empty until a run of the latter is recorded.
     """
-    plain = _made(dataset, "long" if dataset in REPLACED else "next", "wwae")
+    plain = _made(dataset, "long", "wwae")
     remedied = (_made(dataset, "beyond", method) for method in ("wwae", "ae"))
     kinds = [runs for runs in remedied if runs]
     return [runs for runs in (plain, *kinds) if runs] if kinds else []

@@ -47,7 +47,7 @@ __all__ = [
 SHOWN = ("mnist", "fashion_mnist")  # whose planes of codes the reader walks through
 DRAWN = "mnist"  # whose images the reader can draw
 EXAMPLES = 10  # test images that the reader can put in place of a drawing
-COMPARED = ("wwae", "vae")
+RIVAL = {"celeba": "vae_learned"}  # whom the WWAE stands beside; elsewhere the VAE of a fixed variance
 PAIRS = {"mnist": (7, 2), "fashion_mnist": (1, 9)}  # classes of the test images that the explorer opens with
 PLANE = "plane"  # below the results: further runs whose codes have two dimensions, as many as the map
 EXTENT = (
@@ -144,7 +144,8 @@ def _samples(results: Path) -> dict[str, np.ndarray]:
 
 def recorded(results: Path, dataset: str, variant: str = "") -> list[runs.Run]:
     """The runs on a data set that the explorers show, of those in a results folder."""
-    paths = [results / dataset / (method + variant) / "seed-0" for method in COMPARED]
+    compared = ("wwae", RIVAL.get(dataset, "vae"))
+    paths = [results / dataset / (method + variant) / "seed-0" for method in compared]
     return [runs.load(path) for path in paths if path.exists()]
 
 

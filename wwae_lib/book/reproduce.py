@@ -28,7 +28,7 @@ import torch
 from tqdm import tqdm
 
 from .. import data, files, processes, runs, training
-from ..experiments import Experiment, experiment
+from ..experiments import Experiment
 from ..measures import evaluation
 from ..methods import METHODS
 from . import selection
@@ -38,7 +38,6 @@ from .selection import compared_methods
 __all__ = [
     "LONG",
     "PROFILES",
-    "REPLACED",
     "Profile",
     "State",
     "records",
@@ -50,7 +49,6 @@ __all__ = [
 
 GREY = ("mnist", "fashion_mnist")
 LONG = {"mnist": 30, "fashion_mnist": 30, "celeba": 40}  # epochs
-REPLACED = ("mnist", "fashion_mnist")  # data sets whose short runs the long ones have replaced
 FID_PASSES = 11  # what measuring an FID costs by 2,500 images, in epochs of a compact auto-encoder on MNIST
 
 
@@ -101,21 +99,7 @@ def _ablations(**changes: Any) -> tuple[Experiment, ...]:
     return tuple(dict.fromkeys(itertools.chain(*ablations(**changes).values())))
 
 
-def _short(*datasets: str) -> tuple[Experiment, ...]:
-    """A few epochs of every method, with the settings from before the trials; some of three seeds."""
-    planned = [
-        trained
-        for dataset in GREY
-        for trained in (
-            *_all_methods(dataset, (0,), 6, plan=experiment),
-            *(experiment(dataset, method, seed=seed) for seed in (1, 2) for method in ("wwae", "vae", "gan")),
-        )
-    ]
-    planned += [experiment("celeba", method, seed=seed) for seed in range(3) for method in ("wwae", "vae")]
-    return tuple(trained for trained in planned if trained.dataset in datasets)
-
-
-def _long(*datasets: str) -> tuple[Experiment, ...]:
+def _long() -> tuple[Experiment, ...]:
     """Many epochs of the methods with the best settings that trials know, seed after seed.
 
     The WGAN-GP, which takes longest, has one seed; on CelebA there are methods of every kind.
@@ -123,12 +107,12 @@ def _long(*datasets: str) -> tuple[Experiment, ...]:
     faces = ("wwae", "vae_learned", "ae", "swae", "wae_mmd", "gan")
     planned = []
     for seed in range(3):
-        for dataset in datasets:
+        for dataset, epochs in LONG.items():
             if dataset in GREY:
-                made = _all_methods(dataset, (seed,), LONG[dataset], plan=selection.best_known)
+                made = _all_methods(dataset, (seed,), epochs, plan=selection.best_known)
                 planned += [trained for trained in made if not seed or trained.method != "wgan_gp"]
             else:
-                options = {"seed": seed, "epochs": LONG[dataset]}
+                options = {"seed": seed, "epochs": epochs}
                 planned += [selection.best_known(dataset, method, **options) for method in faces]
     return tuple(planned)
 
@@ -143,22 +127,14 @@ def _trials(*kinds: Callable[[str], Iterable[Experiment]], **options: Any) -> Pr
 REFERENCE = {"network": "reference", "variant": "reference"}
 PROFILES = {
     "quick": Profile(tuple(_all_methods("mnist", (0,), 2, network="tiny")), embedded=True, sets=()),
-    "cpu": Profile(_short(*(name for name in data.DATASETS if name not in REPLACED)), protocol="brief"),
-    "long": Profile(_long(*REPLACED), sets=MEASURED, protocol="extrapolated"),
-    # They take the place of cpu's, one data set after another.
-    "next": Profile(
-        _long(*(name for name in data.DATASETS if name not in REPLACED)),
-        sets=MEASURED,
-        protocol="extrapolated",
-        folder="next",
-    ),
+    "long": Profile(_long(), sets=MEASURED, protocol="extrapolated"),
     "selection": _trials(selection.trials, selection.shared_choice_trials, search=True),
     "remedies": _trials(selection.remedies, search=True),
     "dimensions": _trials(
         selection.dimension_trials,
         sets=("prior", "reconstruction", "gaussian", "mixture", "mixture_100"),
     ),
-    "convergence": _trials(selection.length_trials),
+    "convergence": _trials(selection.length_trials, selection.encoder_trials),
     # What the trials of dimensions chose, on test images, as long as the runs of long.
     "beyond": Profile(
         tuple(

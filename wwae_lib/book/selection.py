@@ -49,6 +49,7 @@ __all__ = [
     "best_known",
     "best_trial",
     "chosen",
+    "chosen_on",
     "compared_methods",
     "complete",
     "converged",
@@ -157,9 +158,16 @@ def best_known(dataset: str, method: str, **changes: Any) -> Experiment:
     The latter where images have the shape of MNIST's, and the networks and codes therefore their sizes. It
     stands in until the data set's own trials are made.
     """
-    if f"{dataset}/{method}" not in CHOSEN and get_dataset(dataset).shape == get_dataset("mnist").shape:
-        changes = CHOSEN.get(f"mnist/{method}", {}) | changes
-    return chosen(dataset, method, **changes)
+    known = CHOSEN.get(f"{chosen_on(dataset, method)}/{method}", {})
+    return experiment(dataset, method, **known | changes)
+
+
+def chosen_on(dataset: str, method: str) -> str:
+    """The data set whose trials chose the setting of :func:`best_known`; nothing where none did."""
+    if f"{dataset}/{method}" in CHOSEN:
+        return dataset
+    alike = get_dataset(dataset).shape == get_dataset("mnist").shape
+    return "mnist" if alike and f"mnist/{method}" in CHOSEN else ""
 
 
 def compared_methods(dataset: str) -> list[str]:

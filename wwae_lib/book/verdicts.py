@@ -796,6 +796,14 @@ def why_these_rivals(runs: Sequence[Run]) -> str:
                 f"{preferred:g}, with which the loss is no longer a likelihood. The runs that are judged "
                 f"here have that weight on {enumeration(places)}."
             )
+    if untried := [
+        contest.title
+        for contest in contests(runs)
+        if contest.title in judged and not selection.chosen_on(contest.dataset, rival)
+    ]:
+        lines.append(
+            f"On {enumeration(untried)} no trial has chosen its weight yet, and another may do far better."
+        )
     for contest in contests(runs):
         weights = {run.experiment.penalty_weight for run in contest.methods.get("vae", ())}
         missed = contest.measured("squared_error").get(DEFAULT_RIVAL["VAEs"])
