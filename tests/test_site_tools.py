@@ -84,9 +84,25 @@ def test_the_zip_holds_what_a_notebook_needs(tmp_path):
         record = json.loads(archive.read("wwae-book/book/results/mnist/wwae/seed-0/run.json"))
     assert record["config"]["dataset"] == "mnist"
     assert {"wwae_lib/__init__.py", "tools/install_book.py", "pyproject.toml", "book/mnist.ipynb"} <= names
+    # by these the library knows that it lies beside the book, and finds its numbers
+    assert {"_toc.yml", "book/published.json"} <= names
     weights = {name for name in names if name.endswith("weights.safetensors")}
-    assert weights == {f"book/results/{name}/weights.safetensors" for name in take_away.WEIGHED}
-    assert target.stat().st_size < 25_000_000
+    wanted = {name for some in take_away.WEIGHED.values() for name in some}
+    assert weights == {f"book/results/{name}/weights.safetensors" for name in wanted}
+    assert target.stat().st_size < 45_000_000
+
+
+def test_the_zip_has_the_networks_that_notebooks_load():
+    """Each notebook that loads networks is named, with a run for every place of its code that loads some."""
+    loads = re.compile(r"by_law\(|load_method\(|wwae_lib\.load\(|weights\.safetensors")
+    found = {}
+    for path in (take_away.ROOT / "book").glob("*.ipynb"):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+        if places := len(loads.findall(code)):
+            found[path.stem] = places
+    assert found.keys() == take_away.WEIGHED.keys() - {"README"}
+    assert all(len(take_away.WEIGHED[name]) >= places for name, places in found.items())
 
 
 def test_a_description_is_whole_sentences_of_the_takeaway():

@@ -18,18 +18,27 @@ import colab
 ROOT = Path(__file__).resolve().parents[1]
 NAME = "wwae-book.zip"
 KEPT = (
-    *("pyproject.toml", "constraints.txt", "README.md", "LICENSE", "CITATION.cff"),
+    *("pyproject.toml", "constraints.txt", "README.md", "LICENSE", "CITATION.cff", "_toc.yml"),
     *("wwae_lib/**/*.py", "wwae_lib/py.typed", "tools/setup_cell.py", "tools/install_book.py"),
     *("book/*.ipynb", "book/*.md", "book/*.json", "book/*.bib", "book/results/**/*"),
 )
-WEIGHED = ("mnist/wwae/seed-0", "mnist/wwae-latent_2/seed-0")  # runs whose networks notebooks load
+WEIGHED = {  # notebooks that load networks, and of which runs
+    "beyond": ("fashion_mnist/wwae/seed-0",),
+    "celeba": ("celeba/wwae/seed-0", "celeba/ae/seed-0"),
+    "comparison": tuple(
+        f"{name}/{kind}/seed-0" for name in ("mnist", "fashion_mnist") for kind in ("wwae", "ae")
+    ),
+    "fashion_mnist": ("fashion_mnist/wwae/seed-0", "fashion_mnist/ae/seed-0"),
+    "mnist": ("mnist/wwae-latent_2/seed-0",),
+    "README": ("mnist/wwae/seed-0",),
+}
 WHEN = (1980, 1, 1, 0, 0, 0)  # the same bytes whenever it is made
 
 
 def files(root: Path = ROOT) -> list[Path]:
     """What the zip holds: tracked kinds alone, and of the weights those that notebooks load."""
     found = {path for pattern in KEPT for path in root.glob(pattern) if path.is_file()}
-    weighed = [root / "book" / "results" / name for name in WEIGHED]
+    weighed = [root / "book" / "results" / name for names in WEIGHED.values() for name in names]
     return sorted(
         path
         for path in found
