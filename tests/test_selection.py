@@ -284,3 +284,30 @@ def test_a_length_that_is_a_trial_of_dimensions_is_not_made_twice(monkeypatch):
     monkeypatch.setattr(selection, "recorded", lambda asked: run if asked == made else None)
     assert selection.recorded_length_trials("mnist", "ae") == [run]
     assert selection.recorded_length_trials("mnist", "wwae") == []
+
+
+def test_a_training_serves_as_trial_of_a_setting_and_of_a_length(monkeypatch, tmp_path):
+    any_run = Path(selection.__file__).parents[2] / "book/results/mnist/wwae/seed-0"
+    record = json.loads((any_run / "run.json").read_text())
+    monkeypatch.setenv("WWAE_RESULTS", str(tmp_path))
+    monkeypatch.setattr(selection, "CHOSEN", {})
+    trial = selection.trial("celeba", "wwae", 1.0)
+    (length,) = (
+        one
+        for one in selection.length_trials("celeba")
+        if (one.method, one.epochs) == ("wwae", selection.EPOCHS)
+    )
+    for made, asked in ((length, trial), (trial, length)):
+        folder = selection.folder() / made.name
+        folder.mkdir(parents=True)
+        (folder / "metrics.jsonl").write_bytes((any_run / "metrics.jsonl").read_bytes())
+        (folder / "run.json").write_text(json.dumps(record | {"config": made.as_dict()}))
+        assert selection.recorded_trials("celeba", "wwae")[0].experiment == made
+        assert selection.recorded_length_trials("celeba", "wwae")[0].experiment == made
+        assert asked.name != made.name
+        (folder / "run.json").unlink()
+    # one of another weight does not serve
+    folder = selection.folder() / length.name
+    other = record | {"config": length.as_dict() | {"penalty_weight": 3.0}}
+    (folder / "run.json").write_text(json.dumps(other))
+    assert selection.recorded_trials("celeba", "wwae") == []

@@ -361,9 +361,10 @@ def complete(dataset: str, method: str, remedy: str = "") -> bool:
 def recorded_length_trials(dataset: str, method: str) -> list[runs.Run]:
     """The recorded trials of a method's length of training, the shortest first.
 
-    Where the same training is recorded among the trials of dimensions, that one serves.
+    Where the same training is recorded among the trials of settings or of dimensions, that one serves.
     """
-    others = {dataclasses.replace(other, variant=""): other for other in dimension_trials(dataset)}
+    tried = (*trials(dataset), *dimension_trials(dataset))
+    others = {dataclasses.replace(other, variant=""): other for other in tried}
     made = []
     for length in length_trials(dataset):
         if length.method == method:
@@ -388,8 +389,14 @@ def last_attempt(experiment: Experiment) -> runs.Run | None:
 
 
 def _load(experiment: Experiment) -> runs.Run | None:
+    """The record of a trial or, where there is none, of the same training as one of the lengths."""
     path = folder() / experiment.name
-    return runs.load(path) if (path / "run.json").exists() else None
+    if (path / "run.json").exists():
+        return runs.load(path)
+    twin = dataclasses.replace(experiment, variant=f"epochs_{experiment.epochs}")
+    path = folder() / twin.name
+    run = runs.load(path) if (path / "run.json").exists() else None
+    return run if run and run.experiment == twin else None
 
 
 def best_trial(dataset: str, method: str, remedy: str = "") -> runs.Run:
