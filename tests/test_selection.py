@@ -306,8 +306,8 @@ def test_a_training_serves_as_trial_of_a_setting_and_of_a_length(monkeypatch, tm
         assert selection.recorded_length_trials("celeba", "wwae")[0].experiment == made
         assert asked.name != made.name
         (folder / "run.json").unlink()
-    # one of another weight does not serve
+    # one of a weight that is not tried does not serve
     folder = selection.folder() / length.name
-    other = record | {"config": length.as_dict() | {"penalty_weight": 3.0}}
+    other = record | {"config": length.as_dict() | {"penalty_weight": 7.0}}
     (folder / "run.json").write_text(json.dumps(other))
     assert selection.recorded_trials("celeba", "wwae") == []
