@@ -84,7 +84,7 @@ def moments(z) -> tuple[Vectors, Matrices]:
 
 
 def total_moments(mean, variance) -> tuple[Vectors, Matrices]:
-    r"""Moments of an equal mixture of `n` diagonal Gaussians, by the law of total covariance.
+    r"""Unbiased moments of the law that `n` diagonal Gaussians are drawn from, by total covariance.
 
     For codes :math:`z_i \sim N(\mu_i, \operatorname{diag} \sigma_i^2)` the aggregated
     posterior has mean :math:`\bar\mu` and covariance
