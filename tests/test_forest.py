@@ -32,7 +32,9 @@ LOWER = Effect(-8.0, -12.0, -4.0, (-math.inf, 0), 2.0, "FID: WWAE less VAE")  # 
         ((HOLDS, CONTRADICTED), "holds in part"),
         ((CONTRADICTED, OPEN), "contradicted in part"),
         ((CONTRADICTED,), "does not hold"),  # where it could be tested
-        ((TIE, OPEN), "makes no difference"),
+        ((TIE, TIE), "no difference"),
+        ((TIE,), "no difference"),  # where it could be tested
+        ((TIE, OPEN), "no difference in part"),
         ((OPEN, OPEN), "open"),
         ((HOLDS,), "holds in part"),  # not tested on the other
     ],

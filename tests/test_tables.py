@@ -244,7 +244,7 @@ def test_places(runs):
 
 def test_places_within_the_uncertainty():
     ours = seeds("wwae", fid=[20.0, 21.0, 19.0])
-    others = [made_up.run(name, fid=fid) for name, fid in (("vae", 19.5), ("ae", 21.0), ("gan", 90.0))]
+    others = [made_up.run(name, fid=fid) for name, fid in (("vae", 19.5), ("swae", 21.0), ("gan", 90.0))]
     (line,) = tables.rankings([*ours, *others], "fid")
     assert "second of four methods; the uncertainty allows any place from first to third." in line
     assert "The VAE has the lowest" in line
@@ -256,6 +256,16 @@ def test_places_within_the_uncertainty():
     assert plain(line) == (
         "On MNIST the WWAE has an FID of 20.0 ± 2.5, and the VAE 19.5. The two cannot be told apart."
     )
+
+
+def test_a_method_without_a_prior_takes_no_place_where_prior_samples_are_judged():
+    runs = [
+        made_up.run(name, fid=30.0 + k, squared_error=9.0 + k) for k, name in enumerate(("ae", "wwae", "vae"))
+    ]
+    (line,) = tables.rankings(runs, "fid")
+    assert "two cannot be told apart" in line or "first of two methods" in line
+    (line,) = tables.rankings(runs, "squared_error")
+    assert "second of three methods" in line
 
 
 def test_nothing_recorded_makes_empty_tables():

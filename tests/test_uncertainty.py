@@ -10,7 +10,9 @@ from scipy import stats
 from wwae_lib.book.uncertainty import (
     Difference,
     Measured,
+    Spread,
     difference,
+    explained,
     holm,
     largest_spread,
     measured,
@@ -159,6 +161,14 @@ def test_fewer_than_three_runs_have_no_interval_of_their_own():
     assert math.isnan(gap.half) and not gap.sure
     values = [1.0, 1.1, 0.9]
     assert over_seeds(values).half == pytest.approx(stats.t.ppf(0.975, 2) * stats.sem(values))
+
+
+def test_where_an_interval_is_from_is_explained_where_it_is_said():
+    one, other = Measured((20.0,), (0.5,)), Measured((25.0,), (0.5,))
+    said = explained(difference(one, other).basis)
+    assert said.startswith("Own errors are of measuring") and "largest spread" not in said
+    assert "largest spread" in explained(difference(one, other, Spread(1.0, 2)).basis)
+    assert explained("3 and 3 seeds") == ""
 
 
 def test_ratios_are_welchs_of_logarithms():

@@ -106,6 +106,29 @@ def test_only_the_primary_measure_has_a_vote():
     assert outcome("quality-gans", seeds("wwae", precision=good) + seeds("gan", precision=bad)) == UNTESTED
 
 
+def test_secondary_measures_that_lean_to_a_side_are_named_in_view():
+    """They have no vote, and nobody should have to unfold a table to see that they all point one way."""
+    runs = [
+        *seeds("wwae", knn_accuracy=[0.96, 0.961, 0.962], linear_accuracy=[0.95, 0.951, 0.952]),
+        *seeds("vae_learned", knn_accuracy=[0.96, 0.961, 0.962], linear_accuracy=[0.90, 0.901, 0.902]),
+    ]
+    text = verdicts.evidence(verdict_on("latent", runs)).partition(":::{dropdown}")[0]
+    assert (
+        "One speaks for the claim: the linear accuracy against the VAE with learned variance on MNIST" in text
+    )
+    alike = [run for run in runs if run.experiment.method == "wwae"]
+    alike += seeds("vae_learned", knn_accuracy=[0.96, 0.961, 0.962], linear_accuracy=[0.951, 0.95, 0.952])
+    assert "None differs by more than chance explains" in verdicts.evidence(verdict_on("latent", alike))
+
+
+def test_a_ratio_to_what_may_be_nothing_is_not_printed():
+    ours = [made_up.run("wwae", density=0.044, density_error=0.009)]
+    for error, printed in ((0.0001, False), (0.00001, True)):
+        theirs = [made_up.run("gan", density=0.0001, density_error=error)]
+        (finding,) = verdict_on("quality-gans", [*ours, *theirs]).findings
+        assert ("times" in finding.ratio) is printed
+
+
 def test_a_single_seed_decides_nothing_and_the_page_says_so():
     """Not by a spread that it borrows, nor by its own error, however far the values are apart."""
     wide = [made_up.run("gan", fid=999.0, fid_error=0.1)]

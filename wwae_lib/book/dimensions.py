@@ -1,8 +1,9 @@
 """What separates new images from real ones: the decoder, or the law that codes are drawn from?
 
 Auto-encoders with codes of several dimensions (:func:`.selection.dimension_trials`), each decoded from its
-own codes and from four laws. The distance of reconstructions is what encoder and decoder lose; what a law
-adds to it is lost because new codes do not lie where the codes of images do.
+own codes and from four laws. The distance of reconstructions describes what encoder and decoder lose. What a
+law adds to it describes what is lost because new codes do not lie where the codes of images do. The two are
+no exact shares, for a Frechet distance is not additive.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from matplotlib.ticker import LogLocator
 from ..data import DATASETS
 from ..methods import METHODS
 from ..runs import Run, exists, load
+from ..runs import recorded as recorded_runs
 from .figures import COLOURS, WIDTH
 from .reproduce import PROFILES, results_folder
-from .tables import METRICS, Contest, cell, counted, enumeration, markdown, plus_minus
+from .tables import METRICS, Contest, cell, contests, counted, enumeration, markdown, plus_minus
 from .uncertainty import Measured, difference, measured
 
 if TYPE_CHECKING:
@@ -241,7 +243,8 @@ def tested_summary(dataset: str) -> str:
             if kind.method == "wwae" and (before := measured(runs, "fid")):
                 lines.append(f"From the prior it has {_words(before)}.")
             if kind.method == "wwae" and plain:
-                gap = difference(after, plain)
+                beside = contests(recorded_runs(f"{dataset}/*/*"))  # whose spread a single run is lent
+                gap = difference(after, plain, beside[0].spread("fid") if beside else None)
                 apart = plus_minus(gap.value, gap.half, "{:.1f}", "+")
                 lines.append(
                     "The WWAE of the comparison, with fewer dimensions and from the prior, has "

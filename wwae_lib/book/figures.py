@@ -180,11 +180,15 @@ def precision_recall(runs: Sequence[Run]) -> Figure:
     """Precision of new images against their recall, a panel a contest and a mark a method.
 
     Marks are means over seeds, with the 95% intervals of three or more. A hollow mark has fewer. A plain
-    auto-encoder has no prior to draw from. A contest is left out where no method reaches a hundredth.
+    auto-encoder has no prior to draw from. A contest is left out where no method reaches a hundredth of each.
     """
     runs = [run for run in runs if run.experiment.method != "ae"]
     panels = [(contest, *map(contest.measured, ("precision", "recall"))) for contest in contests(runs)]
-    panels = [panel for panel in panels if any(value.mean > 0.01 for value in panel[1].values())]
+    panels = [
+        panel
+        for panel in panels
+        if all(any(value.mean > 0.01 for value in some.values()) for some in panel[1:])
+    ]
     across = max(1, min(2, len(panels)))
     down = max(1, -(-len(panels) // across))
     figure, axes = plt.subplots(down, across, figsize=(WIDTH, 2.5 * down + 0.6), squeeze=False)

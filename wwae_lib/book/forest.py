@@ -14,7 +14,7 @@ from typing import NamedTuple
 from ..data import DATASETS
 from .tables import counted as in_words
 from .tables import enumeration
-from .verdicts import CONTRADICTED, HOLDS, OPEN, TIE, UNTESTED, Effect, Finding, Verdict
+from .verdicts import CHALLENGES, CONTRADICTED, HOLDS, OPEN, TIE, UNTESTED, Effect, Finding, Verdict
 
 __all__ = ["Standing", "counted", "forest", "overall", "tiles"]
 
@@ -31,7 +31,8 @@ HELD = Standing("holds", "✓", "holds")
 IN_PART = Standing("holds in part", "◐", "part")
 FAILS = Standing("does not hold", "✗", "fails")
 FAILS_IN_PART = Standing("contradicted in part", "◐", "fails")
-TIED = Standing("makes no difference", "=", "tie")
+TIED = Standing("no difference", "=", "tie")
+TIED_IN_PART = Standing("no difference in part", "=", "tie")
 UNDECIDED = Standing("open", "?", "open")
 MARKS = {HOLDS: HELD, CONTRADICTED: FAILS, TIE: TIED, OPEN: UNDECIDED}
 TIMES, MINUS = "\N{MULTIPLICATION SIGN}", "\N{MINUS SIGN}"
@@ -44,36 +45,49 @@ def overall(verdict: Verdict) -> Standing:
 
     It holds where it holds in every place that it names, and does not hold where it is contradicted in every
     place where it could be tested with enough seeds. It holds in part where it holds in some places, and is
-    contradicted in part where it holds in none and is contradicted in some. Where all that was decided is a
-    tie, it makes no difference; else it is open.
+    contradicted in part where it holds in none and is contradicted in some. Where every place that could be
+    tested is a tie, there is no difference, and where only some are, there is none in part; else it is open.
     """
     outcomes = set(verdict.outcomes.values())
+    tested = {finding.outcome for finding in verdict.findings if not math.isnan(finding.p)}
     if outcomes == {HOLDS}:
         return HELD
     if HOLDS in outcomes:
         return IN_PART
     if CONTRADICTED in outcomes:
-        tested = {finding.outcome for finding in verdict.findings if not math.isnan(finding.p)}
         return FAILS if tested == {CONTRADICTED} else FAILS_IN_PART
-    return TIED if TIE in outcomes else UNDECIDED
+    if TIE in outcomes:
+        return TIED if tested == {TIE} else TIED_IN_PART
+    return UNDECIDED
 
 
 def counted(verdicts: Mapping[str, Verdict]) -> str:
-    """How many claims hold, hold in part, and so on: a sentence."""
+    """How many claims hold, hold in part, and so on; and which are our reading: two or three sentences."""
     made = [one for one in verdicts.values() if any(not math.isnan(finding.p) for finding in one.findings)]
     words = [overall(verdict).word for verdict in made]
-    plural = {"holds": "hold", "holds in part": "hold in part", "does not hold": "do not hold",
-              "contradicted in part": "are contradicted in part",
-              "makes no difference": "make no difference", "open": "are open"}  # fmt: skip
-    singular = {"contradicted in part": "is contradicted in part", "open": "is open"}
-    parts = []
-    for word, many in plural.items():
-        if n := words.count(word):
-            parts.append(f"{in_words(n)} {singular.get(word, word) if n == 1 else many}")
+    forms = {  # of one claim, of several
+        HELD: ("{} holds", "{} hold"),
+        IN_PART: ("{} holds in part", "{} hold in part"),
+        FAILS: ("{} does not hold", "{} do not hold"),
+        FAILS_IN_PART: ("{} is contradicted in part", "{} are contradicted in part"),
+        TIED: ("for {} there is no difference", "for {} there is no difference"),
+        TIED_IN_PART: ("for {} there is none in some places", "for {} there is none in some places"),
+        UNDECIDED: ("{} is open", "{} are open"),
+    }
+    parts = [
+        form[n > 1].format(in_words(n))
+        for standing, form in forms.items()
+        if (n := words.count(standing.word))
+    ]
     sentence = f"Of {in_words(len(verdicts))} claims, {in_words(len(made))} could be tested"
     sentence += f": {enumeration(parts)}." if parts else "."
     if left := len(verdicts) - len(made):
         sentence += f" For the other{'s' * (left > 1)} there are too few seeds or no records."
+    if read := [f"“{one.claim.name}”" for one in verdicts.values() if one.claim.quote == CHALLENGES]:
+        sentence += (
+            f" The abstract does not make all of them: {enumeration(read)} "
+            f"{'is' if len(read) == 1 else 'are'} our reading of the challenges that it names."
+        )
     return sentence
 
 

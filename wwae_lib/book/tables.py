@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 from ..data import DATASETS
 from ..methods import METHODS
 from ..runs import Run
-from .selection import compared_methods
+from .selection import compared_methods, draws_from_prior
 from .uncertainty import (
+    OF_PRIOR,
     SEVERAL,
     Measured,
     Spread,
     difference,
+    explained,
     largest_spread,
     measured,
     numbers,
@@ -379,10 +381,15 @@ def metric_across_datasets(runs: Sequence[Run], key: str) -> str:
 
 
 def rankings(runs: Sequence[Run], key: str, method: str = "wwae") -> list[str]:
-    """Where a method comes in each contest by a metric, how surely, and who is first: some sentences each."""
+    """Where a method comes in each contest by a metric, how surely, and who is first: some sentences each.
+
+    Where prior samples are judged, a method that has no prior to draw from takes no place.
+    """
     metric, lines = METRICS[key], []
     for contest in contests(runs):
         values = contest.measured(key)
+        if key in OF_PRIOR:
+            values = {name: value for name, value in values.items() if draws_from_prior(name)}
         order = sorted(values, key=lambda name: values[name].mean, reverse=metric.better == "higher")
         if method in values:
             label = metric.label.removesuffix(" of prior samples")
@@ -504,7 +511,8 @@ def ex_post_sampling(runs: Sequence[Run]) -> str:
         if encoding.measured("fid"):
             table = comparison(encoding, (*LAWS, "fid_reconstruction"))
             parts += [f"**{contest.title}**", table, "\n".join(f"- {line}" for line in _whitened(encoding))]
-    return "\n\n".join(parts)
+    text = "\n\n".join(parts)
+    return f"{text}\n\n*{said}*" if (said := explained(text)) else text
 
 
 def _whitened(contest: Contest) -> list[str]:

@@ -15,11 +15,13 @@ from ..runs import Run
 
 __all__ = [
     "LEVEL",
+    "OF_PRIOR",
     "SEVERAL",
     "Difference",
     "Measured",
     "Spread",
     "difference",
+    "explained",
     "holm",
     "largest_spread",
     "measured",
@@ -205,6 +207,27 @@ def difference(first: Measured, second: Measured, spread: Spread | None = None) 
     seeds = "1 seed each" if counts == (1, 1) else f"{counts[0]} and {counts[1]} seeds"
     basis = f"{seeds}, " + ("no error known" if math.isnan(error) else "own errors")
     return Difference(value, error, math.inf, basis, over_seeds=False)
+
+
+WHENCE = {  # what the words of a basis mean
+    "own errors": "Own errors are of measuring the trained models, and leave out how training spreads.",
+    "largest spread of any method": (
+        "Where an interval has the largest spread of any method, a single run is taken to vary as the method "
+        "on the same data that varies most."
+    ),
+    "error bounded from above": (
+        "An error that is bounded from above is the sum of two standard errors, the most that it can be for "
+        "two measurements of one run."
+    ),
+    "pairs of visits": (
+        "A visit times some steps of one method. Those of one round, soon after each other, make a pair."
+    ),
+}
+
+
+def explained(text: str) -> str:
+    """What the words mean that say, in a text, where its intervals are from: a sentence each."""
+    return " ".join(meaning for words, meaning in WHENCE.items() if words in text)
 
 
 def ratio(first: Measured, second: Measured) -> tuple[float, float, float] | None:
