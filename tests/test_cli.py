@@ -140,6 +140,9 @@ def assert_one_line(capsys, *parts: str) -> None:
         (["--method", "vae", "--estimator", "diagonal"], "only the WWAE has one, vae has none"),
         (["--variant", "../../x"], "variant '../../x' may hold only"),
         (["--accelerator", "abacus"], "abacus"),
+        (["--accelerator", "tpu"], "there is no accelerator 'tpu' here"),
+        (["--side", "64"], "--side and --grey are for your own pictures"),
+        (["--grey"], "--side and --grey are for your own pictures"),
     ],
 )
 def test_options_that_cannot_be(words, said, capsys, tmp_path):
@@ -333,7 +336,9 @@ def test_without_mnist_the_last_lines_say_what_was_trained_and_how_to_measure_it
     *_, warned, told = capsys.readouterr().out.splitlines()
     assert "MNIST was not there" in warned and "5,000 embedded digits" in warned
     path = tmp_path / "data" / "quick" / "mnist" / "wwae" / "seed-0"
-    assert told == f"to measure it: python -m wwae_lib evaluate {path} --protocol brief"
+    assert (
+        told == f"to measure it: python -m wwae_lib evaluate {path} --sets none"
+    )  # too few digits for an FID
     assert main(["evaluate", str(path), "--sets", "none"]) == 0
 
 
@@ -405,6 +410,34 @@ def test_data_checks_what_is_there(capsys, monkeypatch, test_digits, tmp_path):
     output = capsys.readouterr().out
     assert str(tmp_path / "data") in output
     assert "mnist train: 100 images, checked" in output and "mnist test: 100 images" in output
+
+
+def test_a_mistake_in_the_settings_is_told_before_images_are_fetched(capsys, monkeypatch):
+    monkeypatch.setattr(data, "load", lambda *names, **options: pytest.fail("images were fetched"))
+    assert main(["train", "fashion_mnist", "--network", "huge"]) == 1
+    assert_one_line(capsys, "there is no network 'huge'")
+    assert main(["train", "celeba", "--method", "vae_bernoulli"]) == 1
+    assert_one_line(capsys, "a model of grey images")
+
+
+def test_to_resume_nothing_is_said(capsys, tmp_path):
+    words = ["train", "mnist", "--embedded", *TINY, "--resume", "--results", str(tmp_path / "there")]
+    assert main(words) == 0
+    assert "there is nothing to resume in" in capsys.readouterr().err
+    assert main(words) == 0  # finished, and returned as it is
+    assert "nothing to resume" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried too much")]
+)
+def test_too_little_memory_is_one_line(error, capsys, monkeypatch):
+    def large(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(training, "train", large)
+    assert main(["train", "mnist", "--embedded", *TINY]) == 1
+    assert_one_line(capsys, "the memory does not suffice", "--batch-size")
 
 
 def test_a_bug_is_not_dressed_up_as_an_error_of_the_user(monkeypatch):

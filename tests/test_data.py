@@ -570,7 +570,7 @@ def test_lists_with_a_mark_and_blank_lines_are_read(official):
 
 
 FOUND = {
-    "nothing": (lambda folder: None, "which is empty or not there"),
+    "nothing": (lambda folder: None, "the folder is empty or not there"),
     "the archive": (
         lambda folder: (folder / "img_align_celeba.zip").write_bytes(b""),
         "Unpack img_align_celeba.zip there",
@@ -627,3 +627,14 @@ def test_cropping_agrees_with_the_cache_of_the_real_originals(tmp_path):
     decibel = 10 * np.log10(255**2 / np.square(built - expected).mean((1, 2, 3)))
     # A crop moved by one pixel falls below 30 dB, as does bilinear for bicubic below 40 on average.
     assert len(built) >= 100 and decibel.min() > 35 and 40 < decibel.mean() < 43
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [(None, "whole numbers"), (torch.zeros(5, dtype=torch.int64), "10 images need as many labels"),
+     (torch.zeros(10), "whole numbers")],
+)  # fmt: skip
+def test_labels_that_are_none_are_refused(labels, said):
+    pixels = torch.zeros(10, 1, 28, 28, dtype=torch.uint8)
+    with pytest.raises(ValueError, match=said):
+        data.Images(pixels, labels, "mnist", "train", "made up")

@@ -673,6 +673,11 @@ def test_what_is_no_gaussian_is_refused():
         g.w2_squared(zero, eye, torch.zeros(3), torch.eye(3))
     with pytest.raises(ValueError, match="cannot be negative"):
         g.w2_squared_diagonal(zero, torch.tensor([1.0, -1.0]))
+    points, logarithms = torch.randn(5, 2), torch.tensor([0.5, 0.1]).log()
+    with pytest.raises(ValueError, match="is it a logarithm"):
+        g.w2_penalty(points, logarithms)
+    with pytest.raises(ValueError, match="cannot be negative"):
+        g.total_moments(points, logarithms.expand(5, 2))
     for points in (torch.zeros(1, 3), torch.zeros(3), torch.zeros(3, 0)):
         with pytest.raises(ValueError, match="points of shape"):
             g.moments(points)

@@ -12,7 +12,7 @@ from conftest import small
 from scipy import stats
 from torch import nn
 
-from wwae_lib import experiments
+from wwae_lib import experiments, training
 from wwae_lib.exact_draws import expected_root_trace
 from wwae_lib.gaussian import moments, w2_squared_to_standard_normal
 from wwae_lib.methods import VAE, WWAE, squared_error
@@ -370,3 +370,32 @@ def test_build_gives_what_the_experiment_names():
     assert type(vae) is VAE and vae.penalty_weight == 0.5
     with pytest.raises(ValueError, match="no estimator 'full'"):
         WWAE(wwae.encoder, wwae.decoder, 3, estimator="full")
+
+
+def test_a_method_made_for_images_takes_no_others():
+    """torch's own words would be of matrices, and numbers from 0 to 255 would train without a word."""
+    method = WWAE.for_images((1, 28, 28), "tiny")
+    given = torch.rand(64, 1, 28, 28)
+    for images, said in (
+        (torch.rand(64, 1, 32, 32), r"made for images \(1, 28, 28\); got \(1, 32, 32\)"),
+        (torch.rand(64, 28, 28), r"got \(28, 28\)"),
+        (255 * given, r"lie in \[0, 1\]; these go from .* to 255. Scale them"),
+        (2 * given - 1, r"these go from -1 to 1"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            training.fit(method, images, epochs=1, batch_size=32, progress=False)
+    assert training.fit(method, given, epochs=1, batch_size=32, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "said"),
+    [
+        (WWAE, {"latent": 0}, "latent is 0"),
+        (WWAE, {"penalty_weight": -3.0}, "penalty_weight is -3.0"),
+        (WWAE, {"initial_std": -3.0}, "initial_std is -3.0"),
+        (VAE, {"initial_std": 0.0}, "a VAE's codes need a variance"),
+    ],
+)
+def test_options_that_an_experiment_refuses_are_refused_without_one(kind, options, said):
+    with pytest.raises(ValueError, match=said):
+        kind.for_images((1, 28, 28), "tiny", **options)

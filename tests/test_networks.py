@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 import torch
 from torch import nn
@@ -184,8 +186,14 @@ def test_every_network_has_a_size_for_the_sides_that_own_images_take(channels, s
         assert Decoder(shape, size, 2).eval()(torch.zeros(2, 2)).shape == (2, *shape)
 
 
+@pytest.mark.parametrize("shape", [(300, 1, 28, 28), (28, 28), (2, 28, 28)])
+def test_the_shape_of_a_batch_is_not_taken_for_that_of_an_image(shape):
+    with pytest.raises(ValueError, match=r"1 or 3 channels.*images.shape\[1:\]"):
+        inspect.unwrap(size_of)("compact", shape)
+
+
 def test_a_side_or_network_that_is_not_known_is_named():
     with pytest.raises(ValueError, match="'compact' has no size for 30 x 30"):
         size_of("compact", (1, 30, 30))
-    with pytest.raises(ValueError, match="'huge' has no size"):
+    with pytest.raises(ValueError, match="no network 'huge'; known: tiny"):
         size_of("huge", (1, 28, 28))

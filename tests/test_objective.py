@@ -1,5 +1,6 @@
 """The comparisons of the chapter on the objective: MMD, the expected root trace, the toy."""
 
+import inspect
 import math
 
 import pytest
@@ -60,6 +61,42 @@ def test_mmd_of_nearly_equal_points_keeps_its_digits(n):
 def test_mmd_refuses(shapes):
     with pytest.raises(ValueError, match="mmd_squared needs"):
         penalties.mmd_squared(torch.zeros(shapes[0]), torch.zeros(shapes[1]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_penalties_of_short_numbers_are_float32(dtype):
+    """Whatever the estimator: a penalty in half precision would lose what it is to show."""
+    torch.manual_seed(0)
+    codes = (3 * torch.randn(30, 4)).to(dtype)
+    for estimator in penalties.ESTIMATORS:
+        memory = penalties.AccumulatedMoments(4)
+        value = penalties.posterior_w2_penalty(codes, torch.zeros_like(codes), codes, estimator, memory)
+        assert value.dtype == torch.float32 and value.isfinite()
+    for value in (
+        penalties.mmd_squared(codes, torch.randn(30, 4)),
+        penalties.cramer_wold_squared(codes),
+        penalties.kl_to_standard_normal(codes.float(), torch.zeros(30, 4)),
+    ):
+        assert value.dtype == torch.float32 and value.isfinite()
+
+
+def test_penalties_refuse_what_would_be_broadcast():
+    """As a user calls them, without the checks of types that the tests have on."""
+    penalty, divergence, cramer_wold = map(
+        inspect.unwrap,
+        (penalties.posterior_w2_penalty, penalties.kl_to_standard_normal, penalties.cramer_wold_squared),
+    )
+    mean, short, narrow = torch.zeros(6, 4), torch.zeros(1, 4), torch.zeros(6, 3)
+    for arguments in ((mean, short, mean), (mean, narrow, mean), (mean, mean, narrow)):
+        with pytest.raises(ValueError, match="all arguments must be"):
+            penalty(*arguments)
+    for arguments in ((mean, short), (torch.zeros(0, 4), torch.zeros(0, 4))):
+        with pytest.raises(ValueError, match="all arguments must be"):
+            divergence(*arguments)
+    with pytest.raises(ValueError, match=r"decay is 1\.5"):
+        penalties.AccumulatedMoments(4, decay=1.5)
+    with pytest.raises(ValueError, match=r"n >= 1, d >= 2"):
+        cramer_wold(torch.zeros(0, 4))
 
 
 def test_toy_trains():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -134,8 +135,22 @@ def test_own_runs_are_kept_apart_from_the_books(tmp_path, capsys, monkeypatch):
     folder = pictures(tmp_path / "mine", 500, colour=False)
     assert main(["train", "--images", str(folder), "--side", "28", *TINY]) == 0
     place = data.data_root() / "own" / "own_28_grey/wwae/seed-0"
-    assert str(place) in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert str(place) in told
+    *_, command = told.splitlines()
+    words = shlex.split(command.removeprefix("to measure it: python -m wwae_lib "))
+    assert main(words) == 0 and "sharpness" in capsys.readouterr().out  # what is printed can be done
     assert wwae_lib.load(place).sample(2).shape == (2, 1, 28, 28)
+    name = "own_28_grey/wwae/seed-0"  # which suffices, as it does of the book's runs
+    assert runs.load(name).path == place and runs.load(place / "run.json").path == place
+
+
+def test_pictures_are_read_once(tmp_path, monkeypatch):
+    folder, reads = pictures(tmp_path / "mine", 500), []
+    read = own_images.read
+    monkeypatch.setattr(own_images, "read", lambda *words: reads.append(words) or read(*words))
+    assert main(["train", "--images", str(folder), *TINY]) == 0
+    assert len(reads) == 1
 
 
 @pytest.mark.parametrize("words", [[], ["mnist", "--images", "here"]])

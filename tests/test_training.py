@@ -324,6 +324,11 @@ def test_images_that_cannot_train_are_refused_before_anything_is_written(
         (celeba, test_digits, "about .'mnist', 1, 28, 28., the images are .'celeba', 3, 64, 64"),
         (fashion, test_digits, "the images are .'fashion_mnist'"),
         (digits, few, "show 50 test images, there are 49"),
+        (
+            digits,
+            celeba,
+            "the training images are .'mnist', 1, 28, 28., the test images .'celeba', 3, 64, 64",
+        ),
     ):
         with pytest.raises(ValueError, match=said):
             train(small(), images, tests)

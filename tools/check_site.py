@@ -3,6 +3,7 @@
 python tools/check_site.py _build/html
 """
 
+import argparse
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -65,7 +66,9 @@ def problems(site: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    wrong = problems(Path(sys.argv[1]))
+    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    asked.add_argument("site", type=Path, help="the folder of the built pages")
+    wrong = problems(asked.parse_args().site)
     print(
         "\n".join(wrong)
         or "links lead somewhere, nothing is loaded from the network, pictures have their words"

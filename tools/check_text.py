@@ -9,6 +9,7 @@ those within the built book by tools/check_site.py, and roles such as {doc} and 
 
 from __future__ import annotations
 
+import argparse
 import ast
 import io
 import json
@@ -235,6 +236,9 @@ def problems(root: Path = ROOT) -> list[str]:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     wrong = problems()
     print("\n".join(wrong) or f"{len(pages())} pages and {len(modules())} modules read well")
     sys.exit(bool(wrong))

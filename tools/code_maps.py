@@ -8,6 +8,7 @@ The layout is chaotic: another processor makes another one of the same quality. 
 
 from __future__ import annotations
 
+import argparse
 import base64
 
 import numpy as np
@@ -39,4 +40,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     main()

@@ -8,6 +8,7 @@ the PDF, to where its target was printed. The same site gives the same pages.
 
 from __future__ import annotations
 
+import argparse
 import io
 import os
 import re
@@ -200,4 +201,8 @@ def _with_progress(printed: Iterator, total: int) -> Iterator:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    asked.add_argument("site", type=Path, help="the folder of the built pages")
+    asked.add_argument("pdf", type=Path, help="the file to write")
+    given = asked.parse_args()
+    main(given.site, given.pdf)

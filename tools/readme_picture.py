@@ -3,6 +3,7 @@
 python tools/readme_picture.py
 """
 
+import argparse
 import hashlib
 import io
 import sys
@@ -38,6 +39,9 @@ def draw() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     try:
         draw()
     except runs.RunError as error:

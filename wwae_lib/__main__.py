@@ -53,8 +53,8 @@ full: 10,000 images against all held-out ones; extrapolated: the FID of 10,000 f
 time; brief: 2,500 against every second one, whose numbers compare only with each other; selection: 2,500
 against all, for choosing settings (default: %(default)s)"""
 SETS = """\
-made images to compare, separated by commas: prior, reconstruction, interpolation, gaussian, mixture;
-training for training images, the floor; all; or none (default: %(default)s)"""
+made images to compare, separated by commas: prior, reconstruction, interpolation, gaussian, mixture (of ten),
+mixture_100; training for training images, the floor; all; or none (default: %(default)s)"""
 DUMP = """\
 measure nothing; write the made images of one run and the real images as PNGs into FOLDER, for another tool
 to compare"""
@@ -139,8 +139,7 @@ def _add_images(command: argparse.ArgumentParser) -> None:
         "--side",
         type=int,
         choices=(28, 32, 64),
-        default=32,
-        help="with --images: the side in pixels that pictures are resized to (default: %(default)s)",
+        help="with --images: the side in pixels that pictures are resized to (default: 32)",
     )
     command.add_argument("--grey", action="store_true", help="with --images: convert the pictures to grey")
 
@@ -195,17 +194,23 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
 
 def run_train(arguments: argparse.Namespace) -> None:
     changes = {name: value for name in FIELDS if (value := getattr(arguments, name)) is not None}
+    if arguments.dataset:  # a mistake is told before images are fetched
+        experiments.experiment(arguments.dataset, arguments.method, **changes)
     images, test_images = _images_to_train(arguments)
     experiment = experiments.experiment(images.dataset, arguments.method, **changes)
     # for the little work of a tiny network one thread is as fast as several
     _choose_threads(1 if experiment.network == "tiny" else processes.free_cores())
     if first := processes.rank() == 0:
         print(f"{len(images):,} training images: {images.source}")
+    results = arguments.results or _trials(images) or runs.results_root()
+    draft = runs.Draft(results.expanduser() / experiment.name)
+    if first and arguments.resume and not (draft.checkpoint.exists() or runs.exists(draft.path)):
+        print(f"there is nothing to resume in {draft.path}: training from the start", file=sys.stderr)
     run = training.train(
         experiment,
         images,
         test_images,
-        results=arguments.results or _trials(images),
+        results=results,
         resume=arguments.resume,
         restart=arguments.restart,
         fabric=training.choose_fabric(arguments.accelerator, arguments.precision),
@@ -214,7 +219,19 @@ def run_train(arguments: argparse.Namespace) -> None:
         show(run)
         if images.source.startswith("embedded") and not arguments.embedded:
             print("MNIST was not there: this run is of the 5,000 embedded digits, and none of the book's")
-        print(f"to measure it: python -m wwae_lib evaluate {shlex.quote(str(run.path))} --protocol brief")
+        print(f"to measure it: {_measuring(run, arguments.images, len(test_images))}")
+
+
+def _measuring(run: runs.Run, own: Path | None, held_out: int) -> str:
+    """The command that measures a run as far as so many held-out images allow."""
+    words = ["python", "-m", "wwae_lib", "evaluate", str(run.path)]
+    words += ["--images", str(own)] * bool(own)
+    brief = evaluation.PROTOCOLS["brief"]
+    if held_out // brief.step >= evaluation.MINIMUM_FID_IMAGES:
+        words += ["--protocol", "brief"]
+    elif held_out < evaluation.MINIMUM_FID_IMAGES:
+        words += ["--sets", "none"]  # too few for an FID
+    return shlex.join(words)
 
 
 def _choose_threads(most: int) -> None:
@@ -236,9 +253,13 @@ def _images_to_train(arguments: argparse.Namespace) -> tuple[data.Images, data.I
     """The training images of the command line, and those held out."""
     if arguments.embedded and arguments.dataset != "mnist":
         raise ValueError("--embedded: only mnist has embedded digits")
-    load = data.embedded_digits if arguments.embedded else functools.partial(data.load, arguments.dataset)
     if arguments.images:
-        load = functools.partial(own_images.load, arguments.images, side=arguments.side, grey=arguments.grey)
+        parts = ("train", arguments.held_out)
+        train, held_out = own_images.load_parts(arguments.images, parts, arguments.side or 32, arguments.grey)
+        return train, held_out
+    if arguments.side or arguments.grey:
+        raise ValueError("--side and --grey are for your own pictures: name them by --images")
+    load = data.embedded_digits if arguments.embedded else functools.partial(data.load, arguments.dataset)
     return load("train"), load(arguments.held_out)
 
 
@@ -248,7 +269,7 @@ def _trials(images: data.Images) -> Path | None:
         return None
     if images.source.startswith("embedded"):
         return data.data_root() / "quick"  # with those of reproduce --profile quick
-    return data.data_root() / "own" if images.dataset in data.OWN and runs.checkout() else None
+    return data.data_root() / "own" if images.dataset in data.OWN and runs.checkout() else None  # runs.APART
 
 
 def run_evaluate(arguments: argparse.Namespace) -> None:
@@ -301,6 +322,13 @@ def main(words: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         remedy = "pip install 'wwae_lib[data,measures]' brings what data and evaluate need"
         print(f"error: the package {error.name} is not installed; {remedy}", file=sys.stderr)
+        return 1
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "memory" not in str(error):
+            raise
+        remedy = "a smaller --batch-size, --latent or --network needs less"
+        said = (str(error) or "no more is free").splitlines()[0]
+        print(f"error: the memory does not suffice ({said}); {remedy}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stopped:
         said = getattr(stopped, "__notes__", None) or [INTERRUPTED.get(arguments.command, "nothing was kept")]

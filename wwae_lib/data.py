@@ -93,7 +93,8 @@ class Images:
         source: where they came from, in words; a run records it.
 
     Raises:
-        ValueError: the pixels are no uint8 images (:func:`check_pixels`).
+        ValueError: the pixels are no uint8 images (:func:`check_pixels`), or the labels are not one whole
+            number per image.
     """
 
     pixels: Pixels
@@ -104,6 +105,12 @@ class Images:
 
     def __post_init__(self) -> None:
         check_pixels(self.pixels)
+        labels = self.labels
+        if not isinstance(labels, Tensor) or labels.dtype not in (torch.int64, torch.int32, torch.uint8):
+            got = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
+            raise ValueError(f"labels are a tensor of whole numbers, one per image; got {got}")
+        if labels.shape != self.pixels.shape[:1]:
+            raise ValueError(f"{len(self.pixels)} images need as many labels; got {tuple(labels.shape)}")
 
     def __len__(self) -> int:
         return len(self.pixels)

@@ -99,11 +99,12 @@ def total_moments(mean, variance) -> tuple[Vectors, Matrices]:
         mean ``(..., d)`` and covariance ``(..., d, d)``; ``Cov`` has divisor ``n - 1``.
 
     Raises:
-        ValueError: the shapes differ, or fewer than two points.
+        ValueError: the shapes differ, fewer than two points, or (on the CPU) a negative variance.
     """
     mean, variance = floating(mean, variance)
     if mean.shape != variance.shape:
         raise ValueError(f"mean {tuple(mean.shape)} and variance {tuple(variance.shape)} differ in shape")
+    check_variance(variance, "variance")
     centre, covariance = moments(mean)
     return centre, covariance + torch.diag_embed(variance.mean(-2))
 
@@ -271,13 +272,16 @@ def w2_penalty(z, variance=None, *, eigensolver: bool | None = None) -> Values:
         ``(...)``, differentiable; never negative; NaN for input that is not finite.
 
     Raises:
-        ValueError: fewer than two points, no dimension, or a variance of another shape.
+        ValueError: fewer than two points, no dimension, a variance of another shape, or (on the CPU) a
+            negative one.
     """
     z, variance = floating(z, variance) if variance is not None else (*floating(z), None)
     if z.ndim < 2 or z.shape[-2] < 2 or z.shape[-1] < 1:
         raise ValueError(f"w2_penalty needs points of shape (..., n >= 2, d >= 1), got {tuple(z.shape)}")
     if variance is not None and variance.shape != (expected := (*z.shape[:-2], z.shape[-1])):
         raise ValueError(f"w2_penalty needs a variance of shape {expected}, got {tuple(variance.shape)}")
+    if variance is not None:
+        check_variance(variance, "the variance")
     if z.device.type == "mps":
         variance = None if variance is None else variance.cpu()
         return w2_penalty(z.cpu(), variance, eigensolver=eigensolver).to(z.device)
@@ -315,8 +319,7 @@ def w2_squared_diagonal(mean1, variance1, mean2=0.0, variance2=1.0) -> Values:
     if mean1.ndim == 0 or mean1.shape[-1] == 0:
         raise ValueError("w2_squared_diagonal needs at least one dimension")
     for name, variance in (("variance1", variance1), ("variance2", variance2)):
-        if known_to_hold((variance < 0).any()):
-            raise ValueError(f"{name} holds {variance.min().item():.3g}: a variance cannot be negative")
+        check_variance(variance, name)
     difference = _root(variance1, variance1 == 0) - _root(variance2, variance2 == 0)
     # sqrt(v) has no derivative at 0: there the value counts v itself, as tr S does.
     at_zero = torch.where(variance1 == 0, variance1, 0) + torch.where(variance2 == 0, variance2, 0)
@@ -496,6 +499,13 @@ def check_shapes(mean: Tensor, cov: Tensor, mean_name: str, cov_name: str) -> No
             f"{mean_name} must be (..., d) and {cov_name} (..., d, d), "
             f"got {tuple(mean.shape)} and {tuple(cov.shape)}"
         )
+
+
+def check_variance(variance: Tensor, name: str) -> None:
+    """Refuse a negative variance, where looking is free: a logarithm is easily passed in its place."""
+    if known_to_hold((variance < 0).any()):
+        least = variance.min().item()
+        raise ValueError(f"{name} holds {least:.3g}: a variance cannot be negative (is it a logarithm?)")
 
 
 def floating(*values) -> tuple[Tensor, ...]:

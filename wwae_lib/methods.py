@@ -108,6 +108,7 @@ class Method(nn.Module):
     betas: tuple[float, float] = (0.9, 0.999)
     rates: dict[str, float] = {}  # noqa: RUF012
     latent: int
+    shape: Shape | None = None  # of its images, where for_images made its networks
     waits: bool = False  # the loss waits for a value, so that a GPU cannot replay its steps
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -130,6 +131,11 @@ class Method(nn.Module):
             ValueError: the network has no size for such images.
         """
         raise NotImplementedError
+
+    def _for(self, shape: Shape) -> Self:
+        channels, height, width = shape
+        self.shape = channels, height, width
+        return self
 
     def turns(self, step: int) -> tuple[str, ...]:
         """Who moves at a step, in order; steps are counted from 0 over the whole training."""
@@ -195,6 +201,8 @@ class AutoEncoder(Method):
         self.encoder, self.decoder, self.latent = encoder, decoder, latent
         default = self.defaults.get("penalty_weight", 1.0)
         self.penalty_weight: float = default if penalty_weight is None else penalty_weight
+        if not 0 <= self.penalty_weight < math.inf:
+            raise ValueError(f"penalty_weight is {penalty_weight}; it must be finite and not negative")
 
     @classmethod
     def for_images(
@@ -207,7 +215,7 @@ class AutoEncoder(Method):
     ) -> Self:
         size = size_of(network, shape)
         encoder = Encoder(shape, size, latent, initial_std if cls.stochastic else 0.0)
-        return cls(encoder, Decoder(shape, size, latent), latent, **options)
+        return cls(encoder, Decoder(shape, size, latent), latent, **options)._for(shape)
 
     def encode(self, images: Images) -> tuple[Codes, Codes]:
         """Mean and log-variance of each image's code, ``(n, latent)`` each."""
@@ -280,6 +288,11 @@ class VAE(AutoEncoder):
     name, title, line = "vae", "VAE", ("blue", "-")
     stochastic = True
     defaults = {"penalty_weight": 1.0}  # noqa: RUF012
+
+    def __init__(self, encoder, decoder, latent: int, penalty_weight: float | None = None):
+        super().__init__(encoder, decoder, latent, penalty_weight)
+        if getattr(encoder, "deterministic", False):
+            raise ValueError("initial_std is 0; a VAE's codes need a variance")
 
     def penalty(self, mean: Codes, log_variance: Codes, codes: Codes) -> Scalar:
         return kl_to_standard_normal(mean, log_variance)
@@ -484,7 +497,7 @@ class GAN(Method):
     @classmethod
     def for_images(cls, shape: Shape, network: str = "compact", latent: int = 64) -> Self:
         normed = dataclasses.replace(size_of(network, shape), batch_norm=True)  # to train on any network
-        return cls(Discriminator(shape, normed, True), Decoder(shape, normed, latent), latent)
+        return cls(Discriminator(shape, normed, True), Decoder(shape, normed, latent), latent)._for(shape)
 
     def decode(self, codes: Codes) -> Images:
         return self.generator(codes)
@@ -539,7 +552,7 @@ class WGANGP(Method):
         size = size_of(network, shape)
         critic = Discriminator(shape, size, False)
         generator = Decoder(shape, dataclasses.replace(size, batch_norm=True), latent)
-        return cls(critic, generator, latent, **options)
+        return cls(critic, generator, latent, **options)._for(shape)
 
     decode = GAN.decode
     invent = GAN.invent

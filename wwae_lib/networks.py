@@ -48,10 +48,19 @@ def size_of(network: str, shape: Shape) -> Size:
     Raises:
         ValueError: there is no such network, or it has no size for such images.
     """
-    sizes, side = NETWORKS.get(network, {}), shape[-1]
+    if network not in NETWORKS:
+        raise ValueError(f"there is no network {network!r}; known: {', '.join(NETWORKS)}")
+    if len(shape) != 3 or shape[0] not in (1, 3):
+        raise ValueError(
+            f"the shape of an image is (1 or 3 channels, height, width); got {tuple(shape)}. Of a batch it "
+            "is images.shape[1:]"
+        )
+    sizes, side = NETWORKS[network], shape[-1]
     like = 28 if side == 32 else side  # two halvings lead to 8 x 8 in place of 7 x 7
     if like not in sizes:
-        raise ValueError(f"network {network!r} has no size for {side} x {side} images")
+        raise ValueError(
+            f"network {network!r} has no size for {side} x {side} images; it has 28, 32 and 64 pixels a side"
+        )
     return sizes[like]
 
 
@@ -67,6 +76,9 @@ class Encoder(nn.Module):
 
     def __init__(self, shape: Shape, size: Size, latent: int, initial_std: float = 1.0):
         super().__init__()
+        _check_dimensions(latent)
+        if not 0 <= initial_std <= 10:
+            raise ValueError(f"initial_std is {initial_std}; it must lie between 0 and 10")
         layers, features = _convolutions(shape, size, nn.ReLU(), size.batch_norm, size.batch_norm)
         self.deterministic = initial_std == 0
         last = nn.Linear(features, latent if self.deterministic else 2 * latent)
@@ -87,6 +99,7 @@ class Decoder(nn.Module):
 
     def __init__(self, shape: Shape, size: Size, latent: int):
         super().__init__()
+        _check_dimensions(latent)
         channels, side = (*size.channels[::-1], shape[0]), _smallest(shape, size)
         norm, features = size.batch_norm, channels[0] * side**2
         width = size.decoder_dense
@@ -177,6 +190,11 @@ def _convolutions(
 
 def _dense(before: int, after: int, activation: nn.Module, norm: bool) -> list[nn.Module]:
     return [nn.Linear(before, after, bias=not norm), *[nn.BatchNorm1d(after)] * norm, activation]
+
+
+def _check_dimensions(latent: int) -> None:
+    if latent < 1:
+        raise ValueError(f"latent is {latent}; it must be at least 1")
 
 
 def _smallest(shape: Shape, size: Size) -> int:

@@ -5,6 +5,7 @@ Pictures are taken in the order of their names. Of every ten, the ninth validate
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from tqdm import tqdm
 
 from .data import OWN, DataError, Images, check_split, own_dataset_name
 
-__all__ = ["MINIMUM", "load", "read"]
+__all__ = ["MINIMUM", "load", "load_parts", "read"]
 
 MINIMUM = 500  # pictures, of which a run shows 50 held out ones
 PARTS = {"train": range(8), "valid": (8,), "test": (9,)}  # of every ten
@@ -31,15 +32,23 @@ def load(path: Path, split: str, side: int = 32, grey: bool = False) -> Images:
     Raises:
         DataError: as :func:`read`; there is no such split, or there are fewer than 500 pictures.
     """
-    check_split(split, PARTS)
+    return load_parts(path, (split,), side, grey)[0]
+
+
+def load_parts(path: Path, splits: Sequence[str], side: int = 32, grey: bool = False) -> list[Images]:
+    """Several splits of the pictures (:func:`load`), which are read once."""
+    for split in splits:
+        check_split(split, PARTS)
     path = Path(path)
     pixels = read(path, side, grey)
     if len(pixels) < MINIMUM:
         raise DataError(f"{path} has {len(pixels)} pictures; a tenth tests: at least {MINIMUM} are needed")
-    kept = pixels[torch.from_numpy(np.isin(np.arange(len(pixels)) % 10, PARTS[split]))]
     source = f"own images: {len(pixels):,} pictures of {path.name}, centre square to {side} x {side}"
-    labels = torch.zeros(len(kept), dtype=torch.int64)
-    return Images(kept, labels, own_dataset_name(pixels.shape[1], side), split, source)
+    dataset, parts = own_dataset_name(pixels.shape[1], side), []
+    for split in splits:
+        kept = pixels[torch.from_numpy(np.isin(np.arange(len(pixels)) % 10, PARTS[split]))]
+        parts.append(Images(kept, torch.zeros(len(kept), dtype=torch.int64), dataset, split, source))
+    return parts
 
 
 def read(path: Path, side: int = 32, grey: bool = False) -> Tensor:
@@ -90,6 +99,8 @@ def _pictures_of(path: Path) -> np.ndarray:
             f"{path} holds {array.dtype} {array.shape}; pictures are uint8 (n, height, width), "
             "(n, height, width, 3) or (n, 3, height, width)"
         )
+    if 0 in array.shape[1:3]:
+        raise DataError(f"{path} holds pictures without pixels, {array.shape}")
     return array[..., 0] if array.ndim == 4 and array.shape[-1] == 1 else array
 
 

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from . import gaussian, processes
 from .exact_draws import expected_root_trace
-from .gaussian import moments_across_processes, w2_squared_diagonal, w2_squared_to_standard_normal
+from .gaussian import floating, moments_across_processes, w2_squared_diagonal, w2_squared_to_standard_normal
 from .precision import wide
 from .shapes import Codes, Covariance, Mean, Scalar
 
@@ -72,10 +72,12 @@ def posterior_w2_penalty(
         A scalar, differentiable in all it reads; not negative unless corrected.
 
     Raises:
-        ValueError: an unknown estimator, or none to remember with.
+        ValueError: an unknown estimator, none to remember with, or arguments of different shapes.
     """
     if estimator not in ESTIMATORS:
         raise ValueError(f"there is no estimator {estimator!r}; known: {', '.join(ESTIMATORS)}")
+    _check_alike(mean, log_variance, codes)
+    mean, log_variance, codes = floating(mean, log_variance, codes)
     if processes.count() == 1 and estimator == "sampled":
         return gaussian.w2_penalty(codes)
     if processes.count() == 1 and estimator == "total":
@@ -99,6 +101,12 @@ def posterior_w2_penalty(
     if estimator == "corrected":
         return bias_corrected(centre, covariance, len(mean) * processes.count()).to(mean)
     return w2_squared_to_standard_normal(centre, covariance).to(mean)
+
+
+def _check_alike(*arguments: Tensor) -> None:
+    shapes = [tuple(one.shape) for one in arguments]
+    if len(set(shapes)) > 1 or len(shapes[0]) != 2 or shapes[0][0] < 1:
+        raise ValueError(f"all arguments must be (n >= 1, latent); got {', '.join(map(str, shapes))}")
 
 
 def _mean_variance(log_variance: Tensor) -> Tensor:
@@ -145,6 +153,8 @@ class AccumulatedMoments(nn.Module):
 
     def __init__(self, latent: int, decay: float = 0.9):
         super().__init__()
+        if not 0 <= decay < 1:
+            raise ValueError(f"decay is {decay}; it must lie in [0, 1)")
         self.decay = decay
         self.register_buffer("mean", torch.zeros(latent))
         self.register_buffer("cov", torch.eye(latent))
@@ -165,7 +175,11 @@ def kl_to_standard_normal(mean: Codes, log_variance: Codes) -> Scalar:
     .. math::  \tfrac12 \sum_i (\mu_i^2 + \sigma_i^2 - \log \sigma_i^2 - 1)
 
     in nats (Kingma & Welling 2014, appendix B). Both arguments ``(n, latent)``; a scalar.
+
+    Raises:
+        ValueError: the shapes differ, or there is no code.
     """
+    _check_alike(mean, log_variance)
     return 0.5 * (mean.square() + log_variance.exp() - log_variance - 1).sum(1).mean()
 
 
@@ -195,6 +209,7 @@ def mmd_squared(z: Tensor, prior: Tensor, scales: Sequence[float] = SCALES) -> S
     """
     if z.shape != prior.shape or z.ndim != 2 or z.shape[0] < 2:
         raise ValueError(f"mmd_squared needs two (n >= 2, d), got {tuple(z.shape)} and {tuple(prior.shape)}")
+    z, prior = floating(z, prior)
     n, d = z.shape
     constants = torch.cat([z.new_full((1,), 2 * d * s) for s in scales])  # filled in there: nothing waits
     # by the points' differences: the products that are faster from 25 points on cancel
@@ -301,10 +316,11 @@ def cramer_wold_squared(z: Tensor) -> Scalar:
         A scalar, differentiable.
 
     Raises:
-        ValueError: fewer than two dimensions, for which the formula does not hold.
+        ValueError: no code, or fewer than two dimensions, for which the formula does not hold.
     """
-    if z.ndim != 2 or z.shape[1] < 2:
-        raise ValueError(f"the Cramer-Wold distance needs codes (n, d >= 2), got {tuple(z.shape)}")
+    if z.ndim != 2 or z.shape[0] < 1 or z.shape[1] < 2:
+        raise ValueError(f"the Cramer-Wold distance needs codes (n >= 1, d >= 2), got {tuple(z.shape)}")
+    (z,) = floating(z)
     n, d = z.shape
     gamma, scale = (4 / (3 * n)) ** 0.4, 1 / (2 * d - 3)
     pairs = 2 * (gamma + scale * functional.pdist(z).square()).rsqrt().sum() + n * gamma**-0.5

@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from .data import DATASETS, OWN
+from .data import DATASETS, OWN, data_root
 from .experiments import Experiment, build, experiment
 from .files import RunError, owned, read_tensors, sha256, write_atomically, write_json, write_tensors
 from .methods import METHODS, Method
@@ -54,6 +54,7 @@ __all__ = [
     "settle",
 ]
 
+APART = ("own", "quick")  # folders of the data folder that hold runs which are none of the book's
 FORMAT = 1
 RECORD = "run.json"
 CHECKPOINT = "checkpoint.safetensors"
@@ -181,6 +182,7 @@ class Run:
 def load(path: Path | str) -> Run:
     """Read a run from its folder, or by its name below the results folder, such as ``mnist/wwae/seed-0``.
 
+    What is not there is looked for where ``train`` keeps runs on own pictures and on embedded digits.
     Nothing is written: where a process was killed while it replaced a run, the whole one beside it is read.
 
     Raises:
@@ -188,8 +190,12 @@ def load(path: Path | str) -> Run:
             experiment than its folder's name says.
     """
     folder = Path(path).expanduser().absolute()
+    if folder.is_file() and exists(folder.parent):
+        folder = folder.parent
     if not exists(folder):
-        folder = results_root() / path  # an absolute path stays itself
+        apart = (data_root() / name for name in APART)
+        places = [root / path for root in (results_root(), *apart)]  # an absolute path stays itself
+        folder = next(filter(exists, places), places[0])
     if not (folder / RECORD).exists():
         for place in (_new(folder), _old(folder)):
             if _holds_a_run(place):

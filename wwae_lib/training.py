@@ -95,7 +95,7 @@ def choose_fabric(accelerator: str = "auto", precision: str = "auto") -> Fabric:
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         fabric = Fabric(accelerator=accelerator, **devices)
-    except (RuntimeError, ValueError) as error:
+    except (ImportError, RuntimeError, ValueError) as error:
         raise ValueError(f"there is no accelerator {accelerator!r} here ({error})") from error
     if precision == "auto":
         precision = "bf16-mixed" if computes_bf16(fabric.device) else "32-true"
@@ -133,9 +133,12 @@ def train(
         RunError: a run or checkpoint is in the way, damaged, or of another experiment or other images; or
             another process is training it, or nothing can be written there.
         TrainingDiverged: a term of the loss became NaN or infinite.
-        ValueError: these images cannot train the experiment: another data set's, test images, or too few.
+        ValueError: these images cannot train the experiment, or not test it: another data set's, of another
+            shape, test images, or too few.
     """
     _check_images(experiment, images)
+    if (of := _kind(test_images)) != (wanted := _kind(images)):
+        raise ValueError(f"the training images are {wanted}, the test images {of}")
     if len(test_images) < (shown := pictures.GRID**2 // 2):
         raise ValueError(f"the pictures of a run show {shown} test images, there are {len(test_images)}")
     fabric = fabric or choose_fabric()
@@ -193,12 +196,16 @@ def _publish(
 
 
 def _check_images(experiment: Experiment, images: Images) -> None:
-    given = (images.dataset, *images.pixels.shape[1:])
-    expected = (experiment.dataset, *get_dataset(experiment.dataset).shape)
+    given, expected = _kind(images), (experiment.dataset, *get_dataset(experiment.dataset).shape)
     if given != expected:
         raise ValueError(f"the experiment is about {expected}, the images are {given}")
     _check_split(images)
     _steps_per_epoch(len(images), experiment.batch_size)
+
+
+def _kind(images: Images) -> tuple[Any, ...]:
+    """Of which data set images are, and of which shape."""
+    return images.dataset, *images.pixels.shape[1:]
 
 
 def _check_split(images: Images) -> None:
@@ -283,7 +290,9 @@ def fit(
 
     Raises:
         TrainingDiverged: a term of the loss became NaN or infinite.
-        ValueError: the images are fewer than a batch, neither uint8 nor finite numbers, or test images.
+        ValueError: the images are fewer than a batch, neither uint8 nor finite numbers, or test images; or,
+            of a method that :meth:`~wwae_lib.methods.Method.for_images` made, of another shape or beyond
+            [0, 1].
     """
     pixels = images.pixels if isinstance(images, Images) else images
     if isinstance(images, Images):
@@ -292,10 +301,23 @@ def fit(
         raise ValueError(f"images are a tensor, or Images; got {type(pixels).__name__}")
     if pixels.dtype != torch.uint8 and not (pixels.is_floating_point() and pixels.isfinite().all()):
         raise ValueError(f"images are uint8 or finite numbers in [0, 1]; got {pixels.dtype}, or not finite")
+    if method.shape:
+        _check_fits(method.shape, pixels)
     plan = Plan(seed=seed, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, warm_up=warm_up)
     fabric = fabric or choose_fabric()
     loop = _loop(method, pixels, plan, Checkpoints(None, {}, fabric, 1), fabric, capture, progress)
     return _alone(loop, fabric.device).history
+
+
+def _check_fits(shape: tuple[int, ...], pixels: Tensor) -> None:
+    """Refuse images that the networks were not made for: theirs end in a sigmoid."""
+    if pixels.shape[1:] != shape:
+        raise ValueError(f"the method was made for images {shape}; got {tuple(pixels.shape[1:])}")
+    if pixels.is_floating_point() and not (pixels.min() >= 0 and pixels.max() <= 1):
+        raise ValueError(
+            f"the numbers of images lie in [0, 1]; these go from {pixels.min():.3g} to {pixels.max():.3g}. "
+            "Scale them, or pass uint8"
+        )
 
 
 class Fitted(NamedTuple):

@@ -83,7 +83,7 @@ def _look_for_release(folder: Path) -> None:
         hint = f"Move the pictures of {images / images.name} up into {images}."
     if missing and missing != needed[1:]:  # of which its reading says more
         present = sorted(path.name for path in folder.glob("*"))
-        found = f"there are only {', '.join(present[:6])}" if present else "which is empty or not there"
+        found = f"there are only {', '.join(present[:6])}" if present else "the folder is empty or not there"
         raise DataError(f"CelebA in {folder} lacks {', '.join(missing)}; {found}. {hint}")
 
 
