@@ -277,6 +277,20 @@ def test_precision_stands_against_recall_without_what_has_no_prior():
     assert not figures.precision_recall(some[-1:]).axes[0].get_title(loc="left")
 
 
+def test_what_the_prior_costs_stands_against_the_nats_of_runs_that_have_both():
+    nats = {"mixture_nats": 2.0, "mixture_nats_floor": -0.5}
+    some = [
+        made_up("wwae", fid=60.0, fid_mixture=44.0, fid_error=0.6, fid_mixture_error=0.8, **nats),
+        made_up("wwae", seed=1, fid=90.0, **nats),  # from the prior alone
+        made_up("ae", fid=200.0, fid_mixture=48.0, **nats),  # which has no prior
+    ]
+    (axis,) = figures.cost_of_the_prior(some).axes
+    (mark,) = axis.containers
+    assert (mark.get_label(), *mark.lines[0].get_xdata(), *mark.lines[0].get_ydata()) == ("WWAE", 2.5, 16.0)
+    (bar,) = mark.lines[2][0].get_segments()
+    assert (bar[1, 1] - bar[0, 1]) / 2 == pytest.approx(1.0)
+
+
 def test_the_players_curves_are_the_history(finished, gan):
     (axis,) = figures.adversaries([finished, gan]).axes
     discriminator, generator, undecided = axis.lines

@@ -268,6 +268,21 @@ def test_a_method_without_a_prior_takes_no_place_where_prior_samples_are_judged(
     assert "second of three methods" in line
 
 
+def test_fits_of_training_and_test_images_and_an_optimum_that_was_not_reached(monkeypatch):
+    last = {"wwae": 8.0, "ae": 9.0}
+    monkeypatch.setattr(
+        Run,
+        "history",
+        lambda run: [{"reconstruction": 50.0}, {"reconstruction": last[run.experiment.method]}],
+    )
+    some = [made_up.run(name, squared_error=10.0) for name in (*last, "gan")]
+    text = tables.fits(some)
+    assert "| MNIST | WWAE | 1 | 8.00 | 10.00 | +25% |" in text and "DCGAN" not in text
+    assert "On MNIST the AE, which minimises nothing but this error" in text
+    last["ae"] = 7.0
+    assert "optimum" not in tables.fits(some)
+
+
 def test_nothing_recorded_makes_empty_tables():
     assert tables.comparisons([]) == ""
     assert tables.rankings([], "fid") == []

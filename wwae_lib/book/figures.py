@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from ..measures import latents
 from ..measures.evaluation import to_pixels
 from ..methods import METHODS
 from ..runs import load_method, results_root
+from .selection import draws_from_prior
 from .tables import METRICS, contests, name_of
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ __all__ = [
     "by_law",
     "code_map",
     "code_variances",
+    "cost_of_the_prior",
     "fid_by_size",
     "interpolations",
     "latent_map",
@@ -182,7 +185,7 @@ def precision_recall(runs: Sequence[Run]) -> Figure:
     Marks are means over seeds, with the 95% intervals of three or more. A hollow mark has fewer. A plain
     auto-encoder has no prior to draw from. A contest is left out where no method reaches a hundredth of each.
     """
-    runs = [run for run in runs if run.experiment.method != "ae"]
+    runs = [run for run in runs if draws_from_prior(run.experiment.method)]
     panels = [(contest, *map(contest.measured, ("precision", "recall"))) for contest in contests(runs)]
     panels = [
         panel
@@ -212,13 +215,53 @@ def precision_recall(runs: Sequence[Run]) -> Figure:
             )
         axis.set(title=contest.title, xlabel="recall", ylabel="precision", xlim=(0, None), ylim=(0, None))
         axis.margins(0.1)
+    _legend(figure, axes)
+    return figure
+
+
+def cost_of_the_prior(runs: Sequence[Run]) -> Figure:
+    """What draws of the prior cost against how far the codes are from one Gaussian; a mark a method.
+
+    Upwards, the FID of prior samples less that of samples from a fitted mixture of ten; to the right, the
+    nats per code that such a mixture gains, less those of exact draws. Of each method the runs with both.
+    """
+    keys = ("fid", "fid_mixture", "mixture_nats")
+    runs = [run for run in runs if draws_from_prior(run.experiment.method) and {*keys} <= run.metrics.keys()]
+    panels = contests(runs)
+    figure, axes = plt.subplots(1, max(1, len(panels)), figsize=(WIDTH, 3.0), squeeze=False)
+    for axis, contest in zip(axes[0], panels, strict=False):
+        nats, prior, mixture = map(contest.measured, ("mixture_excess", "fid", "fid_mixture"))
+        for name in nats:
+            colour, dash = METHODS[name].line
+            error = math.hypot(prior[name].error, mixture[name].error)
+            axis.errorbar(
+                nats[name].mean,
+                prior[name].mean - mixture[name].mean,
+                yerr=error,
+                fmt=MARKS[dash],
+                color=COLOURS[colour],
+                mfc="white",
+                ms=5.5,
+                lw=1,
+                label=METHODS[name].title,
+            )
+        axis.axhline(0, color=COLOURS["grey"], lw=0.8)
+        axis.set(title=contest.title, xlim=(0, None))
+        axis.margins(0.15)
+    axes[0, 0].set_ylabel("FID, prior less mixture")
+    axes[0, axes.shape[1] // 2].set_xlabel("nats per code that a mixture of ten gains")
+    _legend(figure, axes)
+    return figure
+
+
+def _legend(figure: Figure, axes: np.ndarray) -> None:
+    """One legend for all panels, below them."""
     named = {
         label: handle
         for axis in axes.flat
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=False)
     }
     figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=3)
-    return figure
 
 
 def read(name: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -48,6 +49,7 @@ __all__ = [
     "enumeration",
     "ex_post_sampling",
     "fid_sample_sizes",
+    "fits",
     "markdown",
     "methods_recorded",
     "metric_across_datasets",
@@ -498,6 +500,35 @@ def _floor(contest: Contest) -> str:
         return "The floor, the FID of training images, is not measured."
     cells = [cell(Measured((value,), (error,)), METRICS["fid_training"]) for value, error in floors]
     return f"The floor, the FID of training images, is {enumeration(cells)}."
+
+
+def fits(runs: Sequence[Run]) -> str:
+    """The squared error of training images in the last epoch, and of test images, of every auto-encoder.
+
+    Then in words where one that minimises this error alone has more of it than the WWAE.
+    """
+    rows, unfinished = [], []
+    for contest in contests(runs):
+        for name, some in contest.methods.items():
+            if not some[0].experiment.has_encoder:
+                continue
+            trained = statistics.fmean(run.history()[-1]["reconstruction"] for run in some)
+            tested = statistics.fmean(run.metrics["squared_error"] for run in some)
+            form = METRICS["squared_error"].form.format
+            cells = [form(trained), form(tested), f"{tested / trained - 1:+.0%}"]
+            rows.append([contest.title, METHODS[name].title, str(len(some)), *cells])
+        last = {row[1]: float(row[3]) for row in rows if row[0] == contest.title}
+        if last.get(METHODS["ae"].title, 0.0) > last.get(METHODS["wwae"].title, math.inf):
+            unfinished.append(contest.title)
+    head = ["data", "method", "seeds", "training images, last epoch", "test images", "more"]
+    text = markdown(head, rows, words=2)
+    if unfinished:
+        text += (
+            f"\n\nOn {enumeration(unfinished)} the {METHODS['ae'].title}, which minimises nothing but this "
+            "error, has more of it on training images than the WWAE. So its training has not reached its "
+            "optimum."
+        )
+    return text
 
 
 def ex_post_sampling(runs: Sequence[Run]) -> str:

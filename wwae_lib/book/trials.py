@@ -57,7 +57,8 @@ def datasets(kinds: Sequence[tuple[str, str]] | None = None) -> list[str]:
 
 def _tried(dataset: str, kinds: Sequence[tuple[str, str]]) -> dict[tuple[str, str], list[Run]]:
     """The recorded trials of each kind on a data set."""
-    return {kind: trials for kind in kinds if (trials := selection.recorded_trials(dataset, *kind))}
+    compared = [kind for kind in kinds if kind[0] in compared_methods(dataset)]
+    return {kind: trials for kind in compared if (trials := selection.recorded_trials(dataset, *kind))}
 
 
 def _title(kind: tuple[str, str]) -> str:
