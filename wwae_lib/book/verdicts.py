@@ -17,7 +17,7 @@ from ..data import DATASETS
 from ..methods import METHODS
 from ..runs import Run, results_root
 from . import selection
-from .tables import METRICS, Contest, cell, contests, counted, enumeration, markdown, plus_minus
+from .tables import GLUE, METRICS, Contest, cell, contests, counted, enumeration, markdown, plus_minus
 from .uncertainty import (
     LEVEL,
     SEVERAL,
@@ -818,16 +818,18 @@ def why_these_rivals(runs: Sequence[Run]) -> str:
         lines.append(
             f"On {enumeration(untried)} no trial has chosen its weight yet, and another may do far better."
         )
+    numbers = []
     for contest in contests(runs):
         weights = {run.experiment.penalty_weight for run in contest.methods.get("vae", ())}
         missed = contest.measured("squared_error").get(DEFAULT_RIVAL["VAEs"])
         if len(weights) == 1 and missed:
             pixels = math.prod(DATASETS[contest.dataset].shape)
-            lines.append(
+            numbers.append(
                 f"On {contest.title} the {fixed} takes a variance of {weights.pop() / 2:g} for each pixel; "
                 f"the reconstructions of the {learned} miss it by {missed.mean / pixels:.3f} on average."
             )
-    return " ".join([*lines, *_weaker_rival(runs)]) + "\n\n" + _unlike_gans(runs)
+    paragraphs = lines, [*numbers, *_weaker_rival(runs)], [_unlike_gans(runs)]
+    return "\n\n".join(" ".join(some) for some in paragraphs if some)
 
 
 def _weaker_rival(runs: Sequence[Run]) -> Iterator[str]:
@@ -977,7 +979,8 @@ def _secondary_in_words(secondary: Sequence[Finding]) -> str:
 def _named(finding: Finding) -> str:
     measure, rival = finding.question.partition(" (")[0], finding.rival.replace(", ", " with ")
     p = _p(finding.p)
-    return f"the {measure} against the {rival} on {finding.setting} (p {p if '<' in p else f'= {p}'})"
+    p = GLUE.join(["p", *(p if "<" in p else f"= {p}").split(" ")])
+    return f"the {measure} against the {rival} on {finding.setting} ({p})"
 
 
 def _p(value: float) -> str:
