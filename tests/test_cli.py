@@ -416,8 +416,6 @@ def test_a_mistake_in_the_settings_is_told_before_images_are_fetched(capsys, mon
     monkeypatch.setattr(data, "load", lambda *names, **options: pytest.fail("images were fetched"))
     assert main(["train", "fashion_mnist", "--network", "huge"]) == 1
     assert_one_line(capsys, "there is no network 'huge'")
-    assert main(["train", "celeba", "--method", "vae_bernoulli"]) == 1
-    assert_one_line(capsys, "a model of grey images")
 
 
 def test_to_resume_nothing_is_said(capsys, tmp_path):

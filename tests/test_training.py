@@ -332,6 +332,9 @@ def test_images_that_cannot_train_are_refused_before_anything_is_written(
     ):
         with pytest.raises(ValueError, match=said):
             train(small(), images, tests)
+    colours = dataclasses.replace(celeba, split="train")
+    with pytest.raises(ValueError, match="vae_bernoulli is a model of grey images; those of celeba have"):
+        train(experiments.experiment("celeba", "vae_bernoulli"), colours, colours)
     with pytest.raises(ValueError, match="a batch of 401 is larger than the 400 images; choose a smaller"):
         train(small(batch_size=401))
     assert not (tmp_path / "results").exists()

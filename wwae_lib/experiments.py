@@ -86,10 +86,6 @@ class Experiment(Plan):
             raise ValueError(
                 f"estimator is {self.estimator!r}; only the WWAE has one, {self.method} has none"
             )
-        if kind.grey_only and (channels := get_dataset(self.dataset).shape[0]) > 1:
-            raise ValueError(
-                f"{self.method} is a model of grey images; those of {self.dataset} have {channels} channels"
-            )
         if self.initial_std == 0 and issubclass(kind, VAE):
             raise ValueError("initial_std is 0; a VAE's codes need a variance")
         if not re.fullmatch(r"[a-z0-9_]*", self.variant):

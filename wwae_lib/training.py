@@ -37,7 +37,7 @@ from .checkpoints import Checkpoints, TrainingDiverged, trained_in
 from .data import Images, get_dataset
 from .experiments import Experiment, Plan, build
 from .measures import evaluation, pictures
-from .methods import Method
+from .methods import METHODS, Method
 from .precision import computes_bf16
 from .steps import Lane, NotFinite, Steps, can_capture, rate_dtype
 
@@ -199,6 +199,10 @@ def _check_images(experiment: Experiment, images: Images) -> None:
     given, expected = _kind(images), (experiment.dataset, *get_dataset(experiment.dataset).shape)
     if given != expected:
         raise ValueError(f"the experiment is about {expected}, the images are {given}")
+    if METHODS[experiment.method].grey_only and images.pixels.shape[1] > 1:
+        raise ValueError(
+            f"{experiment.method} is a model of grey images; those of {images.dataset} have colours"
+        )
     _check_split(images)
     _steps_per_epoch(len(images), experiment.batch_size)
 
